@@ -27,8 +27,10 @@ pub struct Drafted {
     /// What it is; never changes.
     pub kind: Kind,
     /// At most 300 characters.
+    #[schemars(length(min = 1, max = 300))]
     pub title: String,
     /// Lower-case letters, digits and single hyphens, at most 200.
+    #[schemars(length(max = 200), regex(pattern = r"^[a-z0-9]+(-[a-z0-9]+)*$"))]
     pub slug: String,
     /// Markdown, at most 512 KiB.
     pub body: String,
@@ -104,12 +106,12 @@ pub struct Published {
     pub at: Timestamp,
 }
 
-/// Only its writers can read it from now on.
+/// Only its writers can read it from now on; a schedule, if it had one, is off.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Unpublished {}
 
-/// It takes no command any more and keeps its slug's redirects; its slug is free again.
+/// It takes no command any more; its slug is free again.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Archived {}

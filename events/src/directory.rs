@@ -3,13 +3,15 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{KeyId, PrincipalId, Sealed};
+use crate::{KeyId, PrincipalId, Sealed, Sha256};
 
 /// A tenant exists from now on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TenantCreated {
-    /// As operators call it; unique in the installation, so that `--tenant NAME` finds it.
+    /// As operators call it; unique in the installation, so that `--tenant NAME` finds it;
+    /// 1 to 100 characters.
+    #[schemars(length(min = 1, max = 100))]
     pub name: String,
 }
 
@@ -17,10 +19,12 @@ pub struct TenantCreated {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SiteCreated {
-    /// Lower case, without `www.` added or removed, in ASCII (punycode).
+    /// Lower case, without `www.` added or removed, in ASCII (punycode); at most 253 characters.
+    #[schemars(length(min = 1, max = 253))]
     pub domain: String,
-    /// As people call it.
+    /// As people call it; at most 100 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 100))]
     pub name: Option<String>,
     /// IANA name, such as `Europe/Berlin`; days of its statistics are days there.
     pub timezone: String,
@@ -66,8 +70,8 @@ pub struct KeyIssued {
     pub key: KeyId,
     /// For whom.
     pub principal: PrincipalId,
-    /// SHA-256 of the secret, 64 hex digits. The secret has 190 random bits, so a fast hash is enough.
-    pub secret_hash: String,
+    /// SHA-256 of the secret. The secret has 190 random bits, so a fast hash is enough.
+    pub secret_hash: Sha256,
     /// What it may do.
     pub scopes: Vec<Scope>,
 }

@@ -7,10 +7,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::{
-    CommandId, Event, EventId, PrincipalId, TenantId, Timestamp,
-    event::DecodeEventError,
-};
+use crate::{CommandId, Event, EventId, PrincipalId, TenantId, Timestamp, event::DecodeEventError};
 
 /// The CloudEvents `source` of everything in the log.
 pub const SOURCE: &str = "/annals";
@@ -133,7 +130,13 @@ struct Incoming<'a> {
 
 impl Recorded {
     fn outgoing(&self) -> Outgoing<'_> {
-        let Envelope { id, subject, time, tenant, .. } = &self.envelope;
+        let Envelope {
+            id,
+            subject,
+            time,
+            tenant,
+            ..
+        } = &self.envelope;
         Outgoing {
             specversion: "1.0",
             id: *id,
@@ -163,12 +166,22 @@ impl Recorded {
         }
         let aggregate_version = event
             .aggregateversion
-            .map(|text| text.parse().map_err(|_| attribute("aggregateversion", &text, "a decimal number")))
+            .map(|text| {
+                text.parse()
+                    .map_err(|_| attribute("aggregateversion", &text, "a decimal number"))
+            })
             .transpose()?;
         let name = event.name;
         let payload = Event::decode(&name, event.data.get()).map_err(|error| match error {
-            DecodeEventError::Unknown => DecodeError::Unknown { index, name: name.chars().take(128).collect() },
-            DecodeEventError::Data(source) => DecodeError::Data { index, name: name.into_owned(), source },
+            DecodeEventError::Unknown => DecodeError::Unknown {
+                index,
+                name: name.chars().take(128).collect(),
+            },
+            DecodeEventError::Data(source) => DecodeError::Data {
+                index,
+                name: name.into_owned(),
+                source,
+            },
         })?;
         let envelope = Envelope {
             id: event.id,
@@ -181,7 +194,10 @@ impl Recorded {
             correlation: event.correlationid,
             traceparent: event.traceparent,
         };
-        Ok(Self { envelope, event: payload })
+        Ok(Self {
+            envelope,
+            event: payload,
+        })
     }
 }
 
@@ -189,7 +205,11 @@ impl Recorded {
 ///
 /// # Panics
 /// Never: events hold nothing that JSON cannot say.
-#[expect(clippy::missing_panics_doc, clippy::expect_used, reason = "events hold nothing that JSON cannot say")]
+#[expect(
+    clippy::missing_panics_doc,
+    clippy::expect_used,
+    reason = "events hold nothing that JSON cannot say"
+)]
 pub fn encode(events: &[Recorded]) -> Vec<u8> {
     let batch: Vec<_> = events.iter().map(Recorded::outgoing).collect();
     serde_json::to_vec(&batch).expect("events are serialisable")
@@ -201,5 +221,9 @@ pub fn encode(events: &[Recorded]) -> Vec<u8> {
 /// See [`DecodeError`]; the first event that cannot be read decides.
 pub fn decode(value: &[u8]) -> Result<Vec<Recorded>, DecodeError> {
     let batch: Vec<Incoming<'_>> = serde_json::from_slice(value).map_err(DecodeError::Batch)?;
-    batch.into_iter().enumerate().map(|(index, event)| Recorded::from_incoming(index, event)).collect()
+    batch
+        .into_iter()
+        .enumerate()
+        .map(|(index, event)| Recorded::from_incoming(index, event))
+        .collect()
 }

@@ -106,7 +106,9 @@ impl FromStr for KeyId {
 
 impl<'de> Deserialize<'de> for KeyId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Cow::<str>::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        Cow::<str>::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
     }
 }
 
@@ -153,7 +155,8 @@ impl<'de> Deserialize<'de> for VisitorId {
         let text = Cow::<str>::deserialize(deserializer)?;
         let fits = text.len() == 16 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         let hash = fits.then(|| u64::from_str_radix(&text, 16).ok()).flatten();
-        hash.map(Self).ok_or_else(|| serde::de::Error::custom("a visitor id is 16 lower-case hex digits"))
+        hash.map(Self)
+            .ok_or_else(|| serde::de::Error::custom("a visitor id is 16 lower-case hex digits"))
     }
 }
 

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::SiteId;
+use crate::{Sha256, SiteId, Whole};
 
 /// The first lines are about to come.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -12,17 +12,18 @@ pub struct Started {
     /// Whose visits they are.
     pub site: SiteId,
     /// Where they come from, for people: such as the file's name.
+    #[schemars(length(max = 300))]
     pub source: String,
-    /// What makes the source the same: 64 lower-case hex digits, SHA-256 of its content. Unique within the site.
-    pub fingerprint: String,
+    /// What makes the source the same: the hash of its content. Unique within the site.
+    pub fingerprint: Sha256,
 }
 
 /// Every line before `next` is in the log, or was told to be dropped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Advanced {
-    /// The first line that the log may not have, from 0; a decimal string.
-    pub next: String,
+    /// The first line that the log may not have, from 0.
+    pub next: Whole,
 }
 
 /// Every line is in the log; the import's salt is destroyed.

@@ -10,6 +10,7 @@ pub mod envelope;
 pub mod event;
 pub mod id;
 pub mod import;
+pub mod number;
 pub mod sealed;
 pub mod time;
 pub mod visit;
@@ -19,5 +20,6 @@ pub use event::Event;
 pub use id::{
     CommandId, ContentId, DownloadId, EventId, ImportId, KeyId, PrincipalId, SiteId, TenantId, VisitorId,
 };
+pub use number::{Sha256, Whole};
 pub use sealed::Sealed;
 pub use time::Timestamp;

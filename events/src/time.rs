@@ -25,7 +25,11 @@ impl Timestamp {
     /// # Errors
     /// Outside the years 1 to 9999.
     pub fn from_micros(micros: i64) -> Result<Self, InvalidTime> {
-        if RANGE.contains(&micros) { Ok(Self(micros)) } else { Err(InvalidTime(micros.to_string())) }
+        if RANGE.contains(&micros) {
+            Ok(Self(micros))
+        } else {
+            Err(InvalidTime(micros.to_string()))
+        }
     }
 
     /// Microseconds since 1970-01-01 UTC.
@@ -76,7 +80,9 @@ impl Serialize for Timestamp {
 
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Cow::<str>::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        Cow::<str>::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
     }
 }
 

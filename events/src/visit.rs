@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{ContentId, ImportId, SiteId, VisitorId};
+use crate::{ContentId, ImportId, SiteId, VisitorId, Whole};
 
 /// Where and by whom: what every event of a visit says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -56,8 +56,8 @@ pub struct Visit {
 pub struct ImportLine {
     /// Which import.
     pub id: ImportId,
-    /// Which line, from 0; a decimal string.
-    pub line: String,
+    /// Which line, from 0.
+    pub line: Whole,
 }
 
 /// A page was viewed.
@@ -75,6 +75,7 @@ pub struct CustomEventRecorded {
     /// Where and by whom.
     pub visit: Visit,
     /// The site's name for it, at most 120 characters.
+    #[schemars(length(min = 1, max = 120))]
     pub name: String,
     /// Whether it keeps a visit from being a bounce.
     pub interactive: bool,
@@ -101,7 +102,8 @@ pub struct EngagementRecorded {
     pub visit: Visit,
     /// Milliseconds that the page was looked at since the last such event.
     pub engaged_ms: u32,
-    /// How far down, in percent.
+    /// How far down, in percent, 0 to 100.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 100))]
     pub scroll_depth: Option<u8>,
 }
