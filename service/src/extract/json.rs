@@ -1,0 +1,283 @@
+//! A JSON body of a known type.
+
+use axum::{
+    body::Bytes,
+    extract::{FromRequest, OptionalFromRequest, Request, rejection::BytesRejection},
+    response::{IntoResponse, Response},
+};
+use http::{HeaderMap, StatusCode, header};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{FieldError, Problem};
+
+/// A JSON body. As an extractor it refuses, always as a [`Problem`]:
+/// another content type, charset or encoding with 415; more than the route's
+/// [`DefaultBodyLimit`](axum::extract::DefaultBodyLimit) (axum's default is 2 MiB) with 413; what is not JSON,
+/// or nested deeper than 127, with 400; what does not fit `T`, or has a NUL character in a text (which the
+/// tables cannot hold), with 422 and a pointer. Unknown fields are refused when `T` says `deny_unknown_fields`.
+///
+/// As an answer it is `application/json`. `Option<Json<T>>` takes an absent body for `None`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Json<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        check_type(request.headers())?;
+        let bytes = Bytes::from_request(request, state)
+            .await
+            .map_err(|error| unread(&error))?;
+        Self::from_bytes(&bytes)
+    }
+}
+
+impl<T: DeserializeOwned, S: Send + Sync> OptionalFromRequest<S> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Option<Self>, Problem> {
+        let declared = request.headers().contains_key(header::CONTENT_TYPE);
+        if declared {
+            check_type(request.headers())?;
+        }
+        let bytes = Bytes::from_request(request, state)
+            .await
+            .map_err(|error| unread(&error))?;
+        match (bytes.is_empty(), declared) {
+            (true, _) => Ok(None),
+            (false, true) => Self::from_bytes(&bytes).map(Some),
+            (false, false) => Err(unsupported("the body has no Content-Type; send application/json")),
+        }
+    }
+}
+
+impl<T: DeserializeOwned> Json<T> {
+    /// The value in these bytes, for bodies that arrive in another way.
+    ///
+    /// # Errors
+    /// 400 or 422, as above.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Problem> {
+        if has_nul(bytes) {
+            let error = FieldError::new("", "a text holds the character U+0000, which cannot be stored");
+            return Err(Problem::invalid(vec![error]));
+        }
+        let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+        let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+            let (path, cause) = (error.path().clone(), error.into_inner());
+            match cause.classify() {
+                serde_json::error::Category::Data => {
+                    Problem::invalid(vec![super::field_error(&path, without_place(&cause.to_string()))])
+                }
+                serde_json::error::Category::Syntax
+                | serde_json::error::Category::Eof
+                | serde_json::error::Category::Io => not_json(&cause),
+            }
+        })?;
+        deserializer.end().map_err(|error| not_json(&error))?;
+        Ok(Self(value))
+    }
+}
+
+impl<T: Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        axum::Json(self.0).into_response()
+    }
+}
+
+/// Says 415 for a body that is not declared as JSON in UTF-8 and unencoded.
+fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
+    if let Some(encoding) = headers.get(header::CONTENT_ENCODING)
+        && !encoding.as_bytes().eq_ignore_ascii_case(b"identity")
+    {
+        return Err(unsupported(
+            "an encoded body is not taken here; send it without Content-Encoding",
+        ));
+    }
+    let content_type = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    let mut parts = content_type.split(';').map(str::trim);
+    let essence = parts.next().unwrap_or_default();
+    let json = essence.eq_ignore_ascii_case("application/json")
+        || (essence.len() > 17
+            && essence.is_char_boundary(12)
+            && essence[..12].eq_ignore_ascii_case("application/")
+            && essence.to_ascii_lowercase().ends_with("+json"));
+    if !json {
+        return Err(unsupported("the body must be application/json"));
+    }
+    for parameter in parts {
+        if let Some((name, value)) = parameter.split_once('=')
+            && name.trim().eq_ignore_ascii_case("charset")
+            && !matches!(
+                value.trim().trim_matches('"').to_ascii_lowercase().as_str(),
+                "utf-8" | "utf8"
+            )
+        {
+            return Err(unsupported("the body must be in UTF-8"));
+        }
+    }
+    Ok(())
+}
+
+fn unsupported(detail: &'static str) -> Problem {
+    Problem::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "unsupported-media-type",
+        detail,
+    )
+}
+
+fn unread(error: &BytesRejection) -> Problem {
+    if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
+        Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "too-large",
+            "the body is larger than this route takes",
+        )
+    } else {
+        Problem::unreadable("the body could not be read to its end")
+    }
+}
+
+fn not_json(error: &serde_json::Error) -> Problem {
+    Problem::unreadable(format!("the body is not JSON: {error}"))
+}
+
+/// serde_json appends ` at line 1 column 7`; a pointer says it better.
+fn without_place(message: &str) -> &str {
+    message.rfind(" at line ").map_or(message, |at| &message[..at])
+}
+
+/// Whether an escaped NUL stands in a text. (A raw one is not JSON.) Of a run of backslashes before `u0000`,
+/// an odd count makes it the escape; an even one makes it five ordinary characters.
+fn has_nul(bytes: &[u8]) -> bool {
+    let mut from = 0;
+    while let Some(found) = bytes[from..].windows(6).position(|window| window == b"\\u0000") {
+        let at = from + found;
+        let before = bytes[..at]
+            .iter()
+            .rev()
+            .take_while(|byte| **byte == b'\\')
+            .count();
+        if before % 2 == 0 {
+            return true;
+        }
+        from = at + 6;
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only its reading is tested")]
+    struct Piece {
+        title: String,
+        #[serde(default)]
+        tags: Vec<String>,
+        #[serde(default)]
+        inner: Option<Box<Piece>>,
+    }
+
+    fn pointer(body: &str) -> (u16, String) {
+        let problem = Json::<Piece>::from_bytes(body.as_bytes()).unwrap_err();
+        let pointer = problem
+            .errors()
+            .first()
+            .map(|error| error.pointer.clone())
+            .unwrap_or_default();
+        (problem.status().as_u16(), pointer)
+    }
+
+    #[test]
+    fn what_does_not_fit_is_422_and_points_there() {
+        assert_eq!(pointer(r#"{"title": 3}"#), (422, "/title".into()));
+        assert_eq!(
+            pointer(r#"{"title": "a", "tags": ["a", 1]}"#),
+            (422, "/tags/1".into())
+        );
+        assert_eq!(pointer(r#"{"title": "a", "nope": 1}"#), (422, "/nope".into()));
+        assert_eq!(
+            pointer(r#"{"title": "a", "a/b~`c": 1}"#),
+            (422, "/a~1b~0`c".into())
+        );
+        assert_eq!(pointer(r"{}"), (422, "/title".into()));
+        assert_eq!(
+            pointer(r#"{"title": "a", "inner": {}}"#),
+            (422, "/inner/title".into())
+        );
+        assert_eq!(
+            pointer(r#"{"title": "a", "inner": {"title": "b", "x": 1}}"#),
+            (422, "/inner/x".into())
+        );
+        assert_eq!(pointer(r#"{"title": "a", "title": "b"}"#), (422, "/title".into()));
+        assert_eq!(pointer("[]").0, 422);
+    }
+
+    #[test]
+    fn what_is_not_json_is_400() {
+        for body in ["", "{", "{\"title\": \"a\"} x", "\u{0}", "nonsense"] {
+            assert_eq!(pointer(body).0, 400, "{body:?}");
+        }
+        let not_utf8 = Json::<Piece>::from_bytes(b"{\"title\": \"\xff\"}").unwrap_err();
+        assert_eq!(not_utf8.status(), 400);
+    }
+
+    #[test]
+    fn a_thousand_levels_are_400_and_no_overflow() {
+        let deep = "[".repeat(100_000);
+        assert_eq!(
+            Json::<serde_json::Value>::from_bytes(deep.as_bytes())
+                .unwrap_err()
+                .status(),
+            400
+        );
+        let deep = format!("{}{}", r#"{"title":"a","inner":"#.repeat(1000), "1");
+        assert_eq!(pointer(&deep).0, 400);
+    }
+
+    #[test]
+    fn a_nul_character_is_refused_and_a_backslash_before_its_name_is_not() {
+        assert_eq!(pointer(r#"{"title": "a\u0000"}"#).0, 422);
+        assert_eq!(pointer(r#"{"title": "a\\\u0000"}"#).0, 422);
+        assert!(Json::<Piece>::from_bytes(br#"{"title": "a\\u0000"}"#).is_ok());
+    }
+
+    async fn with_type(content_type: Option<&str>) -> Result<Json<Piece>, Problem> {
+        let mut request = Request::builder();
+        if let Some(content_type) = content_type {
+            request = request.header("content-type", content_type);
+        }
+        let request = request.body(Body::from(r#"{"title": "a"}"#)).unwrap();
+        <Json<Piece> as FromRequest<()>>::from_request(request, &()).await
+    }
+
+    #[tokio::test]
+    async fn another_type_or_charset_is_415() {
+        for right in [
+            "application/json",
+            "Application/JSON; charset=UTF-8",
+            "application/merge-patch+json",
+        ] {
+            assert!(with_type(Some(right)).await.is_ok(), "{right}");
+        }
+        for wrong in [
+            "text/plain",
+            "application/json; charset=latin1",
+            "application/+json",
+            "",
+            "application/x",
+        ] {
+            assert_eq!(with_type(Some(wrong)).await.unwrap_err().status(), 415, "{wrong}");
+        }
+        assert_eq!(with_type(None).await.unwrap_err().status(), 415);
+    }
+}

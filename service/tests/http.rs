@@ -1,0 +1,184 @@
+//! The layers and the server, over a real socket.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::time::Duration;
+
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    routing::{get, post},
+};
+use serde::Deserialize;
+use service::{Health, Json, Problem, TraceContext};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+use tokio_util::sync::CancellationToken;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Piece {
+    title: String,
+}
+
+async fn slow() -> &'static str {
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    "done"
+}
+
+async fn explode() -> &'static str {
+    panic!("the inside of the process")
+}
+
+async fn start() -> (
+    String,
+    CancellationToken,
+    tokio::task::JoinHandle<std::io::Result<()>>,
+) {
+    let echo = post(async |Json(piece): Json<Piece>| piece.title).layer(DefaultBodyLimit::max(64));
+    let router = Router::new()
+        .route("/echo", echo)
+        .route("/things/{id}", get(async |trace: TraceContext| trace.to_string()))
+        .route("/slow", get(slow))
+        .route("/panic", get(explode))
+        .route(
+            "/fail",
+            get(async || Problem::internal(&std::io::Error::other("secret of db-7"))),
+        )
+        .merge(Health::new().routes());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let shutdown = CancellationToken::new();
+    let server = tokio::spawn(service::serve(
+        listener,
+        service::finish(router),
+        shutdown.clone(),
+    ));
+    (url, shutdown, server)
+}
+
+async fn problem(response: reqwest::Response) -> (u16, String, String) {
+    let status = response.status().as_u16();
+    assert_eq!(response.headers()["content-type"], "application/problem+json");
+    let body: serde_json::Value = response.json().await.unwrap();
+    assert_eq!(body["status"], status);
+    (
+        status,
+        body["type"].as_str().unwrap().to_owned(),
+        body["detail"].as_str().unwrap().to_owned(),
+    )
+}
+
+#[tokio::test]
+async fn every_error_is_a_problem() {
+    let (url, _shutdown, _server) = start().await;
+    let client = reqwest::Client::new();
+    let cases = [
+        (client.get(format!("{url}/nowhere")), 404, "/problems/not-found"),
+        (
+            client.delete(format!("{url}/echo")),
+            405,
+            "/problems/method-not-allowed",
+        ),
+        (client.get(format!("{url}/panic")), 500, "/problems/internal"),
+        (client.get(format!("{url}/fail")), 500, "/problems/internal"),
+        (
+            client.post(format!("{url}/echo")).body("x"),
+            415,
+            "/problems/unsupported-media-type",
+        ),
+        (
+            client.post(format!("{url}/echo")).json(&"x".repeat(100)),
+            413,
+            "/problems/too-large",
+        ),
+        (
+            client
+                .post(format!("{url}/echo"))
+                .json(&serde_json::json!({"a": 1})),
+            422,
+            "/problems/invalid",
+        ),
+    ];
+    for (request, status, kind) in cases {
+        let (got, got_kind, detail) = problem(request.send().await.unwrap()).await;
+        assert_eq!((got, got_kind.as_str()), (status, kind));
+        assert!(
+            !detail.contains("secret") && !detail.contains("inside"),
+            "{detail}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_trace_goes_on_and_requests_are_counted_by_route() {
+    let (url, _shutdown, _server) = start().await;
+    let client = reqwest::Client::new();
+    let given = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let request = client.get(format!("{url}/things/7")).header("traceparent", given);
+    let inside = request.send().await.unwrap().text().await.unwrap();
+    assert_eq!(inside[..36], given[..36]);
+    assert_ne!(inside, given);
+    let metrics = client
+        .get(format!("{url}/metrics"))
+        .send()
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap();
+    let counted =
+        r#"annals_http_request_duration_seconds_count{method="GET",route="/things/{id}",status="200"}"#;
+    assert!(metrics.contains(counted), "{metrics}");
+    let ready = client.get(format!("{url}/readyz")).send().await.unwrap();
+    assert_eq!(ready.status(), 200);
+}
+
+#[tokio::test]
+async fn what_has_begun_is_answered_before_the_end() {
+    let (url, shutdown, server) = start().await;
+    let request = tokio::spawn(reqwest::get(format!("{url}/slow")));
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
+    loop {
+        let metrics = reqwest::get(format!("{url}/metrics"))
+            .await
+            .unwrap()
+            .text()
+            .await
+            .unwrap();
+        // The request for metrics is one of them.
+        if metrics.contains("annals_http_requests_in_flight 2") || request.is_finished() {
+            break;
+        }
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "waited for the slow request to begin"
+        );
+    }
+    shutdown.cancel();
+    assert_eq!(request.await.unwrap().unwrap().text().await.unwrap(), "done");
+    tokio::time::timeout(Duration::from_secs(5), server)
+        .await
+        .expect("the server ends")
+        .unwrap()
+        .unwrap();
+    assert!(reqwest::get(format!("{url}/slow")).await.is_err());
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_large_is_refused() {
+    let (url, _shutdown, _server) = start().await;
+    let mut stream = TcpStream::connect(url.trim_start_matches("http://"))
+        .await
+        .unwrap();
+    let head = format!("GET / HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "x".repeat(200_000));
+    let _ = stream.write_all(head.as_bytes()).await;
+    let mut answer = [0; 12];
+    let read = stream.read(&mut answer).await.unwrap_or_default();
+    assert!(
+        read == 0 || answer.starts_with(b"HTTP/1.1 431"),
+        "{:?}",
+        String::from_utf8_lossy(&answer)
+    );
+}
