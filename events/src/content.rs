@@ -1,10 +1,22 @@
 //! A piece of content: a post, a project, an idea, a page, a résumé.
+//!
+//! In order: events, state and what they make of it, commands and what it answers, rejections, tests.
+
+pub mod slug;
+#[cfg(test)]
+mod tests;
+pub mod text;
+
+use std::collections::{BTreeSet, HashMap};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{SiteId, Timestamp};
+pub use slug::{Slug, Slugs};
+pub use text::{Body, Language, Metadata, Summary, Tags, Title};
+
+use crate::{Aggregate, ContentId, SiteId, Timestamp, aggregate::rejections, event::ContentEvent};
 
 /// What kind of content it is; slugs are unique within site and kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -115,3 +127,510 @@ pub struct Unpublished {}
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Archived {}
+
+/// What the past makes of a piece: little, and never its body.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Content {
+    /// There is nothing yet.
+    #[default]
+    Nothing,
+    /// There is a piece.
+    Piece(Piece),
+}
+
+/// A piece as its rules see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "as in the events")]
+pub struct Piece {
+    pub version: u64,
+    pub site: SiteId,
+    pub kind: Kind,
+    pub slug: Slug,
+    pub status: Status,
+    fields: Fields,
+}
+
+/// Where a piece stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase", tag = "status")]
+pub enum Status {
+    /// Written, never published.
+    Draft,
+    /// To be published.
+    Scheduled {
+        /// When.
+        at: Timestamp,
+    },
+    /// Anyone can read it.
+    Published {
+        /// The date that it carries.
+        at: Timestamp,
+    },
+    /// Was published, or scheduled, and is not any more.
+    Unpublished,
+    /// Takes no command any more.
+    Archived,
+}
+
+impl Status {
+    /// Its name, as the API and the read models say it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Draft => "draft",
+            Self::Scheduled { .. } => "scheduled",
+            Self::Published { .. } => "published",
+            Self::Unpublished => "unpublished",
+            Self::Archived => "archived",
+        }
+    }
+}
+
+/// The first 16 bytes of the BLAKE3 hash of each field: enough to see that a revision changes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Fields {
+    title: Print,
+    body: Print,
+    summary: Print,
+    tags: Print,
+    featured: bool,
+    language: Print,
+    metadata: Print,
+}
+
+type Print = [u8; 16];
+
+fn print(field: &impl Serialize) -> Print {
+    let mut hasher = blake3::Hasher::new();
+    // A hasher takes every byte, and the fields are strings and JSON values: this cannot fail.
+    let _: Result<(), serde_json::Error> = serde_json::to_writer(&mut hasher, field);
+    let mut print = Print::default();
+    hasher.finalize_xof().fill(&mut print);
+    print
+}
+
+impl Piece {
+    fn drafted(event: &Drafted) -> Self {
+        Self {
+            version: 1,
+            site: event.site,
+            kind: event.kind,
+            slug: Slug::recorded(&event.slug),
+            status: Status::Draft,
+            fields: Fields {
+                title: print(&event.title),
+                body: print(&event.body),
+                summary: print(&event.summary),
+                tags: print(&event.tags),
+                featured: event.featured,
+                language: print(&event.language),
+                metadata: print(&event.metadata),
+            },
+        }
+    }
+
+    fn revised(&mut self, event: &Revised) {
+        let Revised {
+            title,
+            body,
+            summary,
+            tags,
+            featured,
+            language,
+            metadata,
+        } = event;
+        let fields = &mut self.fields;
+        title.iter().for_each(|title| fields.title = print(title));
+        body.iter().for_each(|body| fields.body = print(body));
+        summary
+            .iter()
+            .for_each(|summary| fields.summary = print(&summary.is));
+        tags.iter().for_each(|tags| fields.tags = print(tags));
+        featured.iter().for_each(|featured| fields.featured = *featured);
+        language
+            .iter()
+            .for_each(|language| fields.language = print(&language.is));
+        metadata
+            .iter()
+            .for_each(|metadata| fields.metadata = print(metadata));
+    }
+
+    /// Keeps of a revision what differs from what is there.
+    fn differences(&self, revision: Revision) -> Revised {
+        let Revision {
+            title,
+            slug: _,
+            body,
+            summary,
+            tags,
+            featured,
+            language,
+            metadata,
+        } = revision;
+        let fields = &self.fields;
+        let title = title.map(String::from);
+        let body = body.map(String::from);
+        let summary = summary.map(|is| Optional {
+            is: is.map(String::from),
+        });
+        let tags = tags.map(Vec::from);
+        let language = language.map(|is| Optional {
+            is: is.map(String::from),
+        });
+        let metadata = metadata.map(Map::from);
+        Revised {
+            title: title.filter(|title| print(title) != fields.title),
+            body: body.filter(|body| print(body) != fields.body),
+            summary: summary.filter(|summary| print(&summary.is) != fields.summary),
+            tags: tags.filter(|tags| print(tags) != fields.tags),
+            featured: featured.filter(|featured| *featured != fields.featured),
+            language: language.filter(|language| print(&language.is) != fields.language),
+            metadata: metadata.filter(|metadata| print(metadata) != fields.metadata),
+        }
+    }
+
+    /// The slug that it holds: an archived piece holds none.
+    fn held_slug(&self) -> Option<&Slug> {
+        (self.status != Status::Archived).then_some(&self.slug)
+    }
+}
+
+/// What can be asked of a piece.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Command {
+    /// Make it.
+    Draft(Box<Draft>),
+    /// Change fields, or the slug, or both.
+    Revise(Box<Revision>),
+    /// Let anyone read it.
+    Publish {
+        /// From when on. None: from now on. In the past: with that date. In the future: then.
+        at: Option<Timestamp>,
+    },
+    /// The time of a scheduled piece has come; asked by the partition's timer, never by a client.
+    PublishDue,
+    /// Let only its writers read it; takes a schedule back, too.
+    Unpublish,
+    /// Put it away for ever.
+    Archive,
+}
+
+/// A new piece.
+#[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs, reason = "as in Drafted")]
+pub struct Draft {
+    pub site: SiteId,
+    pub kind: Kind,
+    pub title: Title,
+    pub slug: Slug,
+    pub body: Body,
+    pub summary: Option<Summary>,
+    pub tags: Tags,
+    pub featured: bool,
+    pub language: Option<Language>,
+    pub metadata: Metadata,
+}
+
+/// New states of fields; those that are absent stay as they are.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[expect(missing_docs, reason = "as in Revised")]
+pub struct Revision {
+    pub title: Option<Title>,
+    pub slug: Option<Slug>,
+    pub body: Option<Body>,
+    /// `Some(None)` takes it away.
+    pub summary: Option<Option<Summary>>,
+    pub tags: Option<Tags>,
+    pub featured: Option<bool>,
+    /// `Some(None)` takes it away.
+    pub language: Option<Option<Language>>,
+    pub metadata: Option<Metadata>,
+}
+
+impl Aggregate for Content {
+    type Event = ContentEvent;
+    type Command = Command;
+    type Rejection = Rejection;
+    type Lookup = Slugs;
+
+    fn evolve(self, event: &ContentEvent) -> Self {
+        let Self::Piece(mut piece) = self else {
+            return match event {
+                ContentEvent::Drafted(event) => Self::Piece(Piece::drafted(event)),
+                ContentEvent::Revised(_)
+                | ContentEvent::SlugChanged(_)
+                | ContentEvent::Scheduled(_)
+                | ContentEvent::Published(_)
+                | ContentEvent::Unpublished(_)
+                | ContentEvent::Archived(_) => Self::Nothing,
+            };
+        };
+        piece.version += 1;
+        match event {
+            ContentEvent::Drafted(_) => {}
+            ContentEvent::Revised(event) => piece.revised(event),
+            ContentEvent::SlugChanged(event) => piece.slug = Slug::recorded(&event.to),
+            ContentEvent::Scheduled(event) => piece.status = Status::Scheduled { at: event.at },
+            ContentEvent::Published(event) => piece.status = Status::Published { at: event.at },
+            ContentEvent::Unpublished(_) => piece.status = Status::Unpublished,
+            ContentEvent::Archived(_) => piece.status = Status::Archived,
+        }
+        Self::Piece(piece)
+    }
+
+    fn decide(&self, command: Command, slugs: &Slugs, at: Timestamp) -> Result<Vec<ContentEvent>, Rejection> {
+        let piece = match self {
+            Self::Nothing => {
+                let Command::Draft(draft) = command else {
+                    return Err(Rejection::NotThere);
+                };
+                return draft_new(*draft, slugs);
+            }
+            Self::Piece(piece) if piece.status == Status::Archived => return Err(Rejection::Archived),
+            Self::Piece(piece) => piece,
+        };
+        match command {
+            Command::Draft(_) => Err(Rejection::AlreadyThere),
+            Command::Revise(revision) => revise(piece, *revision, slugs),
+            Command::Publish { at: date } => publish(piece, date.unwrap_or(at), at),
+            Command::PublishDue => match piece.status {
+                Status::Scheduled { at: due } if due <= at => Ok(vec![Published { at: due }.into()]),
+                Status::Scheduled { at: due } => Err(Rejection::NotDue { at: due }),
+                Status::Draft | Status::Published { .. } | Status::Unpublished | Status::Archived => {
+                    Err(Rejection::NotScheduled {
+                        status: piece.status.name(),
+                    })
+                }
+            },
+            Command::Unpublish => match piece.status {
+                Status::Published { .. } | Status::Scheduled { .. } => Ok(vec![Unpublished {}.into()]),
+                Status::Draft | Status::Unpublished | Status::Archived => Err(Rejection::NotPublished {
+                    status: piece.status.name(),
+                }),
+            },
+            Command::Archive => Ok(vec![Archived {}.into()]),
+        }
+    }
+
+    fn version(&self) -> u64 {
+        match self {
+            Self::Nothing => 0,
+            Self::Piece(piece) => piece.version,
+        }
+    }
+}
+
+fn draft_new(draft: Draft, slugs: &Slugs) -> Result<Vec<ContentEvent>, Rejection> {
+    let Draft {
+        site,
+        kind,
+        title,
+        slug,
+        body,
+        summary,
+        tags,
+        featured,
+        language,
+        metadata,
+    } = draft;
+    untaken(slugs, site, kind, &slug)?;
+    let event = Drafted {
+        site,
+        kind,
+        title: title.into(),
+        slug: slug.to_string(),
+        body: body.into(),
+        summary: summary.map(String::from),
+        tags: tags.into(),
+        featured,
+        language: language.map(String::from),
+        metadata: metadata.into(),
+    };
+    Ok(vec![event.into()])
+}
+
+fn revise(piece: &Piece, mut revision: Revision, slugs: &Slugs) -> Result<Vec<ContentEvent>, Rejection> {
+    let mut events = Vec::new();
+    let slug = revision.slug.take().filter(|slug| *slug != piece.slug);
+    let revised = piece.differences(revision);
+    if revised != Revised::default() {
+        events.push(revised.into());
+    }
+    if let Some(slug) = slug {
+        untaken(slugs, piece.site, piece.kind, &slug)?;
+        events.push(
+            SlugChanged {
+                from: piece.slug.to_string(),
+                to: slug.to_string(),
+            }
+            .into(),
+        );
+    }
+    Ok(events)
+}
+
+/// Dates that every store can hold: from 1900 to the end of 2199, UTC.
+const DATES: std::ops::Range<i64> = -2_208_988_800_000_000..7_258_118_400_000_000;
+
+fn publish(piece: &Piece, date: Timestamp, now: Timestamp) -> Result<Vec<ContentEvent>, Rejection> {
+    match piece.status {
+        Status::Draft | Status::Scheduled { .. } | Status::Unpublished => {}
+        Status::Published { .. } => return Err(Rejection::AlreadyPublished),
+        Status::Archived => return Err(Rejection::Archived),
+    }
+    if !DATES.contains(&date.micros()) {
+        return Err(Rejection::DateOutOfRange { at: date });
+    }
+    if date <= now {
+        Ok(vec![Published { at: date }.into()])
+    } else if piece.status == (Status::Scheduled { at: date }) {
+        Ok(vec![])
+    } else {
+        Ok(vec![Scheduled { at: date }.into()])
+    }
+}
+
+fn untaken(slugs: &Slugs, site: SiteId, kind: Kind, slug: &Slug) -> Result<(), Rejection> {
+    match slugs.holder(site, kind, slug.as_str()) {
+        None => Ok(()),
+        Some(_) => Err(Rejection::SlugTaken {
+            free: slugs.free(site, kind, slug),
+            slug: slug.clone(),
+        }),
+    }
+}
+
+rejections! {
+    /// Why a piece refuses.
+    pub enum Rejection {
+        "slug-taken" =>
+        /// Another piece of this site and kind holds the slug.
+        #[error("the slug {slug} is taken within this site and kind; {free} is free")]
+        SlugTaken {
+            /// The slug asked for.
+            slug: Slug,
+            /// One like it that nobody holds.
+            free: Slug,
+        },
+        "content-exists" =>
+        /// The id is in use.
+        #[error("there is a piece with this id already")]
+        AlreadyThere,
+        "content-not-found" =>
+        /// Nothing has this id.
+        #[error("there is no piece of content with this id")]
+        NotThere,
+        "content-archived" =>
+        /// It was put away for ever.
+        #[error("the piece is archived and takes no command any more")]
+        Archived,
+        "already-published" =>
+        /// Anyone can read it already.
+        #[error("the piece is published already; unpublish it first to give it another date")]
+        AlreadyPublished,
+        "not-published" =>
+        /// Nothing to take back.
+        #[error("the piece is neither published nor scheduled, but {status}")]
+        NotPublished {
+            /// Where it stands.
+            status: &'static str,
+        },
+        "not-scheduled" =>
+        /// The timer is late: someone was quicker.
+        #[error("the piece is not scheduled, but {status}")]
+        NotScheduled {
+            /// Where it stands.
+            status: &'static str,
+        },
+        "not-due" =>
+        /// The timer is early: it was scheduled anew.
+        #[error("the piece is to be published at {at}, not before")]
+        NotDue {
+            /// Its time.
+            at: Timestamp,
+        },
+        "date-out-of-range" =>
+        /// A date that not every store can hold.
+        #[error("{at} is not between 1900 and 2199")]
+        DateOutOfRange {
+            /// The date asked for.
+            at: Timestamp,
+        },
+    }
+}
+
+/// Every piece of a tenant, who holds which slug, and what is to be published when.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Contents {
+    pieces: HashMap<ContentId, Content>,
+    slugs: Slugs,
+    due: BTreeSet<(Timestamp, ContentId)>,
+}
+
+impl Contents {
+    /// What the past makes of the tenant's content.
+    pub fn evolve(&mut self, id: ContentId, event: &ContentEvent) {
+        let before = self.pieces.remove(&id).unwrap_or_default();
+        if let Content::Piece(piece) = &before {
+            if let Some(slug) = piece.held_slug() {
+                self.slugs.release(piece.site, piece.kind, slug.as_str(), id);
+            }
+            if let Status::Scheduled { at } = piece.status {
+                self.due.remove(&(at, id));
+            }
+        }
+        let after = before.evolve(event);
+        if let Content::Piece(piece) = &after {
+            if let Some(slug) = piece.held_slug() {
+                self.slugs.take(piece.site, piece.kind, slug.clone(), id);
+            }
+            if let Status::Scheduled { at } = piece.status {
+                self.due.insert((at, id));
+            }
+            self.pieces.insert(id, after);
+        }
+    }
+
+    /// What a piece answers to a command.
+    ///
+    /// # Errors
+    /// The rule that stands in the way.
+    pub fn decide(
+        &self,
+        id: ContentId,
+        command: Command,
+        at: Timestamp,
+    ) -> Result<Vec<ContentEvent>, Rejection> {
+        self.content(id).decide(command, &self.slugs, at)
+    }
+
+    /// A piece; [`Content::Nothing`] when there is none.
+    pub fn content(&self, id: ContentId) -> &Content {
+        self.pieces.get(&id).unwrap_or(&Content::Nothing)
+    }
+
+    /// A piece, when there is one.
+    pub fn piece(&self, id: ContentId) -> Option<&Piece> {
+        match self.content(id) {
+            Content::Nothing => None,
+            Content::Piece(piece) => Some(piece),
+        }
+    }
+
+    /// Who holds which slug.
+    pub fn slugs(&self) -> &Slugs {
+        &self.slugs
+    }
+
+    /// When the next scheduled piece is due, and which it is.
+    pub fn next_due(&self) -> Option<(Timestamp, ContentId)> {
+        self.due.first().copied()
+    }
+
+    /// The scheduled pieces whose time has come, the longest waiting first.
+    pub fn due(&self, now: Timestamp) -> impl Iterator<Item = ContentId> + '_ {
+        self.due
+            .iter()
+            .take_while(move |(at, _)| *at <= now)
+            .map(|(_, id)| *id)
+    }
+}

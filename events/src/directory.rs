@@ -1,9 +1,25 @@
 //! The directory: tenants, sites, principals and their keys. One order for the whole installation.
+//!
+//! In order: events, state and what they make of it, commands and what it answers, rejections, tests.
+//! One state holds all, because its rules reach over tenants: a domain and a tenant's name are used once.
+
+pub mod domain;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{KeyId, PrincipalId, Sealed, Sha256};
+pub use domain::{Domain, Timezone};
+
+use crate::{
+    KeyId, PrincipalId, Recorded, Sealed, Sha256, SiteId, TenantId,
+    aggregate::{Invalid, line, rejections},
+    event::{DirectoryEvent, Event},
+    id::InvalidId,
+};
 
 /// A tenant exists from now on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -82,4 +98,519 @@ pub struct KeyIssued {
 pub struct KeyRevoked {
     /// Which.
     pub key: KeyId,
+}
+
+/// What happened in the directory, to what, and whose it is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Happened {
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// To what.
+    pub subject: Subject,
+    /// What.
+    pub event: DirectoryEvent,
+}
+
+/// What an event of the directory happened to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Subject {
+    Tenant(TenantId),
+    Site(SiteId),
+    Principal(PrincipalId),
+    Key(KeyId),
+}
+
+impl std::fmt::Display for Subject {
+    /// As it stands in an event's `subject`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tenant(id) => id.fmt(f),
+            Self::Site(id) => id.fmt(f),
+            Self::Principal(id) => id.fmt(f),
+            Self::Key(id) => id.fmt(f),
+        }
+    }
+}
+
+impl Happened {
+    /// What a record of the log says; none, when it is not about the directory.
+    ///
+    /// # Errors
+    /// A subject that is no id of what the event is about.
+    pub fn read(recorded: &Recorded) -> Result<Option<Self>, InvalidId> {
+        let Event::Directory(event) = &recorded.event else {
+            return Ok(None);
+        };
+        let subject = &recorded.envelope.subject;
+        let subject = match event {
+            DirectoryEvent::TenantCreated(_) => Subject::Tenant(subject.parse()?),
+            DirectoryEvent::SiteCreated(_) => Subject::Site(subject.parse()?),
+            DirectoryEvent::PrincipalCreated(_) => Subject::Principal(subject.parse()?),
+            DirectoryEvent::KeyIssued(_) | DirectoryEvent::KeyRevoked(_) => Subject::Key(subject.parse()?),
+        };
+        Ok(Some(Self {
+            tenant: recorded.envelope.tenant,
+            subject,
+            event: event.clone(),
+        }))
+    }
+}
+
+/// Everything that the directory's rules and its followers need to know. Names of people are not in it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Directory {
+    tenants: HashMap<TenantId, Tenant>,
+    names: HashMap<Box<str>, TenantId>,
+    sites: HashMap<SiteId, Site>,
+    domains: HashMap<Domain, SiteId>,
+    principals: HashMap<PrincipalId, TenantId>,
+    keys: HashMap<KeyId, Key>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Tenant {
+    name: Box<str>,
+    sites: Vec<SiteId>,
+}
+
+/// A site as the write side knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "as in SiteCreated")]
+pub struct Site {
+    pub id: SiteId,
+    pub tenant: TenantId,
+    pub domain: Domain,
+}
+
+/// A key as it is checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "as in KeyIssued")]
+pub struct Key {
+    pub tenant: TenantId,
+    pub principal: PrincipalId,
+    pub secret_hash: Sha256,
+    pub scopes: Scopes,
+    revoked: bool,
+}
+
+/// What a key may do: a set of scopes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Scopes(u8);
+
+impl Scopes {
+    /// Whether a key with these may do what needs `scope`: `admin` may do everything within its tenant.
+    pub const fn allow(self, scope: Scope) -> bool {
+        let admin = match scope {
+            Scope::Operator => false,
+            Scope::ContentWrite | Scope::DownloadsWrite | Scope::VisitsWrite | Scope::Read | Scope::Admin => {
+                self.0 & bit(Scope::Admin) != 0
+            }
+        };
+        admin || self.0 & bit(scope) != 0
+    }
+
+    /// Whether there are none.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Each of them, in the order of their definition.
+    pub fn iter(self) -> impl Iterator<Item = Scope> {
+        Scope::ALL
+            .into_iter()
+            .filter(move |scope| self.0 & bit(*scope) != 0)
+    }
+}
+
+impl FromIterator<Scope> for Scopes {
+    fn from_iter<I: IntoIterator<Item = Scope>>(scopes: I) -> Self {
+        Self(scopes.into_iter().fold(0, |bits, scope| bits | bit(scope)))
+    }
+}
+
+const fn bit(scope: Scope) -> u8 {
+    1 << scope as u8
+}
+
+impl Scope {
+    /// All that exist.
+    pub const ALL: [Self; 6] = [
+        Self::ContentWrite,
+        Self::DownloadsWrite,
+        Self::VisitsWrite,
+        Self::Read,
+        Self::Admin,
+        Self::Operator,
+    ];
+
+    /// Its name on the wire.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ContentWrite => "content:write",
+            Self::DownloadsWrite => "downloads:write",
+            Self::VisitsWrite => "visits:write",
+            Self::Read => "read",
+            Self::Admin => "admin",
+            Self::Operator => "operator",
+        }
+    }
+}
+
+impl std::str::FromStr for Scope {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        Self::ALL
+            .into_iter()
+            .find(|scope| scope.name() == text)
+            .ok_or_else(|| {
+                Invalid::new(format!(
+                    "a scope is one of {}",
+                    Self::ALL.map(Self::name).join(", ")
+                ))
+            })
+    }
+}
+
+impl Directory {
+    /// What the past makes of the directory.
+    pub fn evolve(
+        &mut self,
+        Happened {
+            tenant,
+            subject,
+            event,
+        }: &Happened,
+    ) {
+        match (event, subject) {
+            (DirectoryEvent::TenantCreated(event), _) => {
+                self.names.insert(event.name.as_str().into(), *tenant);
+                self.tenants.entry(*tenant).or_default().name = event.name.as_str().into();
+            }
+            (DirectoryEvent::SiteCreated(event), Subject::Site(id)) => {
+                let domain = Domain::recorded(&event.domain);
+                self.domains.insert(domain.clone(), *id);
+                self.sites.insert(
+                    *id,
+                    Site {
+                        id: *id,
+                        tenant: *tenant,
+                        domain,
+                    },
+                );
+                self.tenants.entry(*tenant).or_default().sites.push(*id);
+            }
+            (DirectoryEvent::PrincipalCreated(_), Subject::Principal(id)) => {
+                self.principals.insert(*id, *tenant);
+            }
+            (DirectoryEvent::KeyIssued(event), _) => {
+                let KeyIssued {
+                    key,
+                    principal,
+                    secret_hash,
+                    scopes,
+                } = event;
+                self.keys.insert(
+                    key.clone(),
+                    Key {
+                        tenant: *tenant,
+                        principal: *principal,
+                        secret_hash: *secret_hash,
+                        scopes: scopes.iter().copied().collect(),
+                        revoked: false,
+                    },
+                );
+            }
+            (DirectoryEvent::KeyRevoked(event), _) => {
+                if let Some(key) = self.keys.get_mut(&event.key) {
+                    key.revoked = true;
+                }
+            }
+            // Not made by `Happened::read` nor by `decide`: an event about something else than itself.
+            (DirectoryEvent::SiteCreated(_) | DirectoryEvent::PrincipalCreated(_), _) => {}
+        }
+    }
+
+    /// A site by its domain.
+    pub fn site_of_domain(&self, domain: &str) -> Option<&Site> {
+        self.sites.get(self.domains.get(domain)?)
+    }
+
+    /// A site by its id.
+    pub fn site(&self, id: SiteId) -> Option<&Site> {
+        self.sites.get(&id)
+    }
+
+    /// The sites of a tenant, in the order of their making.
+    pub fn sites_of(&self, tenant: TenantId) -> impl Iterator<Item = &Site> {
+        let sites = self.tenants.get(&tenant).map_or(&[][..], |tenant| &tenant.sites);
+        sites.iter().filter_map(|id| self.sites.get(id))
+    }
+
+    /// A key that does something: a revoked one is as one that never was.
+    pub fn key(&self, id: &KeyId) -> Option<&Key> {
+        self.keys.get(id).filter(|key| !key.revoked)
+    }
+
+    /// A tenant by its name.
+    pub fn tenant_of_name(&self, name: &str) -> Option<TenantId> {
+        self.names.get(name).copied()
+    }
+
+    /// The name of a tenant.
+    pub fn tenant_name(&self, id: TenantId) -> Option<&str> {
+        self.tenants.get(&id).map(|tenant| &*tenant.name)
+    }
+
+    /// How many events something of the directory has behind it.
+    pub fn version(&self, subject: &Subject) -> u64 {
+        match subject {
+            Subject::Tenant(id) => self.tenants.contains_key(id).into(),
+            Subject::Site(id) => self.sites.contains_key(id).into(),
+            Subject::Principal(id) => self.principals.contains_key(id).into(),
+            Subject::Key(id) => self.keys.get(id).map_or(0, |key| 1 + u64::from(key.revoked)),
+        }
+    }
+}
+
+/// What can be asked of the directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Make a tenant.
+    CreateTenant {
+        /// Its id to be.
+        tenant: TenantId,
+        /// How operators call it.
+        name: Name,
+    },
+    /// Make a site.
+    CreateSite {
+        /// Whose.
+        tenant: TenantId,
+        /// Its id to be.
+        site: SiteId,
+        /// What it is known by.
+        domain: Domain,
+        /// How people call it.
+        name: Option<Name>,
+        /// Where its days begin.
+        timezone: Timezone,
+    },
+    /// Make a key, and the principal that it is for unless there is one.
+    IssueKey {
+        /// Whose.
+        tenant: TenantId,
+        /// Its id to be.
+        key: KeyId,
+        /// For whom.
+        principal: PrincipalId,
+        /// How people call the principal, when it is made now.
+        name: Option<Sealed>,
+        /// SHA-256 of the secret.
+        secret_hash: Sha256,
+        /// What it may do.
+        scopes: Scopes,
+    },
+    /// Let a key do nothing any more.
+    RevokeKey {
+        /// Whose.
+        tenant: TenantId,
+        /// Which.
+        key: KeyId,
+    },
+}
+
+/// How a tenant or a site is called: one line, 1 to 100 characters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Name(String);
+
+impl Name {
+    /// Trims, and checks.
+    ///
+    /// # Errors
+    /// Empty, too long, or of several lines.
+    pub fn new(text: &str) -> Result<Self, Invalid> {
+        line("a name", text, 1, 100).map(Self)
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Directory {
+    /// What the directory answers. No events: everything is as asked for already.
+    ///
+    /// # Errors
+    /// The rule that stands in the way.
+    pub fn decide(&self, command: Command) -> Result<Vec<Happened>, Rejection> {
+        match command {
+            Command::CreateTenant { tenant, name } => self.create_tenant(tenant, name),
+            Command::CreateSite {
+                tenant,
+                site,
+                domain,
+                name,
+                timezone,
+            } => {
+                self.known(tenant)?;
+                if self.sites.contains_key(&site) {
+                    return Err(Rejection::IdInUse);
+                }
+                if self.domains.contains_key(&domain) {
+                    return Err(Rejection::DomainTaken { domain });
+                }
+                let event = SiteCreated {
+                    domain: domain.to_string(),
+                    name: name.map(|name| name.0),
+                    timezone: timezone.name().to_owned(),
+                };
+                Ok(vec![Happened {
+                    tenant,
+                    subject: Subject::Site(site),
+                    event: event.into(),
+                }])
+            }
+            Command::IssueKey {
+                tenant,
+                key,
+                principal,
+                name,
+                secret_hash,
+                scopes,
+            } => {
+                self.known(tenant)?;
+                let scopes = self.issuable(&key, scopes)?;
+                let created = self.principal_of(tenant, principal, name)?;
+                let issued = KeyIssued {
+                    key: key.clone(),
+                    principal,
+                    secret_hash,
+                    scopes,
+                };
+                let issued = Happened {
+                    tenant,
+                    subject: Subject::Key(key),
+                    event: issued.into(),
+                };
+                Ok(created.into_iter().chain([issued]).collect())
+            }
+            Command::RevokeKey { tenant, key } => match self.keys.get(&key) {
+                Some(known) if known.tenant == tenant && known.revoked => Ok(vec![]),
+                Some(known) if known.tenant == tenant => {
+                    let event = KeyRevoked { key: key.clone() };
+                    Ok(vec![Happened {
+                        tenant,
+                        subject: Subject::Key(key),
+                        event: event.into(),
+                    }])
+                }
+                // Another tenant's key is as unknown as one that never was.
+                Some(_) | None => Err(Rejection::UnknownKey),
+            },
+        }
+    }
+
+    fn create_tenant(&self, tenant: TenantId, Name(name): Name) -> Result<Vec<Happened>, Rejection> {
+        if self.tenants.contains_key(&tenant) {
+            return Err(Rejection::IdInUse);
+        }
+        if self.names.contains_key(name.as_str()) {
+            return Err(Rejection::NameTaken { name });
+        }
+        let event = TenantCreated { name };
+        Ok(vec![Happened {
+            tenant,
+            subject: Subject::Tenant(tenant),
+            event: event.into(),
+        }])
+    }
+
+    fn known(&self, tenant: TenantId) -> Result<(), Rejection> {
+        if self.tenants.contains_key(&tenant) {
+            Ok(())
+        } else {
+            Err(Rejection::UnknownTenant)
+        }
+    }
+
+    fn issuable(&self, key: &KeyId, scopes: Scopes) -> Result<Vec<Scope>, Rejection> {
+        if self.keys.contains_key(key) {
+            return Err(Rejection::IdInUse);
+        }
+        if scopes.is_empty() {
+            return Err(Rejection::NoScope);
+        }
+        if scopes.allow(Scope::Operator) {
+            return Err(Rejection::OperatorScope);
+        }
+        Ok(scopes.iter().collect())
+    }
+
+    /// The making of a principal, unless the tenant has it.
+    fn principal_of(
+        &self,
+        tenant: TenantId,
+        principal: PrincipalId,
+        name: Option<Sealed>,
+    ) -> Result<Option<Happened>, Rejection> {
+        match self.principals.get(&principal) {
+            Some(owner) if *owner == tenant => Ok(None),
+            Some(_) => Err(Rejection::UnknownPrincipal),
+            None => {
+                let event = PrincipalCreated { name };
+                Ok(Some(Happened {
+                    tenant,
+                    subject: Subject::Principal(principal),
+                    event: event.into(),
+                }))
+            }
+        }
+    }
+}
+
+rejections! {
+    /// Why the directory refuses.
+    pub enum Rejection {
+        "id-in-use" =>
+        /// Ids are made at random: this is a mistake of a program.
+        #[error("this id is in use")]
+        IdInUse,
+        "tenant-name-taken" =>
+        /// Names of tenants are unique in the installation.
+        #[error("there is a tenant with the name {name:?} already")]
+        NameTaken {
+            /// The name asked for.
+            name: String,
+        },
+        "domain-taken" =>
+        /// A domain is unique in the installation, whoever has it.
+        #[error("the domain {domain} is taken")]
+        DomainTaken {
+            /// The domain asked for.
+            domain: Domain,
+        },
+        "tenant-not-found" =>
+        /// No such tenant.
+        #[error("there is no such tenant")]
+        UnknownTenant,
+        "principal-not-found" =>
+        /// No such principal in this tenant.
+        #[error("there is no such principal in this tenant")]
+        UnknownPrincipal,
+        "key-not-found" =>
+        /// No such key in this tenant.
+        #[error("there is no such key in this tenant")]
+        UnknownKey,
+        "no-scope" =>
+        /// A key that may do nothing.
+        #[error("a key needs at least one scope")]
+        NoScope,
+        "operator-scope" =>
+        /// Operators are above tenants: their key is configured, not issued.
+        #[error("a tenant's key cannot have the scope operator: the operator's key is part of the configuration")]
+        OperatorScope,
+    }
 }

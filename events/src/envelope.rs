@@ -205,11 +205,7 @@ impl Recorded {
 ///
 /// # Panics
 /// Never: events hold nothing that JSON cannot say.
-#[expect(
-    clippy::missing_panics_doc,
-    clippy::expect_used,
-    reason = "events hold nothing that JSON cannot say"
-)]
+#[expect(clippy::expect_used, reason = "events hold nothing that JSON cannot say")]
 pub fn encode(events: &[Recorded]) -> Vec<u8> {
     let batch: Vec<_> = events.iter().map(Recorded::outgoing).collect();
     serde_json::to_vec(&batch).expect("events are serialisable")

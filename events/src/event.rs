@@ -5,7 +5,7 @@
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
 
-use crate::{content, directory, download, import, visit};
+use crate::{content, directory, download, import, upcast, visit};
 
 /// Defines the families of events, and from the same lines their wire names, codec and schemas.
 macro_rules! events {
@@ -55,6 +55,14 @@ macro_rules! events {
             /// # Errors
             /// A name or version that this release does not know, or data that does not fit its name.
             pub(crate) fn decode(name: &str, data: &str) -> Result<Self, DecodeEventError> {
+                if let Some(upcast) = upcast::steps(name, data) {
+                    let (name, data) = upcast.map_err(DecodeEventError::Data)?;
+                    return Self::decode_current(name, &data);
+                }
+                Self::decode_current(name, data)
+            }
+
+            fn decode_current(name: &str, data: &str) -> Result<Self, DecodeEventError> {
                 match name {
                     $($($wire => serde_json::from_str::<$payload>(data)
                         .map(|payload| Self::$family($enum::$variant(payload)))

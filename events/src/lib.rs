@@ -1,8 +1,14 @@
 //! The domain: what can happen, what may happen next, and nothing that touches the outside.
 //!
 //! Reading order: [`event`] (everything that can happen, on one screen), [`envelope`] (who, when, to what),
-//! then one file per aggregate: [`content`], [`download`], [`import`], [`directory`]; [`visit`] has events only.
+//! [`aggregate`] (the shape that all share), then one file per aggregate, each in the order events, state,
+//! commands, rejections, tests: [`content`], [`download`], [`import`]; [`tenant`] holds all three.
+//! [`directory`] is the one aggregate above tenants; [`visit`] has events only, for visits are not decided.
+//! [`upcast`] is what old versions of events go through; [`id`], [`number`], [`time`], [`sealed`] are the words.
 
+#![forbid(unsafe_code)]
+
+pub mod aggregate;
 pub mod content;
 pub mod directory;
 pub mod download;
@@ -12,9 +18,12 @@ pub mod id;
 pub mod import;
 pub mod number;
 pub mod sealed;
+pub mod tenant;
 pub mod time;
+pub mod upcast;
 pub mod visit;
 
+pub use aggregate::{Aggregate, Invalid};
 pub use envelope::{DecodeError, Envelope, Recorded};
 pub use event::Event;
 pub use id::{
@@ -22,4 +31,5 @@ pub use id::{
 };
 pub use number::{Sha256, Whole};
 pub use sealed::Sealed;
+pub use tenant::Tenant;
 pub use time::Timestamp;
