@@ -1,1 +1,38 @@
-//! (coming)
+//! The log: few verbs, one admission rule, two adapters. The only crate that speaks Kafka or opens the embedded
+//! store.
+//!
+//! Reading order: [`partition`] and [`slot`] (where things go), [`record`], [`hash`], [`genesis`], [`commit`] and
+//! [`visits`] (what stands there), [`admission`] (what of it counts), [`writer`] (how one appends so that it counts;
+//! a state machine without I/O), [`driver`] (the same with I/O, for a task), [`log`] (the port).
+//! `schemas/LEDGER.md` says the same to other languages.
+
+#![forbid(unsafe_code)]
+
+pub mod admission;
+mod clock;
+pub mod commit;
+pub mod driver;
+mod embedded;
+mod gate;
+pub mod genesis;
+pub mod hash;
+mod kafka;
+pub mod log;
+pub mod metrics;
+mod open;
+pub mod partition;
+pub mod record;
+pub mod slot;
+pub mod visits;
+pub mod writer;
+
+pub use admission::{State, Verdict, Why};
+pub use commit::{Commit, CommitError, EncodeError, MAX_COMMIT, Prepared};
+pub use genesis::{Claim, Genesis, LogId};
+pub use hash::Hash;
+pub use log::{
+    AppendError, Appending, Batch, DEFAULT_PARTITIONS, KafkaConfig, Log, LogConfig, OpenError, ReadError,
+    Reader, Store, Stored,
+};
+pub use partition::{Offset, Partition, Topic};
+pub use record::{CommandHashes, CommandName, CommitHeaders, Headers, Record};

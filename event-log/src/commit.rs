@@ -1,0 +1,182 @@
+//! A commit: all events of one command, and how they become a record.
+
+use bytes::Bytes;
+use events::{DecodeError, Recorded, TenantId, envelope};
+
+use crate::{
+    admission::State,
+    hash::Hash,
+    record::{BATCH, CommandHashes, HEADER_ORDER, HeaderBlock, Kind, Record, Slots, write_hex},
+};
+
+/// The largest value of a commit, in bytes. Topics take 8 MiB, so that headers always fit beside it.
+pub const MAX_COMMIT: usize = 4 * 1024 * 1024;
+
+/// All events of one command.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Commit {
+    /// Whose; the same in every event.
+    pub tenant: TenantId,
+    /// Its place among the tenant's commits, from 1.
+    pub tenant_seq: u64,
+    /// Which command made it.
+    pub command: Option<CommandHashes>,
+    /// What happened; at least one.
+    pub events: Vec<Recorded>,
+}
+
+/// Why a commit cannot be written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EncodeError {
+    /// Its events are more than [`MAX_COMMIT`] bytes.
+    #[error("the command's events take {0} bytes; at most {MAX_COMMIT} go into one commit")]
+    TooLarge(usize),
+    /// A command without an event is no commit.
+    #[error("a commit holds at least one event")]
+    Empty,
+    /// An event of another tenant.
+    #[error("a commit of tenant {0} holds an event of tenant {1}")]
+    Tenant(TenantId, TenantId),
+}
+
+/// Why an admitted commit cannot be understood.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// Its events.
+    #[error(transparent)]
+    Events(#[from] DecodeError),
+    /// It holds none.
+    #[error("a commit without an event")]
+    Empty,
+    /// Its events name two tenants.
+    #[error("a commit with events of two tenants, {0} and {1}")]
+    Tenants(TenantId, TenantId),
+}
+
+/// A commit whose events are encoded and small enough, so that it may be given a number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prepared {
+    tenant: TenantId,
+    tenant_seq: u64,
+    command: Option<CommandHashes>,
+    value: Bytes,
+}
+
+impl Commit {
+    /// Encodes the events. Done before a number is given, because a number is never taken back.
+    ///
+    /// # Errors
+    /// See [`EncodeError`].
+    pub fn prepare(&self) -> Result<Prepared, EncodeError> {
+        if self.events.is_empty() {
+            return Err(EncodeError::Empty);
+        }
+        if let Some(stranger) = self
+            .events
+            .iter()
+            .find(|event| event.envelope.tenant != self.tenant)
+        {
+            return Err(EncodeError::Tenant(self.tenant, stranger.envelope.tenant));
+        }
+        let value = envelope::encode(&self.events);
+        if value.len() > MAX_COMMIT {
+            return Err(EncodeError::TooLarge(value.len()));
+        }
+        let Self {
+            tenant,
+            tenant_seq,
+            command,
+            ..
+        } = *self;
+        Ok(Prepared {
+            tenant,
+            tenant_seq,
+            command,
+            value: value.into(),
+        })
+    }
+
+    /// Reads an admitted record.
+    ///
+    /// # Errors
+    /// See [`CommitError`]. The commit keeps its place in history all the same.
+    pub fn decode(headers: &crate::CommitHeaders, record: &Record) -> Result<Self, CommitError> {
+        let events = envelope::decode(&record.value)?;
+        let tenant = events.first().ok_or(CommitError::Empty)?.envelope.tenant;
+        if let Some(other) = events.iter().find(|event| event.envelope.tenant != tenant) {
+            return Err(CommitError::Tenants(tenant, other.envelope.tenant));
+        }
+        Ok(Self {
+            tenant,
+            tenant_seq: headers.tenant_seq,
+            command: headers.command,
+            events,
+        })
+    }
+}
+
+impl Prepared {
+    /// Whose.
+    pub fn tenant(&self) -> TenantId {
+        self.tenant
+    }
+
+    /// Bytes of the encoded events.
+    pub fn size(&self) -> usize {
+        self.value.len()
+    }
+
+    /// The record that follows this state in its epoch, and the state after it.
+    pub fn seal(self, at: &State) -> (Record, State) {
+        let (epoch, seq) = (at.epoch, at.seq + 1);
+        let mut text = Vec::with_capacity(256);
+        let mut ends = [0_usize; 7];
+        let mut part = |place: usize, write: &mut dyn FnMut(&mut Vec<u8>)| {
+            write(&mut text);
+            ends[place] = text.len();
+        };
+        part(0, &mut |out| out.extend_from_slice(BATCH.as_bytes()));
+        part(1, &mut |out| {
+            out.extend_from_slice(Kind::Commit.as_str().as_bytes())
+        });
+        part(2, &mut |out| write_number(epoch, out));
+        part(3, &mut |out| write_number(seq, out));
+        part(4, &mut |out| write_number(self.tenant_seq, out));
+        part(5, &mut |out| {
+            if let Some(command) = &self.command {
+                command.write(out);
+            }
+        });
+        let mut slots = Slots::default();
+        let mut start = 0;
+        for (place, end) in ends.iter().take(6).enumerate() {
+            slots.0[place] = (place != 5 || self.command.is_some()).then(|| &text[start..*end]);
+            start = *end;
+        }
+        let hash: Hash = at.hash.then_slots(&slots, &self.value);
+        let mut hex = Vec::with_capacity(64);
+        write_hex(&hash.0, &mut hex);
+        slots.0[6] = Some(&hex);
+        let mut headers = HeaderBlock::with_capacity(448);
+        for (name, value) in HEADER_ORDER.iter().zip(slots.0) {
+            if let Some(value) = value {
+                headers.put(name.as_bytes(), value);
+            }
+        }
+        let key = Bytes::from(self.tenant.to_string());
+        (
+            Record {
+                key: Some(key),
+                headers: headers.finish(),
+                value: self.value,
+            },
+            State { epoch, seq, hash },
+        )
+    }
+}
+
+fn write_number(number: u64, out: &mut Vec<u8>) {
+    use std::io::Write;
+    // Writing to memory does not fail.
+    let _ = write!(out, "{number}");
+}

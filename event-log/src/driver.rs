@@ -1,0 +1,179 @@
+//! Drives a [`crate::writer::Writer`] against a [`Log`] for one partition, from one task.
+//!
+//! The task that calls [`drive`] owns the decision state; a [`Decider`] is all that it has to give. Everything that
+//! must be right about claims, sequence numbers, unknown outcomes and the order of answers happens here and in
+//! [`crate::writer`].
+//!
+//! ```ignore
+//! struct Ledger { state: TenantStates, undo: Vec<Undo> }
+//!
+//! impl Decider for Ledger {
+//!     type Request = (Command, oneshot::Sender<Outcome<Receipt>>);
+//!     type Answer = Receipt;
+//!     fn apply(&mut self, at, commit, record) -> Result<(), Unreadable> { /* Commit::decode, then fold */ }
+//!     fn forget(&mut self) -> Rewound { self.state = default(); Rewound::To(0, State::default()) }
+//!     fn decide(&mut self, request) -> Decision<Receipt> { /* rules on self.state, speculated events included */ }
+//!     fn answer(&mut self, (_, reply), outcome) { let _ = reply.send(outcome); }
+//! }
+//!
+//! let (commands, requests) = mpsc::channel(1024); // bounded: `try_send` fails when too many wait → 503
+//! tokio::spawn(drive(log, Partition::ledger(0), Start::default(), ledger, requests, status, Options::new("host/uuid")));
+//! ```
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+
+use crate::{
+    admission::State,
+    commit::Prepared,
+    log::Log,
+    partition::{Offset, Partition},
+    record::{CommitHeaders, Record},
+};
+
+/// The fold of a partition and the rules over it.
+pub trait Decider: Send + 'static {
+    /// What arrives; kept until it is answered, because it may have to be decided again. It carries its reply.
+    type Request: Send + 'static;
+    /// What a decision answers when all that it rests on is admitted.
+    type Answer: Send + 'static;
+
+    /// Folds an admitted commit that did not come from this decider's own (remembered) decisions. Called in the
+    /// order of the log, and only when nothing is speculated.
+    ///
+    /// # Errors
+    /// An event type or version that this release does not know: the partition is given up (rule 7).
+    fn apply(&mut self, at: Offset, commit: &CommitHeaders, record: &Record) -> Result<(), Unreadable>;
+
+    /// Goes back to a state that holds admitted commits only: whatever [`Self::decide`] added and
+    /// [`Self::admitted`] did not confirm never happened. Says where the state now stands; the driver folds from
+    /// there. Rare: an append failed or another writer took over.
+    fn forget(&mut self) -> Rewound;
+
+    /// Decides on the state as it is, decisions not yet admitted included. With [`Decision::Append`] the events
+    /// must have been folded into the state on return. Called again for the same request after [`Self::forget`].
+    fn decide(&mut self, request: &mut Self::Request) -> Decision<Self::Answer>;
+
+    /// The oldest decision not yet confirmed is admitted, at this offset. Called before its answer.
+    fn admitted(&mut self, at: Offset) {
+        let _ = at;
+    }
+
+    /// Gives the answer, in the order of decisions.
+    fn answer(&mut self, request: Self::Request, outcome: Outcome<Self::Answer>);
+}
+
+/// What a decider makes of a request.
+#[derive(Debug)]
+pub enum Decision<A> {
+    /// Events to append, and the answer for when they are admitted.
+    Append(Prepared, A),
+    /// An answer that appends nothing: a refusal, or the stored answer of an earlier command.
+    Answer(A),
+}
+
+/// What became of a request.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome<A> {
+    /// Its events are in the log and admitted, at this offset. Readers have it when they are at `offset + 1`.
+    Admitted {
+        /// As decided.
+        answer: A,
+        /// Where its record stands.
+        offset: Offset,
+    },
+    /// It appended nothing, and all that it was decided on is admitted, below this offset.
+    Settled {
+        /// As decided.
+        answer: A,
+        /// The next offset after what it rests on.
+        next: Offset,
+    },
+    /// Nothing was done and nothing will be: this process does not serve the partition now.
+    NotServing(String),
+    /// The process gives up before the log said what happened. The same Idempotency-Key will find out.
+    Unknown(String),
+}
+
+/// Where a decider stands after [`Decider::forget`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rewound {
+    /// It undid exactly what was not admitted.
+    Here,
+    /// It went back to this next offset and state of admission: `To(0, State::default())` is always right.
+    To(Offset, State),
+}
+
+/// A commit holds an event that this release does not know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable(pub String);
+
+/// Where to begin: the next offset and the state of admission before it. The default is the partition's beginning.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Start {
+    /// The next offset to fold.
+    pub next: Offset,
+    /// What admission knows before it.
+    pub state: State,
+}
+
+/// How a partition is driven.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The writer's name in its claims: one that no other run of any process has.
+    pub owner: String,
+    /// Commits under way at most.
+    pub max_in_flight: usize,
+    /// How long requests wait for the partition to be served before [`Outcome::NotServing`].
+    pub patience: Duration,
+}
+
+impl Options {
+    /// The usual limits.
+    pub fn new(owner: impl Into<String>) -> Self {
+        Self {
+            owner: owner.into(),
+            max_in_flight: 4_096,
+            patience: Duration::from_secs(5),
+        }
+    }
+}
+
+/// What the driver is at, for readiness and metrics.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Status {
+    /// Folding what is there.
+    Starting,
+    /// Deciding and appending.
+    Serving {
+        /// Its epoch.
+        epoch: u64,
+    },
+    /// An append failed: claiming anew and reading what happened.
+    Recovering,
+    /// Another writer has the partition, or this release cannot read it.
+    SteppedDown(String),
+}
+
+/// Drives the partition until `requests` is closed and all is answered. After stepping down it goes on answering
+/// [`Outcome::NotServing`].
+pub async fn drive<D: Decider>(
+    log: Log,
+    partition: Partition,
+    start: Start,
+    mut decider: D,
+    mut requests: mpsc::Receiver<D::Request>,
+    status: watch::Sender<Status>,
+    options: Options,
+) -> D {
+    // (coming)
+    let _ = (log, partition, start, status, options);
+    while let Some(request) = requests.recv().await {
+        decider.answer(
+            request,
+            Outcome::NotServing("the driver is being built".to_owned()),
+        );
+    }
+    decider
+}

@@ -1,0 +1,116 @@
+//! The one thread that writes: gives offsets, commits a batch with one fsync, then answers all of it.
+
+use std::{
+    collections::HashMap,
+    io,
+    sync::{Arc, OnceLock},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use fjall::PersistMode;
+use tokio::sync::mpsc;
+
+use super::{Shard, Store, layout, told};
+use crate::{clock::now, gate::Ticket, log::AppendError, partition::Offset, record::Record};
+
+/// A batch holds at most so many records and about so many bytes: it must fit into memory beside the next one.
+const BATCH_RECORDS: usize = 8_192;
+const BATCH_BYTES: usize = 8 * 1024 * 1024;
+/// The store waits on its own, deaf to errors, at 4 of these; so we wait before that, and listen.
+const SEALED_MEMTABLES: usize = 3;
+
+/// A record that waits for its offset.
+pub(super) struct Item {
+    pub(super) shard: Arc<Shard>,
+    pub(super) record: Record,
+    pub(super) ticket: Ticket,
+}
+
+/// Starts the thread. It ends when the queue is closed and empty, or at the first error, which it leaves in
+/// `stopped`: after a failed fsync nobody knows what the disk holds, so nothing is written any more.
+pub(super) fn spawn(
+    store: Arc<Store>,
+    mut items: mpsc::Receiver<Item>,
+    stopped: Arc<OnceLock<String>>,
+) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new()
+        .name("annals-log".to_owned())
+        .spawn(move || {
+            let mut batch = Vec::new();
+            while let Some(first) = items.blocking_recv() {
+                let mut bytes = first.record.size();
+                batch.push(first);
+                while batch.len() < BATCH_RECORDS && bytes < BATCH_BYTES {
+                    let Ok(item) = items.try_recv() else { break };
+                    bytes += item.record.size();
+                    batch.push(item);
+                }
+                if let Err(error) = commit(&store, &mut batch) {
+                    let reason = told(&error);
+                    tracing::error!(reason, "the embedded log has stopped for good");
+                    let _ = stopped.set(reason.clone());
+                    break;
+                }
+            }
+            items.close();
+            let reason = stopped
+                .get()
+                .cloned()
+                .unwrap_or_else(|| "the log is closed".to_owned());
+            // What was in the failed batch may be in the journal; what never left the queue is not.
+            batch
+                .into_iter()
+                .for_each(|item| item.ticket.finish(Err(AppendError::Unknown(reason.clone()))));
+            while let Ok(item) = items.try_recv() {
+                item.ticket.finish(Err(AppendError::Not(reason.clone())));
+            }
+        })
+}
+
+/// Writes the batch, waits for the disk, shows it to readers, answers. On an error the batch is left as it was.
+fn commit(store: &Store, batch: &mut Vec<Item>) -> fjall::Result<()> {
+    wait_for_room(store, batch)?;
+    let now = now();
+    let mut next: HashMap<*const Shard, Offset> = HashMap::new();
+    let mut offsets = Vec::with_capacity(batch.len());
+    let mut write = fjall::OwnedWriteBatch::with_capacity(store.db.clone(), batch.len())
+        .durability(Some(PersistMode::SyncData));
+    for Item { shard, record, .. } in batch.iter() {
+        let next = next
+            .entry(Arc::as_ptr(shard))
+            .or_insert_with(|| *shard.end.borrow());
+        write.insert(&shard.keyspace, layout::key(*next), layout::encode(record, now));
+        offsets.push(*next);
+        *next += 1;
+    }
+    write.commit()?;
+    for (Item { shard, .. }, offset) in batch.iter().zip(&offsets) {
+        // One wake for each partition, after all of the batch.
+        shard.end.send_if_modified(|end| {
+            *end = offset + 1;
+            false
+        });
+    }
+    let mut told = std::collections::HashSet::new();
+    for Item { shard, .. } in batch.iter() {
+        if told.insert(Arc::as_ptr(shard)) {
+            shard.end.send_modify(|_| {});
+        }
+    }
+    for (item, offset) in batch.drain(..).zip(offsets) {
+        item.ticket.finish(Ok(offset));
+    }
+    Ok(())
+}
+
+/// Waits while a partition has too many tables to write. Unlike the store's own wait it ends with an error when
+/// the store's workers have died (of a full disk, say).
+fn wait_for_room(store: &Store, batch: &[Item]) -> fjall::Result<()> {
+    let crowded = |item: &Item| item.shard.keyspace.sealed_memtable_count() >= SEALED_MEMTABLES;
+    while batch.iter().any(crowded) {
+        store.db.persist(PersistMode::Buffer)?;
+        std::thread::park_timeout(Duration::from_millis(2));
+    }
+    Ok(())
+}

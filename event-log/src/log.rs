@@ -1,0 +1,334 @@
+//! The port: few verbs, two adapters.
+
+use std::{
+    fmt,
+    future::Future,
+    path::PathBuf,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use events::{TenantId, Timestamp, VisitorId};
+use tokio::sync::oneshot;
+
+use crate::{
+    embedded::{self, Embedded},
+    genesis::LogId,
+    kafka::{self, Kafka},
+    open,
+    partition::{Offset, Partition, Topic},
+    record::Record,
+    slot::{self, SlotTable},
+};
+
+/// Which log to open, and how many partitions a new one has.
+#[derive(Debug, Clone)]
+pub struct LogConfig {
+    /// Where it is.
+    pub store: Store,
+    /// Partitions of the ledger, fixed by the first start. `None` takes what is there, or [`DEFAULT_PARTITIONS`].
+    pub ledger_partitions: Option<u32>,
+    /// Partitions of the visits, fixed by the first start. `None` as above.
+    pub visits_partitions: Option<u32>,
+    /// Whether topics that may lose acknowledged records are taken (and made) without complaint.
+    pub development: bool,
+}
+
+/// Partitions of the ledger and of the visits, when nothing else is asked for.
+pub const DEFAULT_PARTITIONS: u32 = 4;
+
+/// Where a log is.
+#[derive(Debug, Clone)]
+pub enum Store {
+    /// In a folder, of this process alone.
+    Embedded {
+        /// The folder; made when absent.
+        dir: PathBuf,
+    },
+    /// On a Kafka cluster.
+    Kafka(KafkaConfig),
+}
+
+/// How to reach a Kafka cluster.
+#[derive(Debug, Clone)]
+pub struct KafkaConfig {
+    /// `host:port`, several separated by commas.
+    pub brokers: String,
+    /// What topic names begin with: `annals` gives `annals.ledger`.
+    pub prefix: String,
+    /// Replicas of a topic that this process makes. `None`: 1 in development, else 3.
+    pub replication: Option<i32>,
+}
+
+/// A log, open. Cheap to clone; all clones are the same.
+#[derive(Clone)]
+pub struct Log(Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) id: LogId,
+    pub(crate) tables: [(u32, SlotTable); 3],
+    pub(crate) adapter: Adapter,
+}
+
+/// The two adapters behind the port.
+#[derive(Clone)]
+pub(crate) enum Adapter {
+    Embedded(Arc<Embedded>),
+    Kafka(Arc<Kafka>),
+}
+
+/// Why a log could not be opened. The text says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// What is there is another log, of another shape, or not a log.
+    #[error("{0}")]
+    Foreign(String),
+    /// Another process has the folder open.
+    #[error("the log in {0} is in use by another process; an embedded log belongs to one process at a time")]
+    InUse(String),
+    /// A topic whose settings may lose acknowledged records.
+    #[error("{0}")]
+    Unsafe(String),
+    /// The store does not answer or answers with an error.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// What became of an append that did not complete.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// The record is not in the log and never will be.
+    #[error("not appended: {0}")]
+    Not(String),
+    /// It may be in the log, or come to be there later.
+    #[error("it is unknown whether it was appended: {0}")]
+    Unknown(String),
+}
+
+/// Why records could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// The partition does not have this offset: it is beyond the end, or was trimmed.
+    #[error("{partition} has no offset {offset}: it holds {first} to {end}, the end not included")]
+    OutOfRange {
+        /// Which partition.
+        partition: Partition,
+        /// The offset asked for.
+        offset: Offset,
+        /// The first that it has.
+        first: Offset,
+        /// The next that it will have.
+        end: Offset,
+    },
+    /// No such partition.
+    #[error("there is no partition {0}")]
+    NoPartition(Partition),
+    /// The store failed; trying again later may work.
+    #[error("cannot read {partition}: {reason}")]
+    Failed {
+        /// Which partition.
+        partition: Partition,
+        /// What the store said.
+        reason: String,
+    },
+}
+
+/// A record that was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// Its place.
+    pub offset: Offset,
+    /// When it was appended, by the log's clock, where known.
+    pub time: Option<Timestamp>,
+    /// As it stands there; headers are looked at when asked.
+    pub record: Record,
+}
+
+/// Records that were read together.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Batch {
+    /// At least one, in order.
+    pub records: Vec<Stored>,
+    /// The partition's end (next offset) as far as it is known; at least the last record's offset + 1.
+    pub end: Offset,
+}
+
+impl Log {
+    /// Opens a log: makes what is missing, writes or adopts the genesis of every partition.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn open(config: LogConfig) -> Result<Self, OpenError> {
+        open::open(config).await.map(|inner| Self(Arc::new(inner)))
+    }
+
+    /// Which log this is.
+    pub fn id(&self) -> LogId {
+        self.0.id
+    }
+
+    /// How many partitions a topic has.
+    pub fn partitions(&self, topic: Topic) -> u32 {
+        self.table(topic).0
+    }
+
+    /// Every partition of a topic.
+    pub fn all(&self, topic: Topic) -> impl Iterator<Item = Partition> + use<> {
+        (0..self.partitions(topic)).map(move |index| Partition { topic, index })
+    }
+
+    /// The partition that takes a tenant's decisions.
+    pub fn ledger_partition(&self, tenant: TenantId) -> Partition {
+        Partition::ledger(self.table(Topic::Ledger).1.partition(slot::of_tenant(tenant)))
+    }
+
+    /// The partition that holds a visitor's visits.
+    pub fn visits_partition(&self, tenant: TenantId, visitor: VisitorId) -> Partition {
+        Partition::visits(
+            self.table(Topic::Visits)
+                .1
+                .partition(slot::of_visitor(tenant, visitor)),
+        )
+    }
+
+    /// Appends a record. The order of calls is the order in the log. It completes, whether or not it is awaited,
+    /// when every in-sync replica (embedded: the disk) has the record.
+    ///
+    /// A partition takes a limited number of records and bytes at a time; beyond that the answer is
+    /// [`AppendError::Not`] at once: whoever appends without waiting must hold back itself.
+    pub fn append(&self, partition: Partition, record: Record) -> Appending {
+        if partition.index >= self.partitions(partition.topic) {
+            return Appending::not(ReadError::NoPartition(partition).to_string());
+        }
+        self.0.adapter.append(partition, record)
+    }
+
+    /// A reader from an offset on, at most the partition's end.
+    ///
+    /// # Errors
+    /// See [`ReadError`]; an offset beyond the end may be noticed only by [`Reader::next`].
+    pub fn reader(&self, partition: Partition, from: Offset) -> Result<Reader, ReadError> {
+        self.check(partition)?;
+        self.0.adapter.reader(partition, from)
+    }
+
+    /// The partition's end (the offset that the next record will have), asked of the log now.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub async fn end(&self, partition: Partition) -> Result<Offset, ReadError> {
+        self.check(partition)?;
+        self.0.adapter.end(partition).await
+    }
+
+    /// Stops taking records, waits for those under way and lets go of the store. Other clones of this log answer
+    /// with errors from then on.
+    pub async fn close(self) {
+        match &self.0.adapter {
+            Adapter::Embedded(log) => log.close().await,
+            Adapter::Kafka(log) => log.close().await,
+        }
+    }
+
+    fn check(&self, partition: Partition) -> Result<(), ReadError> {
+        let exists = partition.index < self.partitions(partition.topic);
+        exists.then_some(()).ok_or(ReadError::NoPartition(partition))
+    }
+
+    fn table(&self, topic: Topic) -> &(u32, SlotTable) {
+        &self.0.tables[topic as usize]
+    }
+}
+
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Log")
+            .field("id", &self.0.id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Adapter {
+    pub(crate) fn append(&self, partition: Partition, record: Record) -> Appending {
+        match self {
+            Self::Embedded(log) => log.append(partition, record),
+            Self::Kafka(log) => log.append(partition, record),
+        }
+    }
+
+    pub(crate) fn reader(&self, partition: Partition, from: Offset) -> Result<Reader, ReadError> {
+        Ok(Reader(match self {
+            Self::Embedded(log) => Reading::Embedded(log.reader(partition, from)?),
+            Self::Kafka(log) => Reading::Kafka(log.reader(partition, from)?),
+        }))
+    }
+
+    pub(crate) async fn end(&self, partition: Partition) -> Result<Offset, ReadError> {
+        match self {
+            Self::Embedded(log) => log.end(partition),
+            Self::Kafka(log) => log.end(partition).await,
+        }
+    }
+}
+
+/// An append under way; completes with the record's offset. Dropping it does not take the record back.
+#[derive(Debug)]
+#[must_use = "an append may fail"]
+pub struct Appending(Promise);
+
+#[derive(Debug)]
+enum Promise {
+    Pending(oneshot::Receiver<Result<Offset, AppendError>>),
+    Failed(Option<AppendError>),
+}
+
+impl Appending {
+    pub(crate) fn pending(receiver: oneshot::Receiver<Result<Offset, AppendError>>) -> Self {
+        Self(Promise::Pending(receiver))
+    }
+
+    pub(crate) fn not(reason: impl Into<String>) -> Self {
+        Self(Promise::Failed(Some(AppendError::Not(reason.into()))))
+    }
+}
+
+impl Future for Appending {
+    type Output = Result<Offset, AppendError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let lost = || AppendError::Unknown("the log was closed before it said".to_owned());
+        Poll::Ready(match &mut self.0 {
+            Promise::Pending(receiver) => ready!(Pin::new(receiver).poll(cx)).unwrap_or_else(|_| Err(lost())),
+            Promise::Failed(error) => Err(error.take().unwrap_or_else(lost)),
+        })
+    }
+}
+
+/// Reads one partition in order.
+pub struct Reader(Reading);
+
+enum Reading {
+    Embedded(embedded::Reader),
+    Kafka(kafka::Reader),
+}
+
+impl Reader {
+    /// Waits until there is at least one record after those already returned, and gives what is there, up to a few
+    /// megabytes. Cancelling it loses nothing.
+    ///
+    /// # Errors
+    /// See [`ReadError`]; after [`ReadError::Failed`] it may be called again.
+    pub async fn next(&mut self) -> Result<Batch, ReadError> {
+        match &mut self.0 {
+            Reading::Embedded(reader) => reader.next().await,
+            Reading::Kafka(reader) => reader.next().await,
+        }
+    }
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader").finish_non_exhaustive()
+    }
+}
