@@ -67,7 +67,6 @@ impl Running {
         let deadline = Instant::now() + Duration::from_secs(30);
         while !curl(port, "SELECT 1").status.success() {
             assert!(Instant::now() < deadline, "the engine did not answer within 30 s");
-            std::thread::sleep(Duration::from_millis(20));
         }
         Self { child, port }
     }
