@@ -1,2 +1,5 @@
-//! (coming)
-fn main() {}
+//! The `annals` binary; everything is in the library beside it, so that tests can run it too.
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

@@ -1,0 +1,292 @@
+//! The HTTP APIs as a client sees them: a key, patience with a busy server, and problems that a person can read.
+
+use std::{fmt, time::Duration};
+
+use reqwest::{Method, StatusCode, header::RETRY_AFTER};
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::time::Instant;
+use url::Url;
+
+/// Where the APIs are and who calls.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Connection {
+    /// Where commands go: command-api, or a process that serves everything.
+    #[arg(
+        long,
+        env = "ANNALS_URL",
+        default_value = "http://127.0.0.1:8080",
+        global = true
+    )]
+    pub(crate) url: Url,
+    /// Where queries go; the same place unless the services are separate.
+    #[arg(long, env = "ANNALS_QUERY_URL", global = true)]
+    pub(crate) query_url: Option<Url>,
+    /// The key of the caller, `ann_…`.
+    #[arg(long, env = "ANNALS_KEY", hide_env_values = true, global = true)]
+    pub(crate) key: Option<String>,
+}
+
+/// A client of both APIs; clones share their connections.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    http: reqwest::Client,
+    commands: Url,
+    queries: Url,
+    key: Option<String>,
+    /// For how long a server that is away or busy is asked again.
+    patience: Duration,
+}
+
+/// One request, before it is sent.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    method: Method,
+    query: bool,
+    path: String,
+    body: Option<Value>,
+    headers: Vec<(&'static str, String)>,
+}
+
+/// What came back, when it was no problem.
+#[derive(Debug, Clone)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    /// Where a redirect leads.
+    pub(crate) location: Option<String>,
+    pub(crate) body: Value,
+}
+
+/// Why a request was not answered as hoped.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClientError {
+    #[error("cannot reach {url}: {cause}\nIs it running (`annals serve`, `./dev up`)? Is ANNALS_URL right?")]
+    Unreachable { url: Url, cause: String },
+    #[error("https is not built in: {0}; give the address of the service itself or of a proxy beside it")]
+    Https(Url),
+    #[error("{0}")]
+    Problem(Problem),
+    #[error("{url} did not answer with JSON: {cause}")]
+    NotJson { url: Url, cause: String },
+}
+
+/// The body of an error, RFC 9457.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Problem {
+    #[serde(rename = "type")]
+    pub(crate) kind: String,
+    pub(crate) title: String,
+    pub(crate) status: u16,
+    pub(crate) detail: String,
+    errors: Vec<FieldError>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct FieldError {
+    pointer: String,
+    detail: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = if self.detail.is_empty() {
+            &self.title
+        } else {
+            &self.detail
+        };
+        write!(f, "{} {text}", self.status)?;
+        for FieldError { pointer, detail } in &self.errors {
+            write!(f, "; {pointer}: {detail}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Request {
+    /// A command, with an Idempotency-Key of its own, so that asking again is not a second command.
+    pub(crate) fn command(method: Method, path: impl Into<String>, body: Option<Value>) -> Self {
+        let key = uuid::Uuid::new_v4().to_string();
+        Self {
+            method,
+            query: false,
+            path: path.into(),
+            body,
+            headers: Vec::new(),
+        }
+        .idempotency_key(key)
+    }
+
+    /// A query.
+    pub(crate) fn query(path: impl Into<String>) -> Self {
+        Self {
+            method: Method::GET,
+            query: true,
+            path: path.into(),
+            body: None,
+            headers: Vec::new(),
+        }
+    }
+
+    /// The same command for every run that says this key.
+    pub(crate) fn idempotency_key(self, key: impl Into<String>) -> Self {
+        self.header("idempotency-key", key.into())
+    }
+
+    /// Replaces a header.
+    pub(crate) fn header(mut self, name: &'static str, value: String) -> Self {
+        self.headers.retain(|(known, _)| *known != name);
+        self.headers.push((name, value));
+        self
+    }
+}
+
+impl Client {
+    /// A client that waits this long for a server that is away or busy.
+    pub(crate) fn new(connection: &Connection, patience: Duration) -> Result<Self, ClientError> {
+        let commands = connection.url.clone();
+        let queries = connection.query_url.clone().unwrap_or_else(|| commands.clone());
+        for url in [&commands, &queries] {
+            if url.scheme() == "https" {
+                return Err(ClientError::Https(url.clone()));
+            }
+        }
+        let http = reqwest::Client::builder()
+            .timeout(Duration::from_secs(60))
+            .connect_timeout(Duration::from_secs(5))
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(concat!("annals/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| ClientError::Unreachable {
+                url: commands.clone(),
+                cause: chain(&error),
+            })?;
+        Ok(Self {
+            http,
+            commands,
+            queries,
+            key: connection.key.clone(),
+            patience,
+        })
+    }
+
+    /// Sends a request until it is answered, refused, or patience is at its end.
+    pub(crate) async fn send(&self, request: Request) -> Result<Answer, ClientError> {
+        let base = if request.query {
+            &self.queries
+        } else {
+            &self.commands
+        };
+        let url = base
+            .join(&request.path)
+            .map_err(|error| ClientError::Unreachable {
+                url: base.clone(),
+                cause: error.to_string(),
+            })?;
+        let deadline = Instant::now() + self.patience;
+        let mut pause = Duration::from_millis(100);
+        loop {
+            let (error, asked) = match self.once(&url, &request).await {
+                Ok(Outcome::Answer(answer)) => return Ok(answer),
+                Ok(Outcome::Busy(problem, asked)) => (ClientError::Problem(problem), asked),
+                Err(error @ ClientError::Unreachable { .. }) => (error, None),
+                Err(error) => return Err(error),
+            };
+            let wait = asked.unwrap_or(pause);
+            if Instant::now() + wait > deadline {
+                return Err(error);
+            }
+            tracing::debug!(%url, %error, ?wait, "asking again");
+            tokio::time::sleep(wait).await;
+            pause = (pause * 2).min(Duration::from_secs(5));
+        }
+    }
+
+    async fn once(&self, url: &Url, request: &Request) -> Result<Outcome, ClientError> {
+        let unreachable = |error: reqwest::Error| ClientError::Unreachable {
+            url: url.clone(),
+            cause: chain(&error),
+        };
+        let mut builder = self.http.request(request.method.clone(), url.clone());
+        if let Some(key) = &self.key {
+            builder = builder.bearer_auth(key);
+        }
+        for (name, value) in &request.headers {
+            builder = builder.header(*name, value);
+        }
+        if let Some(body) = &request.body {
+            builder = builder.json(body);
+        }
+        let response = builder.send().await.map_err(unreachable)?;
+        let status = response.status();
+        let header = |name: &str| {
+            response
+                .headers()
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+                .map(str::to_owned)
+        };
+        let location = header("location");
+        let asked = header(RETRY_AFTER.as_str())
+            .and_then(|seconds| seconds.parse().ok())
+            .map(Duration::from_secs);
+        let bytes = response.bytes().await.map_err(unreachable)?;
+        let body: Value = match serde_json::from_slice(&bytes) {
+            Ok(body) => body,
+            Err(_) if bytes.is_empty() => Value::Null,
+            Err(error) if status.is_success() => {
+                return Err(ClientError::NotJson {
+                    url: url.clone(),
+                    cause: error.to_string(),
+                });
+            }
+            Err(_) => Value::Null,
+        };
+        if status.is_success() || status.is_redirection() {
+            return Ok(Outcome::Answer(Answer {
+                status,
+                location,
+                body,
+            }));
+        }
+        let mut problem: Problem = serde_json::from_value(body).unwrap_or_default();
+        problem.status = status.as_u16();
+        if problem.title.is_empty() {
+            problem.title = status.canonical_reason().unwrap_or("refused").to_owned();
+        }
+        match status {
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+                Ok(Outcome::Busy(problem, asked))
+            }
+            _ => Err(ClientError::Problem(problem)),
+        }
+    }
+}
+
+enum Outcome {
+    Answer(Answer),
+    Busy(Problem, Option<Duration>),
+}
+
+impl ClientError {
+    /// The status that the server refused with, if it did.
+    pub(crate) fn status(&self) -> Option<u16> {
+        match self {
+            Self::Problem(problem) => Some(problem.status),
+            Self::Unreachable { .. } | Self::Https(_) | Self::NotJson { .. } => None,
+        }
+    }
+}
+
+/// The causes of an error, outermost first: reqwest's own text leaves them out.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,187 @@
+//! Lines of a log, a batch at a time, read ahead on a thread of their own while the last batch is on its way.
+
+use std::{collections::BTreeMap, io, path::Path};
+
+use serde::Serialize;
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use super::{
+    line::Line,
+    page::{self, Skip},
+    source::Lines,
+};
+
+/// As many events and bytes as the API takes in one request, with room for one long line more.
+const MOST_EVENTS: usize = 1_000;
+const MOST_BYTES: usize = 900_000;
+/// A batch ends after so many lines even when few of them are page views, so that progress shows.
+const MOST_LINES: u64 = 20_000;
+
+/// Lines that follow each other, and what of them is sent.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub(super) lines: u64,
+    pub(super) events: Vec<PageView>,
+    pub(super) skipped: BTreeMap<Skip, u64>,
+    /// Line numbers from 0, with the reason.
+    pub(super) unreadable: Vec<(u64, String)>,
+}
+
+/// A page view as the batch form of the API takes it.
+#[derive(Debug, Serialize)]
+pub(super) struct PageView {
+    /// Made of the import and the line, so that a repetition has the same.
+    id: Uuid,
+    name: &'static str,
+    url: String,
+    domain: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    referrer: Option<String>,
+    timestamp: String,
+    user_agent: String,
+    ip: String,
+    import: String,
+    pub(super) line: u64,
+}
+
+/// The batches of a file, in their order.
+pub(super) struct Batches(mpsc::Receiver<io::Result<Batch>>);
+
+impl Batches {
+    /// Begins to read at this line, from 0.
+    pub(super) fn read(place: &Path, site: &str, import: &str, first: u64) -> io::Result<Self> {
+        let (sender, receiver) = mpsc::channel(2);
+        let mut reader = Reader {
+            lines: Lines::from(place, first)?,
+            site: site.to_owned(),
+            import: import.to_owned(),
+            namespace: Uuid::new_v5(&Uuid::NAMESPACE_OID, import.as_bytes()),
+        };
+        tokio::task::spawn_blocking(move || {
+            while let Some(batch) = reader.batch().transpose() {
+                let failed = batch.is_err();
+                if sender.blocking_send(batch).is_err() || failed {
+                    return;
+                }
+            }
+        });
+        Ok(Self(receiver))
+    }
+
+    pub(super) async fn next(&mut self) -> Option<io::Result<Batch>> {
+        self.0.recv().await
+    }
+}
+
+struct Reader {
+    lines: Lines,
+    site: String,
+    import: String,
+    namespace: Uuid,
+}
+
+impl Reader {
+    /// The next lines; none at the end of the file.
+    fn batch(&mut self) -> io::Result<Option<Batch>> {
+        let mut batch = Batch::default();
+        let mut bytes = 0;
+        while batch.events.len() < MOST_EVENTS && bytes < MOST_BYTES && batch.lines < MOST_LINES {
+            let Some((number, text)) = self.lines.next()? else {
+                break;
+            };
+            batch.lines += 1;
+            if text.trim().is_empty() {
+                continue;
+            }
+            match Line::parse(&text).map(|line| page::judge(&line).map(|()| self.page_view(number, &line))) {
+                Ok(Ok(view)) => {
+                    bytes += size(&view);
+                    batch.events.push(view);
+                }
+                Ok(Err(skip)) => *batch.skipped.entry(skip).or_default() += 1,
+                Err(error) => batch.unreadable.push((number, error.to_string())),
+            }
+        }
+        Ok((batch.lines > 0).then_some(batch))
+    }
+
+    fn page_view(&self, number: u64, line: &Line<'_>) -> PageView {
+        let target = &*line.target;
+        let url = if target.starts_with("http://") || target.starts_with("https://") {
+            target.to_owned()
+        } else {
+            let slash = if target.starts_with('/') { "" } else { "/" };
+            format!("https://{}{slash}{target}", self.site)
+        };
+        PageView {
+            id: Uuid::new_v5(&self.namespace, number.to_string().as_bytes()),
+            name: "pageview",
+            url,
+            domain: self.site.clone(),
+            referrer: line.referrer.as_deref().map(str::to_owned),
+            timestamp: line.time.to_rfc3339(),
+            // Nobody's browser sends none: told to be so, it counts as a bot.
+            user_agent: line.user_agent.as_deref().unwrap_or_default().to_owned(),
+            ip: line.host.to_owned(),
+            import: self.import.clone(),
+            line: number,
+        }
+    }
+}
+
+/// At most how many bytes the event takes, as far as batches are concerned: escapes double a text at worst, but
+/// for control characters, which an access log writes escaped.
+fn size(view: &PageView) -> usize {
+    let texts = view.url.len() + view.user_agent.len() + view.referrer.as_deref().map_or(0, str::len);
+    400 + view.domain.len() + 2 * texts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batches(first: u64) -> Vec<Batch> {
+        let mut reader = Reader {
+            lines: Lines::from(super::super::sample(), first).unwrap(),
+            site: "semicomplete.com".to_owned(),
+            import: "i".to_owned(),
+            namespace: Uuid::nil(),
+        };
+        std::iter::from_fn(|| reader.batch().unwrap()).collect()
+    }
+
+    #[test]
+    fn every_line_of_the_sample_is_sent_skipped_or_named() {
+        let batches = batches(0);
+        let sent: usize = batches.iter().map(|batch| batch.events.len()).sum();
+        let skipped: u64 = batches.iter().flat_map(|batch| batch.skipped.values()).sum();
+        assert_eq!(batches.iter().map(|batch| batch.lines).sum::<u64>(), 10_000);
+        assert_eq!(sent as u64 + skipped, 10_000);
+        assert!(batches.iter().all(|batch| batch.unreadable.is_empty()));
+        assert!(
+            batches
+                .iter()
+                .all(|batch| serde_json::to_vec(&batch.events).unwrap().len() < 1 << 20)
+        );
+        let lines: Vec<_> = batches
+            .iter()
+            .flat_map(|batch| batch.events.iter().map(|event| event.line))
+            .collect();
+        assert!(lines.is_sorted());
+    }
+
+    #[test]
+    fn a_resumed_import_sends_the_rest_with_the_same_ids() {
+        let ids = |batches: Vec<Batch>| -> Vec<_> {
+            batches
+                .into_iter()
+                .flat_map(|batch| batch.events)
+                .map(|event| (event.line, event.id))
+                .collect()
+        };
+        let (all, rest) = (ids(batches(0)), ids(batches(7_000)));
+        let expected: Vec<_> = all.into_iter().filter(|(line, _)| *line >= 7_000).collect();
+        assert_eq!(rest, expected);
+    }
+}

@@ -1,0 +1,161 @@
+//! One post is brought to what its file says: looked up, then created, changed or left as it is.
+
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::{Map, Value, json};
+
+use super::post::{Post, Publication};
+use crate::client::{Client, ClientError, Request};
+
+/// What an import did to a post.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Done {
+    Created,
+    Changed,
+    Unchanged,
+}
+
+/// Sends the posts of one site.
+pub(crate) struct Sender {
+    client: Client,
+    site: String,
+}
+
+/// How long the read model is given to show what an earlier run has written.
+const READ_MODEL_PAUSES: [u64; 6] = [50, 100, 200, 400, 800, 1_600];
+
+impl Sender {
+    pub(crate) fn new(client: Client, site: String) -> Self {
+        Self { client, site }
+    }
+
+    /// Looks the post up and does what is missing. A conflict means that the read model does not show yet what the
+    /// log has, for an earlier run was interrupted a moment ago: it is looked up again.
+    pub(crate) async fn send(&self, post: &Post) -> Result<Done, ClientError> {
+        let mut pauses = READ_MODEL_PAUSES.into_iter();
+        loop {
+            let result = match self.find(&post.slug).await? {
+                Some(existing) => self.change(post, &existing).await,
+                None => self.create(post).await,
+            };
+            match (result, pauses.next()) {
+                (Err(error), Some(pause)) if matches!(error.status(), Some(409 | 412)) => {
+                    tokio::time::sleep(Duration::from_millis(pause)).await;
+                }
+                (result, _) => return result,
+            }
+        }
+    }
+
+    /// The post with this slug, or that once had it.
+    async fn find(&self, slug: &str) -> Result<Option<Value>, ClientError> {
+        let path = format!("api/v1/sites/{}/content/post/{slug}", self.site);
+        match self.client.send(Request::query(path)).await {
+            Ok(answer) => match answer.location {
+                Some(location) if answer.status.is_redirection() => {
+                    Ok(Some(self.client.send(Request::query(location)).await?.body))
+                }
+                Some(_) | None => Ok(Some(answer.body)),
+            },
+            Err(error) if error.status() == Some(404) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn create(&self, post: &Post) -> Result<Done, ClientError> {
+        let body = Value::Object(post.creation(&self.site));
+        let request = Request::command(Method::POST, "api/v1/content", Some(body));
+        let answer = self
+            .client
+            .send(request.idempotency_key(post.idempotency_key(&self.site, "create")))
+            .await?;
+        self.publish(post, &answer.body).await?;
+        Ok(Done::Created)
+    }
+
+    /// Changes the fields that differ, and publishes what is a draft here and none in the file. What was published,
+    /// unpublished or archived by people stays so.
+    async fn change(&self, post: &Post, existing: &Value) -> Result<Done, ClientError> {
+        let fields = differing(&post.fields(), existing);
+        let unpublished = existing["status"] == "draft" && post.publication != Publication::Draft;
+        if !fields.is_empty() {
+            let version = existing["version"].to_string();
+            let version = version.trim_matches('"');
+            let path = format!("api/v1/content/{}", text(&existing["id"]));
+            let request = Request::command(Method::PATCH, path, Some(Value::Object(fields.clone())))
+                .idempotency_key(format!(
+                    "{}-{version}",
+                    post.idempotency_key(&self.site, "change")
+                ))
+                .header("if-match", format!("\"{version}\""));
+            self.client.send(request).await?;
+        }
+        if unpublished {
+            self.publish(post, existing).await?;
+        }
+        Ok(if fields.is_empty() && !unpublished {
+            Done::Unchanged
+        } else {
+            Done::Changed
+        })
+    }
+
+    async fn publish(&self, post: &Post, existing: &Value) -> Result<(), ClientError> {
+        let body = match post.publication {
+            Publication::Draft => return Ok(()),
+            Publication::At(date) => json!({ "at": date }),
+            Publication::Undated => json!({}),
+        };
+        let path = format!("api/v1/content/{}/publish", text(&existing["id"]));
+        let request = Request::command(Method::POST, path, Some(body));
+        self.client
+            .send(request.idempotency_key(post.idempotency_key(&self.site, "publish")))
+            .await?;
+        Ok(())
+    }
+}
+
+/// Those of the wanted fields that are not so; an absent field is null, an empty list or an empty object.
+fn differing(wanted: &Map<String, Value>, existing: &Value) -> Map<String, Value> {
+    let empty = |value: &Value| match value {
+        Value::Null => true,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        Value::Bool(truth) => !truth,
+        Value::Number(_) | Value::String(_) => false,
+    };
+    let differs = |name: &str, value: &Value| {
+        let there = &existing[name];
+        there != value && !(empty(there) && empty(value))
+    };
+    let fields = wanted.iter().filter(|(name, value)| differs(name, value));
+    fields
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_differs_is_sent() {
+        let wanted =
+            json!({"title": "A", "summary": null, "tags": [], "featured": false, "metadata": {"a": 1}});
+        let Value::Object(wanted) = wanted else {
+            panic!("an object")
+        };
+        let same = json!({"id": "x", "title": "A", "metadata": {"a": 1}, "status": "draft"});
+        assert_eq!(differing(&wanted, &same), Map::new());
+        let other = json!({"title": "B", "summary": "s", "metadata": {"a": 1}});
+        assert_eq!(
+            Value::Object(differing(&wanted, &other)),
+            json!({"title": "A", "summary": null})
+        );
+    }
+}

@@ -1,0 +1,69 @@
+//! `annals keys create`, `annals keys revoke`.
+
+use std::{process::ExitCode, time::Duration};
+
+use reqwest::Method;
+use serde_json::json;
+
+use crate::client::{Client, Connection, Request};
+
+/// Keys of principals.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Keys {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    /// Make a key and print it: this once, for only its hash is kept.
+    Create {
+        /// Whose key: a tenant's name or id.
+        #[arg(long)]
+        tenant: String,
+        /// What it may do: content:write, downloads:write, visits:write, read, admin.
+        #[arg(long, value_delimiter = ',', required = true)]
+        scopes: Vec<String>,
+        /// Who or what uses it.
+        #[arg(long)]
+        name: Option<String>,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Make a key worthless, everywhere within a second.
+    Revoke {
+        /// The part between the underscores of `ann_…_…`.
+        id: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
+}
+
+const PATIENCE: Duration = Duration::from_secs(5);
+
+impl Keys {
+    pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
+        match self.verb {
+            Verb::Create {
+                tenant,
+                scopes,
+                name,
+                connection,
+            } => {
+                let mut body = json!({"tenant": tenant, "scopes": scopes});
+                if let Some(name) = name {
+                    body["name"] = name.into();
+                }
+                let request = Request::command(Method::POST, "api/v1/keys", Some(body));
+                let answer = Client::new(&connection, PATIENCE)?.send(request).await?;
+                println!("{}", answer.body["key"].as_str().unwrap_or_default());
+            }
+            Verb::Revoke { id, connection } => {
+                let request = Request::command(Method::DELETE, format!("api/v1/keys/{id}"), None);
+                Client::new(&connection, PATIENCE)?.send(request).await?;
+                println!("{id} is revoked");
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

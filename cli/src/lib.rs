@@ -1,0 +1,66 @@
+//! The `annals` command: `serve` runs the services, everything else is a client of their HTTP APIs.
+//!
+//! Read `import/posts.rs` and `import/access_log.rs` for what comes in from elsewhere, `serve.rs` for how the
+//! services are put together, `client.rs` for what all the others share.
+
+#![forbid(unsafe_code)]
+
+mod client;
+mod import;
+mod keys;
+mod progress;
+mod sites;
+mod status;
+mod tenants;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// An event-sourced platform for publishing, statistics and queues.
+#[derive(Debug, Parser)]
+#[command(name = "annals", version, max_term_width = 100)]
+struct Annals {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    Tenants(tenants::Tenants),
+    Keys(keys::Keys),
+    Sites(sites::Sites),
+    /// Bring in what exists elsewhere; repeatable, resumable.
+    #[command(subcommand)]
+    Import(import::Import),
+    Status(status::Status),
+}
+
+impl Command {
+    async fn run(self) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Tenants(tenants) => tenants.run().await,
+            Self::Keys(keys) => keys.run().await,
+            Self::Sites(sites) => sites.run().await,
+            Self::Import(import) => import.run().await,
+            Self::Status(status) => status.run().await,
+        }
+    }
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let Annals { command } = Annals::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error.into()),
+    };
+    runtime
+        .block_on(command.run())
+        .unwrap_or_else(|error| failed(&error))
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    eprintln!("error: {error:#}");
+    ExitCode::FAILURE
+}

@@ -1,0 +1,74 @@
+//! How far a long command is: a bar with rate and time left, or plain lines where nobody watches a terminal.
+
+use std::{
+    io::{IsTerminal, stderr},
+    sync::Mutex,
+    time::{Duration, Instant},
+};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// One bar; shared by whoever works.
+pub(crate) struct Progress {
+    bar: ProgressBar,
+    unit: &'static str,
+    /// When the last plain line was written; none on a terminal, where the bar draws itself.
+    plain: Option<Mutex<Instant>>,
+}
+
+/// How far apart plain lines are.
+const PLAIN_EVERY: Duration = Duration::from_secs(2);
+
+impl Progress {
+    /// A bar for `length` things of which `done` are there already.
+    pub(crate) fn new(unit: &'static str, length: u64, done: u64) -> Self {
+        let terminal = stderr().is_terminal();
+        let target = if terminal {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        };
+        let bar = ProgressBar::with_draw_target(Some(length), target).with_position(done);
+        let template =
+            format!("{{bar:30}} {{human_pos}}/{{human_len}} {unit}  {{per_sec}}  {{eta}} left  {{msg}}");
+        if let Ok(style) = ProgressStyle::with_template(&template) {
+            bar.set_style(style);
+        }
+        bar.reset_eta();
+        Self {
+            bar,
+            unit,
+            plain: (!terminal).then(|| Mutex::new(Instant::now())),
+        }
+    }
+
+    /// So many more are done.
+    pub(crate) fn add(&self, count: u64) {
+        self.bar.inc(count);
+        let Some(last) = &self.plain else { return };
+        let Ok(mut last) = last.lock() else { return };
+        if last.elapsed() >= PLAIN_EVERY {
+            *last = Instant::now();
+            eprintln!("{}", self.line());
+        }
+    }
+
+    /// Ends it: the bar goes away, what was done stays said.
+    pub(crate) fn finish(&self) {
+        let line = format!(
+            "{} {} in {:.1} s",
+            self.bar.position(),
+            self.unit,
+            self.bar.elapsed().as_secs_f64()
+        );
+        self.bar.finish_and_clear();
+        eprintln!("{line}");
+    }
+
+    fn line(&self) -> String {
+        let (position, length) = (self.bar.position(), self.bar.length().unwrap_or(0));
+        let rate = self.bar.per_sec();
+        let left = self.bar.eta().as_secs();
+        format!("{position}/{length} {}, {rate:.0}/s, {left} s left", self.unit)
+    }
+}
