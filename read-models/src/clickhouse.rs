@@ -1,0 +1,237 @@
+//! ClickHouse: who connects, which database holds which generation, and what `live` shows to analysts.
+//!
+//! Reading order: this file, [`native`] (rows as they are sent), then the tables: [`crate::visits`] (its
+//! writer is `visits/store.rs`) and [`crate::facts`].
+
+pub mod native;
+
+use clickhouse::{Client, Compression, Row};
+use serde::Deserialize;
+
+/// What a statement of ours could come back with.
+pub type Error = clickhouse::error::Error;
+
+/// One generation of a projection has a database of its own, named after both.
+pub type Generation = i32;
+
+/// Where ClickHouse listens and who we are there.
+#[derive(Clone)]
+pub struct Config {
+    /// HTTP interface, such as `http://127.0.0.1:8123`.
+    pub url: String,
+    /// The writer may create databases and insert; the reader may only SELECT.
+    pub user: String,
+    /// Of that user.
+    pub password: String,
+    /// Goes before every database's name (and behind `live`); empty but in tests, which share an engine.
+    pub prefix: String,
+}
+
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Config").field("url", &self.url).field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+/// A connection that may create, insert, delete: projectors only.
+#[derive(Clone)]
+pub struct Writer {
+    client: Client,
+    prefix: String,
+}
+
+/// A connection that may only SELECT: query-api only.
+#[derive(Clone)]
+pub struct Reader {
+    client: Client,
+    prefix: String,
+}
+
+/// Rows travel on the loopback or a fast network, and compressing them costs more than sending them.
+fn client(config: &Config) -> Client {
+    Client::default()
+        .with_url(&config.url)
+        .with_user(&config.user)
+        .with_password(&config.password)
+        .with_compression(Compression::None)
+        .with_validation(false)
+}
+
+impl Reader {
+    /// A reader; nothing is sent yet.
+    pub fn new(config: &Config) -> Self {
+        Self { client: client(config), prefix: config.prefix.clone() }
+    }
+
+    /// The tables of one generation of `visits`.
+    pub fn visits(&self, generation: Generation) -> Client {
+        self.client.clone().with_database(database(&self.prefix, "visits", generation))
+    }
+
+    /// The name of the database of one generation of `content_facts`.
+    pub(crate) fn facts_database(&self, generation: Generation) -> String {
+        database(&self.prefix, "content_facts", generation)
+    }
+
+    /// Whether the engine answers.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn ping(&self) -> Result<(), Error> {
+        self.client.query("SELECT 1").execute().await
+    }
+}
+
+impl Writer {
+    /// A writer; nothing is sent yet.
+    pub fn new(config: &Config) -> Self {
+        // Asynchronous inserts are on by default since 26.3; a checkpoint needs rows that are in the table.
+        let client = client(config).with_setting("async_insert", "0");
+        Self { client, prefix: config.prefix.clone() }
+    }
+
+    /// Whether the engine answers.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn ping(&self) -> Result<(), Error> {
+        self.client.query("SELECT 1").execute().await
+    }
+
+    /// The tables of one generation of `visits`.
+    pub(crate) fn visits(&self, generation: Generation) -> Client {
+        self.client.clone().with_database(database(&self.prefix, "visits", generation))
+    }
+
+    /// The tables of one generation of `content_facts`.
+    pub(crate) fn facts(&self, generation: Generation) -> Client {
+        self.client.clone().with_database(database(&self.prefix, "content_facts", generation))
+    }
+
+    /// Makes database and tables of one generation of `visits`; what is there stays.
+    ///
+    /// # Errors
+    /// When ClickHouse does not answer or refuses.
+    pub async fn create_visits(&self, generation: Generation) -> Result<(), Error> {
+        let tables = include_str!("../migrations/clickhouse/visits/0001_tables.sql");
+        self.create(&database(&self.prefix, "visits", generation), tables).await
+    }
+
+    /// Makes database and tables of one generation of `content_facts`; what is there stays.
+    ///
+    /// # Errors
+    /// When ClickHouse does not answer or refuses.
+    pub async fn create_facts(&self, generation: Generation) -> Result<(), Error> {
+        let tables = include_str!("../migrations/clickhouse/content_facts/0001_tables.sql");
+        self.create(&database(&self.prefix, "content_facts", generation), tables).await
+    }
+
+    /// Removes one generation of a projection, as when a rebuild was given up.
+    ///
+    /// # Errors
+    /// When ClickHouse does not answer or refuses.
+    pub async fn drop_generation(&self, projection: &str, generation: Generation) -> Result<(), Error> {
+        let name = database(&self.prefix, projection, generation);
+        self.client.query_raw(&format!("DROP DATABASE IF EXISTS {name} SYNC")).execute().await
+    }
+
+    async fn create(&self, database: &str, tables: &str) -> Result<(), Error> {
+        self.client.query_raw(&format!("CREATE DATABASE IF NOT EXISTS {database}")).execute().await?;
+        let client = self.client.clone().with_database(database);
+        for statement in statements(tables) {
+            client.query_raw(statement).execute().await?;
+        }
+        Ok(())
+    }
+
+    /// Points the views of the database `live` at these generations, with the comments of the tables
+    /// behind them. Views are replaced one by one, so an analyst never finds one missing.
+    ///
+    /// # Errors
+    /// When ClickHouse does not answer or refuses.
+    pub async fn point_live(&self, visits: Generation, facts: Generation) -> Result<(), Error> {
+        let live = live_database(&self.prefix);
+        let visits = database(&self.prefix, "visits", visits);
+        let facts = database(&self.prefix, "content_facts", facts);
+        self.client.query_raw(&format!("CREATE DATABASE IF NOT EXISTS {live}")).execute().await?;
+        for (view, from, modifier) in
+            [("events", &visits, ""), ("sessions", &visits, " FINAL"), ("content", &facts, " FINAL")]
+        {
+            let table = if view == "content" { "facts" } else { view };
+            let columns = self.commented_columns(from, table).await?;
+            let comment = self.table_comment(from, table).await?;
+            let statement = format!(
+                "CREATE OR REPLACE VIEW {live}.{view} ({columns})\n\
+                 DEFINER = CURRENT_USER SQL SECURITY DEFINER\n\
+                 AS SELECT * FROM {from}.{table}{modifier}\n\
+                 COMMENT {}",
+                quoted(&comment.replace(": read with FINAL", "").replace("; read with FINAL", "")),
+            );
+            self.client.query_raw(&statement).execute().await?;
+        }
+        Ok(())
+    }
+
+    async fn commented_columns(&self, database: &str, table: &str) -> Result<String, Error> {
+        #[derive(Row, Deserialize)]
+        struct Column {
+            name: String,
+            kind: String,
+            comment: String,
+        }
+        let columns: Vec<Column> = self
+            .client
+            .query_raw(
+                "SELECT name, type AS kind, comment FROM system.columns \
+                 WHERE database = {database:String} AND table = {table:String} ORDER BY position",
+            )
+            .param("database", database)
+            .param("table", table)
+            .fetch_all()
+            .await?;
+        let columns: Vec<_> = columns
+            .iter()
+            .map(|column| format!("{} {} COMMENT {}", column.name, column.kind, quoted(&column.comment)))
+            .collect();
+        Ok(columns.join(", "))
+    }
+
+    async fn table_comment(&self, database: &str, table: &str) -> Result<String, Error> {
+        self.client
+            .query_raw(
+                "SELECT comment FROM system.tables \
+                 WHERE database = {database:String} AND name = {table:String}",
+            )
+            .param("database", database)
+            .param("table", table)
+            .fetch_one()
+            .await
+    }
+}
+
+/// `visits_1`; with a prefix, `prefix_visits_1`.
+pub(crate) fn database(prefix: &str, projection: &str, generation: Generation) -> String {
+    if prefix.is_empty() { format!("{projection}_{generation}") } else { format!("{prefix}_{projection}_{generation}") }
+}
+
+/// `live`; with a prefix, `live_prefix`, since analysts may read databases whose name begins so.
+pub(crate) fn live_database(prefix: &str) -> String {
+    if prefix.is_empty() { "live".to_owned() } else { format!("live_{prefix}") }
+}
+
+/// The statements of a migration: each ends with a semicolon at the end of a line.
+fn statements(migration: &str) -> impl Iterator<Item = &str> {
+    migration.split(";\n").filter(|statement| {
+        statement.lines().any(|line| !line.trim().is_empty() && !line.trim_start().starts_with("--"))
+    })
+}
+
+/// A text of our own (never a caller's) as a literal.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
+}
+
+/// Whether the engine refused because a newer owner has written its fence: the insert did not take place.
+pub(crate) fn is_fenced(error: &Error) -> bool {
+    error.to_string().contains("Code: 395")
+}

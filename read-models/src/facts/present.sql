@@ -1,0 +1,6 @@
+-- The latest state of each of these pieces.
+SELECT
+    tenant, site, content, toString(kind) AS kind, slug, title, toString(status) AS status, path, aliases, paths,
+    toUnixTimestamp64Micro(published_at) AS published_at, log_partition, log_offset
+FROM facts FINAL
+WHERE content IN (SELECT toUUID(arrayJoin({pieces:Array(String)})))
