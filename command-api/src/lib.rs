@@ -1,1 +1,23 @@
-//! (coming)
+//! The write side: HTTP → command → decide → append → answer.
+//!
+//! Reading order: [`routes`] (what can be asked), [`caller`] and [`command`] (who asks, and what every command
+//! carries), [`partition`] (where it is decided), [`answer`] and [`error`] (what the client hears);
+//! [`directory`] is how every process knows sites and keys, [`visit`] what is made of a page view at the door.
+
+#![forbid(unsafe_code)]
+
+pub mod aggregate;
+pub mod answer;
+pub mod app;
+pub mod caller;
+pub mod command;
+pub mod config;
+pub mod directory;
+pub mod error;
+pub mod metrics;
+pub mod partition;
+pub mod routes;
+
+pub use app::{App, Deps, run};
+pub use config::Config;
+pub use routes::{openapi, router};

@@ -353,6 +353,11 @@ impl Directory {
         self.keys.get(id).filter(|key| !key.revoked)
     }
 
+    /// Whose a key is, also of one that was revoked.
+    pub fn key_owner(&self, id: &KeyId) -> Option<TenantId> {
+        self.keys.get(id).map(|key| key.tenant)
+    }
+
     /// A tenant by its name.
     pub fn tenant_of_name(&self, name: &str) -> Option<TenantId> {
         self.names.get(name).copied()

@@ -6,11 +6,11 @@
 
 use std::{fmt, str::FromStr};
 
-use rand::RngExt;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+const ID: usize = 12;
 const RANDOM: usize = 32;
 const CHECK: usize = 6;
 const CRC: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC);
@@ -34,13 +34,19 @@ pub struct SecretHash([u8; 32]);
 impl Key {
     /// A new random key.
     pub fn make() -> Self {
-        let mut rng = rand::rng();
-        let mut random = |length: usize| -> String {
-            (0..length)
-                .map(|_| char::from(ALPHABET[rng.random_range(0..ALPHABET.len())]))
-                .collect()
-        };
-        let (id, secret) = (random(12), random(RANDOM));
+        Self::from_random(&rand::random())
+    }
+
+    /// The key that these bytes make, which nobody must be able to guess: two bytes for each character.
+    pub fn from_random(bytes: &[u8; 2 * (ID + RANDOM)]) -> Self {
+        let characters = bytes.chunks_exact(2).map(|two| {
+            let number = usize::from(two[0]) << 8 | usize::from(two[1]);
+            char::from(ALPHABET[number % ALPHABET.len()])
+        });
+        let (id, secret): (String, String) = (
+            characters.clone().take(ID).collect(),
+            characters.skip(ID).collect(),
+        );
         let check = checksum(&id, &secret);
         Self {
             id: id.len(),
@@ -84,6 +90,18 @@ impl FromStr for Key {
             text: text.to_owned(),
             id: id.len(),
         })
+    }
+}
+
+impl SecretHash {
+    /// From its 32 bytes.
+    pub const fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its 32 bytes.
+    pub const fn bytes(self) -> [u8; 32] {
+        self.0
     }
 }
 

@@ -1,0 +1,314 @@
+//! The write side put together: the log, the key store, the directory followed, one actor for each partition.
+
+use std::sync::Arc;
+
+use event_log::{Log, Partition, Topic};
+use events::{
+    ImportId, PrincipalId, Sealed, TenantId,
+    directory::{Domain, Scope, Site},
+    download::PrivateAddresses,
+};
+use ipnet::IpNet;
+use key_store::KeyStore;
+use service::{Health, Position, position::InvalidPosition};
+use tokio::net::TcpListener;
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
+use uuid::Uuid;
+
+use crate::{
+    Config,
+    answer::Accepted,
+    caller::{Caller, OperatorKey},
+    command::Context,
+    directory::Directory,
+    error::Error,
+    partition::{Command, Handle, Settings},
+    routes,
+};
+
+/// What the write side stands on.
+#[derive(Clone)]
+pub struct Deps {
+    /// The log, open.
+    pub log: Log,
+    /// The key store, connected.
+    pub keys: KeyStore,
+    /// Where its parts report how they do.
+    pub health: Health,
+}
+
+/// The write side of one process. Cheap to clone; its tasks end when the last clone is dropped.
+#[derive(Clone)]
+pub struct App(Arc<Inner>);
+
+struct Inner {
+    log: Log,
+    keys: KeyStore,
+    directory: Directory,
+    decides_directory: Handle,
+    ledger: Vec<Handle>,
+    operator_key: Option<OperatorKey>,
+    trusted_proxies: Vec<IpNet>,
+    private_downloads: PrivateAddresses,
+    tasks: TaskTracker,
+    _stop: DropGuard,
+}
+
+impl App {
+    /// Starts to follow the directory and to claim every partition. It answers at once; what is not served yet
+    /// is 503 until it is: see [`App::ready`].
+    pub fn start(deps: Deps, config: &Config) -> Self {
+        let Deps { log, keys, health } = deps;
+        let tasks = TaskTracker::new();
+        let stop = CancellationToken::new();
+        let settings = Settings {
+            waiting: config.waiting_commands.get(),
+            owner: format!("{}/{}", config.owner, Uuid::new_v4()),
+        };
+        let start = |partition: Partition| {
+            let reporter = health.register(format!("commands {partition}"));
+            Handle::start(log.clone(), partition, &settings, reporter, &tasks)
+        };
+        let directory = Directory::follow(log.clone(), health.register("directory"), stop.clone());
+        let private = config.allow_private_downloads;
+        Self(Arc::new(Inner {
+            directory,
+            decides_directory: start(Partition::DIRECTORY),
+            ledger: log.all(Topic::Ledger).map(start).collect(),
+            operator_key: config.operator_key.as_deref().map(OperatorKey::new),
+            trusted_proxies: config.trusted_proxies.clone(),
+            private_downloads: if private {
+                PrivateAddresses::Allowed
+            } else {
+                PrivateAddresses::Refused
+            },
+            log,
+            keys,
+            tasks,
+            _stop: stop.drop_guard(),
+        }))
+    }
+
+    /// Waits until every partition is served or given up, and the directory is known.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub async fn ready(&self) -> Result<(), Error> {
+        self.0.decides_directory.settled().await;
+        for partition in &self.0.ledger {
+            partition.settled().await;
+        }
+        self.0.directory.catch_up().await
+    }
+
+    /// Stops: what has begun is answered, then the tasks end. Other clones must be dropped before.
+    pub async fn stop(self) {
+        let tasks = self.0.tasks.clone();
+        drop(self);
+        tasks.close();
+        tasks.wait().await;
+    }
+
+    /// Decides a command where it belongs, and says what its client hears.
+    ///
+    /// # Errors
+    /// It was refused, or could not be done.
+    pub async fn execute(&self, context: Context, command: Command) -> Result<Accepted, Error> {
+        let (handle, partition) = match &command {
+            Command::Directory(_) => (&self.0.decides_directory, Partition::DIRECTORY),
+            Command::Tenant(_) => self.ledger(context.principal.tenant)?,
+        };
+        let (answer, next) = handle.ask(context, command).await?;
+        if partition == Partition::DIRECTORY {
+            // Whoever made a key uses it at once. When it takes too long, the first use looks for it.
+            let _ = self.0.directory.reach(next).await;
+        }
+        Ok(Accepted {
+            answer,
+            position: self.position(partition, next),
+        })
+    }
+
+    /// The partition that decides for a tenant.
+    ///
+    /// # Errors
+    /// The log has no such partition: this cannot be.
+    pub fn ledger(&self, tenant: TenantId) -> Result<(&Handle, Partition), Error> {
+        let partition = self.0.log.ledger_partition(tenant);
+        let handle = usize::try_from(partition.index)
+            .ok()
+            .and_then(|index| self.0.ledger.get(index));
+        handle
+            .map(|handle| (handle, partition))
+            .ok_or(Error::NotServed("there is no such partition"))
+    }
+
+    /// Everything of a partition before `next`, for the client to pass on.
+    pub fn position(&self, partition: Partition, next: u64) -> Position {
+        Position::new(self.0.log.id().0).at(topic_of(partition.topic), partition.index, next)
+    }
+
+    /// Refuses a position of another log, or beyond the end of this one.
+    ///
+    /// # Errors
+    /// 400; the log cannot be asked.
+    pub async fn check(&self, position: &Position) -> Result<(), Error> {
+        if position.log() != self.0.log.id().0 {
+            return Err(Error::Problem(InvalidPosition::OtherLog.into()));
+        }
+        for (topic, index, next) in position.parts() {
+            let topic = match topic {
+                service::Topic::Directory => Topic::Directory,
+                service::Topic::Ledger => Topic::Ledger,
+                service::Topic::Visits => Topic::Visits,
+            };
+            let end = if index < self.0.log.partitions(topic) {
+                let end = self.0.log.end(Partition { topic, index }).await;
+                end.map_err(|error| Error::outside("reading the end of a partition", error))?
+            } else {
+                0
+            };
+            if next > end {
+                let detail = "the position is beyond the end of the log".into();
+                return Err(Error::Header {
+                    name: "Annals-Position",
+                    detail,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The tenant's site with this domain; another tenant's is as unknown as none.
+    ///
+    /// # Errors
+    /// 422 when it is no domain, 404 when there is no such site; both name the field.
+    pub async fn site_of(
+        &self,
+        tenant: TenantId,
+        domain: &str,
+        pointer: &'static str,
+    ) -> Result<Site, Error> {
+        let domain: Domain = domain.parse().map_err(|error| Error::field(pointer, error))?;
+        let site = self
+            .0
+            .directory
+            .site(domain.as_str())
+            .await?
+            .filter(|site| site.tenant == tenant);
+        site.ok_or_else(|| Error::UnknownReference {
+            what: "site",
+            pointer: pointer.into(),
+            detail: format!("this tenant has no site {domain}"),
+        })
+    }
+
+    /// The tenant that a request is about: the caller's own; operators say which, by id or name.
+    ///
+    /// # Errors
+    /// An operator did not say; there is no such tenant, or it is not the caller's.
+    pub async fn tenant_for(&self, caller: &Caller, named: Option<&str>) -> Result<TenantId, Error> {
+        let unknown = || Error::UnknownReference {
+            what: "tenant",
+            pointer: "/tenant".into(),
+            detail: "there is no tenant of this id or name".to_owned(),
+        };
+        if caller.is_operator() {
+            let named =
+                named.ok_or_else(|| Error::field("/tenant", "operators must say whose: id or name"))?;
+            return self.0.directory.tenant(named).await?.ok_or_else(unknown);
+        }
+        let own = caller.may(Scope::Admin)?.tenant;
+        match named {
+            None => Ok(own),
+            Some(named) if self.0.directory.tenant(named).await? == Some(own) => Ok(own),
+            Some(_) => Err(unknown()),
+        }
+    }
+
+    /// Seals the name of a principal.
+    ///
+    /// # Errors
+    /// The name is too long or of several lines; the key store cannot be reached.
+    pub async fn seal_name(
+        &self,
+        tenant: TenantId,
+        principal: PrincipalId,
+        name: Option<&str>,
+    ) -> Result<Option<Sealed>, Error> {
+        let Some(name) = name else { return Ok(None) };
+        let name = events::directory::Name::new(name).map_err(|error| Error::field("/name", error))?;
+        let sealed = self.0.keys.seal(tenant, principal.uuid(), name.as_str()).await;
+        sealed
+            .map(Some)
+            .map_err(|error| Error::outside("sealing a name", error))
+    }
+
+    /// Destroys the salt of a completed import. Doing it twice is as good as once.
+    ///
+    /// # Errors
+    /// The key store cannot be reached.
+    pub async fn forget_import(&self, import: ImportId) -> Result<(), Error> {
+        let destroyed = self.0.keys.destroy_import_salt(import).await;
+        destroyed.map_err(|error| Error::outside("destroying an import's salt", error))
+    }
+
+    /// The directory followed.
+    pub fn directory(&self) -> &Directory {
+        &self.0.directory
+    }
+
+    /// The log.
+    pub fn log(&self) -> &Log {
+        &self.0.log
+    }
+
+    /// The key store.
+    pub fn keys(&self) -> &KeyStore {
+        &self.0.keys
+    }
+
+    /// The operator key of the configuration.
+    pub fn operator_key(&self) -> Option<&OperatorKey> {
+        self.0.operator_key.as_ref()
+    }
+
+    /// Whose `X-Forwarded-For` is believed.
+    pub fn trusted_proxies(&self) -> &[IpNet] {
+        &self.0.trusted_proxies
+    }
+
+    /// Whether downloads may point at private addresses.
+    pub fn private_downloads(&self) -> PrivateAddresses {
+        self.0.private_downloads
+    }
+}
+
+fn topic_of(topic: Topic) -> service::Topic {
+    match topic {
+        Topic::Directory => service::Topic::Directory,
+        Topic::Ledger => service::Topic::Ledger,
+        Topic::Visits => service::Topic::Visits,
+    }
+}
+
+/// Serves the write side on a listener of its own until `shutdown`, then answers what has begun.
+///
+/// # Errors
+/// The listener fails.
+pub async fn run(
+    listener: TcpListener,
+    deps: Deps,
+    config: Config,
+    shutdown: CancellationToken,
+) -> std::io::Result<()> {
+    let health = deps.health.clone();
+    let app = App::start(deps, &config);
+    let routes = routes::router(app.clone()).merge(health.routes());
+    let served = service::serve(listener, service::finish(routes), shutdown).await;
+    app.stop().await;
+    served
+}

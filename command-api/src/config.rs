@@ -1,0 +1,51 @@
+//! What the write side is told from outside.
+
+use std::num::NonZeroUsize;
+
+use clap::Args;
+use ipnet::IpNet;
+
+/// Configuration of the command API. Every field is a flag and an environment variable.
+#[derive(Debug, Clone, Args)]
+pub struct Config {
+    /// The first operator key: whoever shows it makes tenants and keys. Any text of at least 16
+    /// characters; without it only operators with keys of their own get in.
+    #[arg(long, env = "ANNALS_OPERATOR_KEY", hide_env_values = true)]
+    pub operator_key: Option<String>,
+
+    /// Networks (CIDR, comma-separated) of proxies whose `X-Forwarded-For` is believed. From anyone
+    /// else the header is ignored and the connection's own address counts.
+    #[arg(long, env = "ANNALS_TRUSTED_PROXIES", value_delimiter = ',')]
+    pub trusted_proxies: Vec<IpNet>,
+
+    /// Lets downloads point at private and local addresses.
+    #[arg(long, env = "ANNALS_ALLOW_PRIVATE_DOWNLOADS", default_value_t = false)]
+    pub allow_private_downloads: bool,
+
+    /// How many commands may wait for one partition before further ones are turned away with 503.
+    #[arg(long, env = "ANNALS_WAITING_COMMANDS", default_value = "1024")]
+    pub waiting_commands: NonZeroUsize,
+
+    /// How many requests with visits may wait for the log before further ones are turned away with 503.
+    #[arg(long, env = "ANNALS_WAITING_VISITS", default_value = "4096")]
+    pub waiting_visits: NonZeroUsize,
+
+    /// How this process calls itself in its claims, for people who read the log.
+    #[arg(long, env = "ANNALS_OWNER", default_value = "annals")]
+    pub owner: String,
+}
+
+impl Default for Config {
+    /// What an empty environment gives.
+    #[expect(clippy::expect_used, reason = "1024 and 4096 are not zero")]
+    fn default() -> Self {
+        Self {
+            operator_key: None,
+            trusted_proxies: Vec::new(),
+            allow_private_downloads: false,
+            waiting_commands: NonZeroUsize::new(1024).expect("not zero"),
+            waiting_visits: NonZeroUsize::new(4096).expect("not zero"),
+            owner: "annals".to_owned(),
+        }
+    }
+}

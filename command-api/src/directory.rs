@@ -1,0 +1,222 @@
+//! The directory followed: who and what exists in the whole installation, as this process knows it.
+//!
+//! A task reads `annals.directory` from its first record on and folds what is admitted. Lookups are in
+//! memory. What is not known here is looked for up to the directory's end before it is refused; one such
+//! reading serves all who wait.
+
+use std::{
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
+    time::{Duration, Instant},
+};
+
+use event_log::{Commit, Log, Offset, Partition, Stored, admission};
+use events::{
+    KeyId, SiteId, TenantId,
+    directory::{Directory as Known, Happened, Key, Site},
+};
+use service::health::Reporter;
+use tokio::sync::{Mutex, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::error::Error;
+
+/// How long a request waits for the directory's end before it gives up with 503.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The directory as this process knows it. Cheap to clone.
+#[derive(Clone)]
+pub struct Directory(Arc<Shared>);
+
+struct Shared {
+    log: Log,
+    known: RwLock<Known>,
+    /// The next offset that is not folded yet.
+    next: watch::Sender<Offset>,
+    /// When the last reading of the directory's end began; all that asked before it may rely on it.
+    looked: Mutex<Option<Instant>>,
+}
+
+impl Directory {
+    /// Starts to follow; ends with `shutdown`. What is known grows from nothing: see [`Self::catch_up`].
+    pub fn follow(log: Log, reporter: Reporter, shutdown: CancellationToken) -> Self {
+        let shared = Shared {
+            log,
+            known: RwLock::default(),
+            next: watch::Sender::new(0),
+            looked: Mutex::new(None),
+        };
+        let directory = Self(Arc::new(shared));
+        tokio::spawn(directory.clone().run(reporter, shutdown));
+        directory
+    }
+
+    /// Waits until everything that was in the directory when this was called is known.
+    ///
+    /// # Errors
+    /// The log cannot be read in time.
+    pub async fn catch_up(&self) -> Result<(), Error> {
+        let asked = Instant::now();
+        let mut looked = self.0.looked.lock().await;
+        if looked.is_some_and(|began| began >= asked) {
+            return Ok(());
+        }
+        let began = Instant::now();
+        let end = self.0.log.end(Partition::DIRECTORY).await;
+        self.reach(end.map_err(|error| Error::outside("reading the directory's end", error))?)
+            .await?;
+        *looked = Some(began);
+        Ok(())
+    }
+
+    /// Waits until everything before this offset is known.
+    ///
+    /// # Errors
+    /// The log cannot be read in time.
+    pub async fn reach(&self, offset: Offset) -> Result<(), Error> {
+        let mut next = self.0.next.subscribe();
+        match tokio::time::timeout(PATIENCE, next.wait_for(|next| *next >= offset)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(Error::NotServed("the directory is being read")),
+        }
+    }
+
+    /// The site with this domain, looked for up to the directory's end.
+    ///
+    /// # Errors
+    /// The log cannot be read in time.
+    pub async fn site(&self, domain: &str) -> Result<Option<Site>, Error> {
+        self.look(|known| known.site_of_domain(domain).cloned()).await
+    }
+
+    /// The site with this domain, when it is known here already.
+    pub fn known_site(&self, domain: &str) -> Option<Site> {
+        self.known().site_of_domain(domain).cloned()
+    }
+
+    /// The site with this id, when it is known here already.
+    pub fn site_by_id(&self, id: SiteId) -> Option<Site> {
+        self.known().site(id).cloned()
+    }
+
+    /// The key with this id that is not revoked, looked for up to the directory's end.
+    ///
+    /// # Errors
+    /// The log cannot be read in time.
+    pub async fn key(&self, id: &KeyId) -> Result<Option<Key>, Error> {
+        self.look(|known| known.key(id).cloned()).await
+    }
+
+    /// Whose a key is, revoked or not, looked for up to the directory's end.
+    ///
+    /// # Errors
+    /// The log cannot be read in time.
+    pub async fn key_owner(&self, id: &KeyId) -> Result<Option<TenantId>, Error> {
+        self.look(|known| known.key_owner(id)).await
+    }
+
+    /// The tenant with this id or name, looked for up to the directory's end.
+    ///
+    /// # Errors
+    /// The log cannot be read in time.
+    pub async fn tenant(&self, id_or_name: &str) -> Result<Option<TenantId>, Error> {
+        let id: Option<TenantId> = id_or_name.parse().ok();
+        self.look(|known| {
+            id.filter(|id| known.tenant_name(*id).is_some())
+                .or_else(|| known.tenant_of_name(id_or_name))
+        })
+        .await
+    }
+
+    async fn look<T>(&self, find: impl Fn(&Known) -> Option<T>) -> Result<Option<T>, Error> {
+        // The guard ends with the statement, before anything is awaited.
+        let found = find(&self.known());
+        if found.is_some() {
+            return Ok(found);
+        }
+        self.catch_up().await?;
+        Ok(find(&self.known()))
+    }
+
+    fn known(&self) -> RwLockReadGuard<'_, Known> {
+        self.0.known.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn run(self, reporter: Reporter, shutdown: CancellationToken) {
+        let mut fold = Fold::default();
+        let mut pause = Duration::from_millis(100);
+        loop {
+            let before = fold.next;
+            let error = tokio::select! {
+                () = shutdown.cancelled() => return,
+                error = self.read(&mut fold, &reporter) => error,
+            };
+            if fold.next > before {
+                pause = Duration::from_millis(100);
+            }
+            tracing::warn!(partition = %Partition::DIRECTORY, offset = fold.next, error, "cannot follow the directory");
+            reporter.degraded("the directory cannot be followed: what is new is not known here");
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(Duration::from_secs(5)),
+            }
+        }
+    }
+
+    /// Reads until something fails, and says what.
+    async fn read(&self, fold: &mut Fold, reporter: &Reporter) -> String {
+        let mut reader = match self.0.log.reader(Partition::DIRECTORY, fold.next) {
+            Ok(reader) => reader,
+            Err(error) => return error.to_string(),
+        };
+        loop {
+            let batch = match reader.next().await {
+                Ok(batch) => batch,
+                Err(error) => return error.to_string(),
+            };
+            let folded = {
+                let mut known = self.0.known.write().unwrap_or_else(PoisonError::into_inner);
+                batch
+                    .records
+                    .iter()
+                    .try_for_each(|stored| fold.record(&mut known, stored))
+            };
+            self.0.next.send_replace(fold.next);
+            match folded {
+                Ok(()) => reporter.ok(),
+                Err(error) => return error,
+            }
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Fold {
+    admission: admission::State,
+    next: Offset,
+}
+
+impl Fold {
+    /// Folds a record. One that this release cannot read stays unread: going on without it might let a
+    /// revoked key in.
+    fn record(&mut self, known: &mut Known, stored: &Stored) -> Result<(), String> {
+        let mut admission = self.admission;
+        match admission.admit(stored.offset, &stored.record) {
+            admission::Verdict::Commit(headers) => {
+                let commit = Commit::decode(&headers, &stored.record)
+                    .map_err(|error| service::problem::chain(&error))?;
+                for recorded in &commit.events {
+                    if let Some(happened) = Happened::read(recorded).map_err(|error| error.to_string())? {
+                        known.evolve(&happened);
+                    }
+                }
+            }
+            admission::Verdict::Void(why) => {
+                tracing::info!(partition = %Partition::DIRECTORY, offset = stored.offset, %why, "void record");
+            }
+            admission::Verdict::Genesis(_) | admission::Verdict::Claimed(_) | admission::Verdict::Visits => {}
+        }
+        self.admission = admission;
+        self.next = stored.offset + 1;
+        Ok(())
+    }
+}

@@ -1,0 +1,104 @@
+//! Every metric of the write side, with its unit in the name and a help sentence.
+
+use std::sync::LazyLock;
+
+use prometheus::{
+    Histogram, HistogramVec, IntCounterVec, IntGaugeVec, register_histogram, register_histogram_vec,
+    register_int_counter_vec, register_int_gauge_vec,
+};
+
+/// From a fifth of a millisecond, which a pipelined append takes, to what clients still wait for.
+const SECONDS: &[f64] = &[
+    0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0,
+];
+
+/// Two metrics of one name are a mistake in this file, which the first start would show.
+#[expect(
+    clippy::expect_used,
+    reason = "two metrics of one name are a mistake that the first start shows"
+)]
+fn registered<T>(metric: Result<T, prometheus::Error>) -> T {
+    metric.expect("each metric is registered once")
+}
+
+/// Commands by partition and outcome: admitted, stored, refused, unavailable.
+pub static COMMANDS: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    registered(register_int_counter_vec!(
+        "annals_commands_total",
+        "Commands answered, by partition and outcome (admitted, unchanged, stored, refused, unavailable).",
+        &["partition", "outcome"]
+    ))
+});
+
+/// From a command's arrival at its partition to its answer.
+pub static COMMAND_SECONDS: LazyLock<HistogramVec> = LazyLock::new(|| {
+    registered(register_histogram_vec!(
+        "annals_command_seconds",
+        "Seconds from a command's arrival at its partition to its answer.",
+        &["partition"],
+        SECONDS.to_vec()
+    ))
+});
+
+/// Commands that wait for their answer.
+pub static WAITING: LazyLock<IntGaugeVec> = LazyLock::new(|| {
+    registered(register_int_gauge_vec!(
+        "annals_commands_waiting",
+        "Commands decided and not yet answered, by partition.",
+        &["partition"]
+    ))
+});
+
+/// Commands turned away at the door because too many wait.
+pub static TURNED_AWAY: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    registered(register_int_counter_vec!(
+        "annals_turned_away_total",
+        "Commands and visits turned away with 503 because too many wait, by where.",
+        &["where"]
+    ))
+});
+
+/// Claims of a partition, by what came of them.
+pub static CLAIMS: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    registered(register_int_counter_vec!(
+        "annals_claims_total",
+        "Claims of a partition and what came of them (serving, lost, failed, stepped_down).",
+        &["partition", "outcome"]
+    ))
+});
+
+/// Whether this process serves the partition.
+pub static SERVING: LazyLock<IntGaugeVec> = LazyLock::new(|| {
+    registered(register_int_gauge_vec!(
+        "annals_partition_serving",
+        "1 while this process serves the partition, else 0.",
+        &["partition"]
+    ))
+});
+
+/// Visits that the log has.
+pub static VISITS: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    registered(register_int_counter_vec!(
+        "annals_visits_total",
+        "Visits that the log acknowledged, by the door they came through (event, batch, view).",
+        &["door"]
+    ))
+});
+
+/// Visits that were not kept.
+pub static DROPPED: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    registered(register_int_counter_vec!(
+        "annals_visits_dropped_total",
+        "Visits that were not kept, by the door they came through and the reason.",
+        &["door", "reason"]
+    ))
+});
+
+/// From a visit's arrival to the log's acknowledgement.
+pub static VISIT_SECONDS: LazyLock<Histogram> = LazyLock::new(|| {
+    registered(register_histogram!(
+        "annals_visit_append_seconds",
+        "Seconds that an append of visits took until the log acknowledged it.",
+        SECONDS.to_vec()
+    ))
+});

@@ -1,0 +1,300 @@
+//! Where a partition's commands are decided: one task owns the state, decides on what is to be, and lets
+//! `event_log::driver` append and answer by the rules of a writer.
+//!
+//! Reading order: this file (the door: what goes in, what comes out), [`decider`] (one decision),
+//! [`state`] (what decisions depend on), [`idempotency`], [`timers`].
+
+pub mod decider;
+pub mod idempotency;
+pub mod state;
+pub mod timers;
+
+use std::time::{Duration, Instant};
+
+use event_log::{
+    Commit, Log, Offset, Partition,
+    driver::{Options, Outcome, Start, Status, drive},
+    record::Stated,
+};
+use events::{ContentId, TenantId, Timestamp, content::Piece, directory, tenant};
+use service::health::Reporter;
+use tokio::sync::{
+    mpsc::{self, error::TrySendError},
+    oneshot, watch,
+};
+use tokio_util::task::TaskTracker;
+
+use self::decider::{Decider, Done};
+use crate::{answer::Answer, command::Context, error::Error, metrics};
+
+/// What can be asked of a partition.
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// Of the directory.
+    Directory(directory::Command),
+    /// Of a tenant's aggregates.
+    Tenant(tenant::Command),
+}
+
+impl From<directory::Command> for Command {
+    fn from(command: directory::Command) -> Self {
+        Self::Directory(command)
+    }
+}
+
+impl From<tenant::Command> for Command {
+    fn from(command: tenant::Command) -> Self {
+        Self::Tenant(command)
+    }
+}
+
+/// What arrives at a partition; kept until it is answered, for it may have to be decided again.
+pub enum Request {
+    /// A client asks.
+    Ask {
+        /// What.
+        command: Command,
+        /// Who, with which key, expecting which version.
+        context: Box<Context>,
+        /// When it arrived.
+        arrived: Instant,
+        /// Who waits.
+        reply: oneshot::Sender<Result<(Done, Offset), Error>>,
+    },
+    /// Something wants to know how a piece stands.
+    Look {
+        /// Whose.
+        tenant: TenantId,
+        /// Which.
+        content: ContentId,
+        /// Who waits.
+        reply: oneshot::Sender<Result<Option<Piece>, Error>>,
+    },
+    /// The time of a scheduled publication has come.
+    Due {
+        /// Who waits: the timer, so that it asks once at a time.
+        reply: oneshot::Sender<()>,
+    },
+}
+
+/// The door of a partition. Cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    log: Log,
+    partition: Partition,
+    requests: mpsc::Sender<Request>,
+    status: watch::Receiver<Status>,
+}
+
+/// How a partition is run.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How many commands may wait.
+    pub waiting: usize,
+    /// The writer's name in its claims.
+    pub owner: String,
+}
+
+impl Handle {
+    /// Starts the partition's tasks. They end when every clone of the handle is dropped.
+    pub fn start(
+        log: Log,
+        partition: Partition,
+        settings: &Settings,
+        reporter: Reporter,
+        tasks: &TaskTracker,
+    ) -> Self {
+        let (requests, incoming) = mpsc::channel(settings.waiting);
+        let (next_due, due) = watch::channel(None);
+        let (report, status) = watch::channel(Status::Starting);
+        let options = Options::new(settings.owner.clone());
+        let decider = Decider::new(partition, next_due);
+        tasks.spawn(drive(
+            log.clone(),
+            partition,
+            Start::default(),
+            decider,
+            incoming,
+            report,
+            options,
+        ));
+        tasks.spawn(follow_status(partition, status.clone(), reporter));
+        tasks.spawn(ring(due, requests.downgrade()));
+        Self {
+            log,
+            partition,
+            requests,
+            status,
+        }
+    }
+
+    /// Decides a command and waits for its answer.
+    ///
+    /// # Errors
+    /// It was refused, too many wait, or the partition is not served here.
+    pub async fn ask(&self, context: Context, command: Command) -> Result<(Answer, Offset), Error> {
+        let (reply, answered) = oneshot::channel();
+        self.send(Request::Ask {
+            command,
+            context: Box::new(context),
+            arrived: Instant::now(),
+            reply,
+        })?;
+        let (done, next) = answered
+            .await
+            .map_err(|_| Error::NotServed("the process is stopping"))??;
+        match done {
+            Done::Admitted(answer) => Ok((answer, next)),
+            Done::Unchanged(unchanged) => Ok((unchanged.into(), next)),
+            Done::Stored(offset) => Ok((self.stored(offset).await?, offset + 1)),
+        }
+    }
+
+    /// How a piece stands now.
+    ///
+    /// # Errors
+    /// Too many wait, or the partition is not served here.
+    pub async fn look(&self, tenant: TenantId, content: ContentId) -> Result<Option<Piece>, Error> {
+        let (reply, answered) = oneshot::channel();
+        self.send(Request::Look {
+            tenant,
+            content,
+            reply,
+        })?;
+        answered
+            .await
+            .map_err(|_| Error::NotServed("the process is stopping"))?
+    }
+
+    /// Waits until the partition is served, or was given up.
+    pub async fn settled(&self) -> Status {
+        let mut status = self.status.clone();
+        let settled =
+            status.wait_for(|status| matches!(status, Status::Serving { .. } | Status::SteppedDown(_)));
+        settled
+            .await
+            .map_or(Status::SteppedDown("stopped".to_owned()), |status| status.clone())
+    }
+
+    fn send(&self, request: Request) -> Result<(), Error> {
+        self.requests.try_send(request).map_err(|error| match error {
+            TrySendError::Full(_) => {
+                metrics::TURNED_AWAY
+                    .with_label_values(&[&self.partition.to_string()])
+                    .inc();
+                Error::Busy
+            }
+            TrySendError::Closed(_) => Error::NotServed("the process is stopping"),
+        })
+    }
+
+    /// The answer of the commit at this offset, made from its record again.
+    async fn stored(&self, offset: Offset) -> Result<Answer, Error> {
+        let failed = |error| Error::outside("reading a stored answer", error);
+        let mut reader = self.log.reader(self.partition, offset).map_err(failed)?;
+        let batch = reader.next().await.map_err(failed)?;
+        let stored = batch.records.first().filter(|stored| stored.offset == offset);
+        let record = &stored
+            .ok_or(Error::NotServed("a stored answer is not there"))?
+            .record;
+        let Ok(Stated::Commit(headers)) = record.stated() else {
+            return Err(Error::NotServed("a stored answer is no commit"));
+        };
+        let commit = Commit::decode(&headers, record)
+            .map_err(|error| Error::outside("decoding a stored answer", error))?;
+        Ok(Answer::of(&commit.events))
+    }
+}
+
+/// Reports how the partition does.
+async fn follow_status(partition: Partition, mut status: watch::Receiver<Status>, reporter: Reporter) {
+    let label = partition.to_string();
+    let serving = metrics::SERVING.with_label_values(&[&label]);
+    loop {
+        let now = status.borrow_and_update().clone();
+        serving.set(matches!(now, Status::Serving { .. }).into());
+        match &now {
+            Status::Starting => reporter.down("is being read"),
+            Status::Serving { epoch } => {
+                tracing::info!(%partition, epoch, "serving");
+                reporter.ok();
+            }
+            Status::Recovering => {
+                tracing::warn!(%partition, "an append failed; claiming anew");
+                reporter.degraded("an append failed; what happened is being read");
+            }
+            Status::SteppedDown(why) => {
+                tracing::warn!(%partition, why, "not serving");
+                reporter.degraded("another process serves it, or it cannot be served");
+            }
+        }
+        if status.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Asks for what is due when it is due, once at a time.
+async fn ring(mut due: watch::Receiver<Option<Timestamp>>, requests: mpsc::WeakSender<Request>) {
+    loop {
+        let next = *due.borrow_and_update();
+        let wait = next.map(|at| {
+            let micros = at.micros().saturating_sub(now().micros()).max(0);
+            // A clock that is set back must not delay a publication by more than a minute.
+            Duration::from_micros(micros.unsigned_abs()).min(Duration::from_secs(60))
+        });
+        let rung = match wait {
+            Some(wait) if wait.is_zero() => true,
+            Some(wait) => tokio::select! {
+                changed = due.changed() => if changed.is_err() { return } else { false },
+                () = tokio::time::sleep(wait) => next.is_some_and(|at| at <= now()),
+            },
+            None => {
+                if due.changed().await.is_err() {
+                    return;
+                } else {
+                    false
+                }
+            }
+        };
+        if rung {
+            let (reply, answered) = oneshot::channel();
+            let Some(requests) = requests.upgrade() else {
+                return;
+            };
+            if requests.send(Request::Due { reply }).await.is_err() {
+                return;
+            }
+            drop(requests);
+            if answered.await.is_err() {
+                // It could not be published now, because the partition is not served.
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
+}
+
+/// The clock.
+pub fn now() -> Timestamp {
+    chrono::Utc::now().into()
+}
+
+/// What the driver says of a request, as its caller hears it.
+fn heard<T>(outcome: Outcome<Result<T, Error>>) -> Result<(T, Offset), Error> {
+    match outcome {
+        Outcome::Admitted { answer, offset } => answer.map(|answer| (answer, offset + 1)),
+        Outcome::Settled { answer, next } => answer.map(|answer| (answer, next)),
+        Outcome::NotServing(why) => {
+            tracing::debug!(why, "not serving");
+            Err(Error::NotServed(
+                "another process serves this, or it is being recovered; nothing was done",
+            ))
+        }
+        Outcome::Unknown(why) => {
+            tracing::warn!(why, "outcome unknown");
+            Err(Error::NotServed(
+                "it is not known yet whether this was done; the same Idempotency-Key will tell",
+            ))
+        }
+    }
+}

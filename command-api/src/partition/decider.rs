@@ -1,0 +1,344 @@
+//! One decision: idempotency, rules, events, state; and what becomes of it when it is admitted or not.
+
+use std::collections::VecDeque;
+
+use event_log::{
+    CommandHashes, CommandName, Commit, CommitHeaders, EncodeError, Offset, Partition, Record,
+    driver::{self, Decision, Outcome, Rewound, Unreadable},
+};
+use events::{CommandId, Envelope, EventId, PrincipalId, Recorded, Timestamp, content, tenant};
+use prometheus::{Histogram, IntCounter, IntGauge};
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use super::{
+    Request, heard,
+    idempotency::{Hash, Keys, Seen},
+    now,
+    state::{self, Change, State, Unchanged},
+};
+use crate::{
+    answer::Answer,
+    command::{Context, Expected},
+    error::Error,
+    metrics,
+};
+
+/// What a command came to.
+#[derive(Debug)]
+pub enum Done {
+    /// Its commit is admitted.
+    Admitted(Answer),
+    /// Everything was as asked for already.
+    Unchanged(Unchanged),
+    /// It was done before: the commit at this offset answers.
+    Stored(Offset),
+}
+
+/// What the driver keeps until a request may be answered.
+pub enum Reply {
+    /// To a command.
+    Done(Done),
+    /// To a question.
+    Piece(Option<content::Piece>),
+    /// To the timer.
+    Rung,
+}
+
+/// The state of a partition, twice, and its idempotency keys.
+pub struct Decider {
+    /// As admitted.
+    admitted: State,
+    /// As it will be when all that is under way is admitted. Decisions are taken on this.
+    speculated: State,
+    keys: Keys,
+    /// Commits decided and not yet admitted, the oldest first.
+    under_way: VecDeque<(Commit, Option<(Hash, Hash)>)>,
+    next_due: watch::Sender<Option<Timestamp>>,
+    counters: Counters,
+}
+
+/// The metrics of this partition, looked up once.
+struct Counters {
+    admitted: IntCounter,
+    unchanged: IntCounter,
+    stored: IntCounter,
+    refused: IntCounter,
+    unavailable: IntCounter,
+    waiting: IntGauge,
+    seconds: Histogram,
+}
+
+/// Who and what caused a commit.
+struct Cause<'a> {
+    actor: Option<PrincipalId>,
+    causation: Option<CommandId>,
+    correlation: Option<Uuid>,
+    traceparent: Option<&'a str>,
+}
+
+impl Decider {
+    /// Of a partition whose log was not read yet. Tells the timer when the next publication is due.
+    pub fn new(partition: Partition, next_due: watch::Sender<Option<Timestamp>>) -> Self {
+        let label = partition.to_string();
+        let outcome = |outcome| metrics::COMMANDS.with_label_values(&[label.as_str(), outcome]);
+        Self {
+            admitted: State::default(),
+            speculated: State::default(),
+            keys: Keys::default(),
+            under_way: VecDeque::new(),
+            next_due,
+            counters: Counters {
+                admitted: outcome("admitted"),
+                unchanged: outcome("unchanged"),
+                stored: outcome("stored"),
+                refused: outcome("refused"),
+                unavailable: outcome("unavailable"),
+                waiting: metrics::WAITING.with_label_values(&[&label]),
+                seconds: metrics::COMMAND_SECONDS.with_label_values(&[&label]),
+            },
+        }
+    }
+
+    fn decide_command(
+        &mut self,
+        context: &Context,
+        command: &super::Command,
+    ) -> Decision<Result<Reply, Error>> {
+        let at = self.speculated.commit_time(now());
+        if let Some(key) = &context.key {
+            match self.keys.seen(key, &context.request, at) {
+                Seen::New => {}
+                Seen::Running => return refuse(Error::Running),
+                Seen::Answered(offset) => return Decision::Answer(Ok(Reply::Done(Done::Stored(offset)))),
+                Seen::Other => return refuse(Error::KeyReused),
+            }
+        }
+        let tenant = context.principal.tenant;
+        let changes = match self
+            .speculated
+            .decide(tenant, command.clone(), &context.expected, at)
+        {
+            Ok(state::Decision::Commit(changes)) => changes,
+            Ok(state::Decision::Unchanged(unchanged)) => {
+                return Decision::Answer(Ok(Reply::Done(Done::Unchanged(unchanged))));
+            }
+            Err(error) => return refuse(error),
+        };
+        let cause = Cause {
+            actor: Some(context.principal.id),
+            causation: Some(context.id),
+            correlation: context.correlation,
+            traceparent: context.traceparent.as_deref(),
+        };
+        let name = match context.key {
+            Some(key) => CommandName::Key(key),
+            None => CommandName::Id(context.id.uuid().into_bytes()),
+        };
+        let hashes = CommandHashes {
+            name,
+            request: context.request,
+        };
+        let key = context.key.map(|key| (key, context.request));
+        self.append(changes, at, &cause, Some(hashes), key, |events| {
+            Reply::Done(Done::Admitted(Answer::of(events)))
+        })
+    }
+
+    /// Publishes the first piece whose time has come.
+    fn decide_due(&mut self) -> Decision<Result<Reply, Error>> {
+        let at = self.speculated.commit_time(now());
+        let Some(timer) = self.speculated.timers().first_due(at).cloned() else {
+            return Decision::Answer(Ok(Reply::Rung));
+        };
+        let command = tenant::Command::Content(timer.content, content::Command::PublishDue);
+        match self
+            .speculated
+            .decide(timer.tenant, command.into(), &Expected::Any, at)
+        {
+            Ok(state::Decision::Commit(changes)) => {
+                let cause = Cause {
+                    actor: timer.actor,
+                    causation: timer.causation,
+                    correlation: timer.correlation,
+                    traceparent: timer.traceparent.as_deref(),
+                };
+                self.append(changes, at, &cause, None, None, |_| Reply::Rung)
+            }
+            Ok(state::Decision::Unchanged(_)) | Err(_) => {
+                // The timer and the piece follow the same events, so this cannot be; it must not ring for ever.
+                tracing::error!(content = %timer.content, "a scheduled publication was refused");
+                self.speculated.stop_timer(timer.content);
+                self.admitted.stop_timer(timer.content);
+                self.tell_timer();
+                Decision::Answer(Ok(Reply::Rung))
+            }
+        }
+    }
+
+    fn append(
+        &mut self,
+        changes: Vec<Change>,
+        at: Timestamp,
+        cause: &Cause<'_>,
+        command: Option<CommandHashes>,
+        key: Option<(Hash, Hash)>,
+        reply: impl FnOnce(&[Recorded]) -> Reply,
+    ) -> Decision<Result<Reply, Error>> {
+        let Some(tenant) = changes.first().map(|change| change.tenant) else {
+            return refuse(Error::NotServed("nothing to commit"));
+        };
+        let events = changes
+            .into_iter()
+            .map(|change| recorded(change, at, cause))
+            .collect();
+        let commit = Commit {
+            tenant,
+            tenant_seq: self.speculated.next_seq(tenant),
+            command,
+            events,
+        };
+        let prepared = match commit.prepare() {
+            Ok(prepared) => prepared,
+            Err(EncodeError::TooLarge(bytes)) => return refuse(Error::CommitTooLarge(bytes)),
+            Err(error @ (EncodeError::Empty | EncodeError::Tenant(..))) => {
+                return refuse(Error::outside("encoding a commit", error));
+            }
+        };
+        if let Err(error) = self.speculated.evolve(&commit) {
+            return refuse(Error::outside("folding a decision", error));
+        }
+        if let Some((key, request)) = key {
+            self.keys.runs(key, request, at);
+        }
+        let reply = reply(&commit.events);
+        self.under_way.push_back((commit, key));
+        self.tell_timer();
+        Decision::Append(prepared, Ok(reply))
+    }
+
+    fn tell_timer(&self) {
+        let next = self.speculated.timers().next();
+        self.next_due
+            .send_if_modified(|known| std::mem::replace(known, next) != next);
+    }
+
+    fn fold(&mut self, at: Offset, commit: &Commit) -> Result<(), Unreadable> {
+        let unreadable = |error| Unreadable(format!("offset {at}: {error}"));
+        self.admitted.evolve(commit).map_err(unreadable)?;
+        if let Some(CommandHashes {
+            name: CommandName::Key(key),
+            request,
+        }) = commit.command
+            && let Some(last) = commit.events.last()
+        {
+            self.keys.admitted(key, request, at, last.envelope.time);
+        }
+        Ok(())
+    }
+}
+
+fn refuse<T>(error: Error) -> Decision<Result<T, Error>> {
+    Decision::Answer(Err(error))
+}
+
+fn recorded(change: Change, at: Timestamp, cause: &Cause<'_>) -> Recorded {
+    let envelope = Envelope {
+        id: EventId::new(Uuid::now_v7()),
+        subject: change.subject,
+        time: at,
+        tenant: change.tenant,
+        aggregate_version: Some(change.version),
+        actor: cause.actor,
+        causation: cause.causation,
+        correlation: cause.correlation,
+        traceparent: cause.traceparent.map(str::to_owned),
+    };
+    Recorded {
+        envelope,
+        event: change.event,
+    }
+}
+
+impl driver::Decider for Decider {
+    type Request = Request;
+    type Answer = Result<Reply, Error>;
+
+    fn apply(&mut self, at: Offset, headers: &CommitHeaders, record: &Record) -> Result<(), Unreadable> {
+        let commit = Commit::decode(headers, record)
+            .map_err(|error| Unreadable(format!("offset {at}: {}", service::problem::chain(&error))))?;
+        self.fold(at, &commit)?;
+        let speculated = self.speculated.evolve(&commit);
+        speculated.map_err(|error| Unreadable(format!("offset {at}: {error}")))?;
+        self.tell_timer();
+        Ok(())
+    }
+
+    fn forget(&mut self) -> Rewound {
+        for (_, key) in self.under_way.drain(..) {
+            if let Some((key, _)) = key {
+                self.keys.failed(&key);
+            }
+        }
+        self.speculated = self.admitted.clone();
+        self.tell_timer();
+        Rewound::Here
+    }
+
+    fn decide(&mut self, request: &mut Request) -> Decision<Self::Answer> {
+        match request {
+            Request::Ask { command, context, .. } => self.decide_command(context, command),
+            Request::Look { tenant, content, .. } => Decision::Answer(Ok(Reply::Piece(
+                self.speculated.piece(*tenant, *content).cloned(),
+            ))),
+            Request::Due { .. } => self.decide_due(),
+        }
+    }
+
+    fn admitted(&mut self, at: Offset) {
+        if let Some((commit, _)) = self.under_way.pop_front() {
+            // What was decided here was folded here once already, so it folds again.
+            if let Err(Unreadable(why)) = self.fold(at, &commit) {
+                tracing::error!(why, "a commit of ours does not fold");
+            }
+        }
+    }
+
+    fn answer(&mut self, request: Request, outcome: Outcome<Self::Answer>) {
+        let heard = heard(outcome);
+        // Whoever asked may have gone; what was done stays done.
+        match request {
+            Request::Ask { reply, arrived, .. } => {
+                let counter = match &heard {
+                    Ok((Reply::Done(Done::Admitted(_)), _)) => &self.counters.admitted,
+                    Ok((Reply::Done(Done::Stored(_)), _)) => &self.counters.stored,
+                    Ok((Reply::Done(Done::Unchanged(_)) | Reply::Piece(_) | Reply::Rung, _)) => {
+                        &self.counters.unchanged
+                    }
+                    Err(Error::NotServed(_) | Error::Outside { .. }) => &self.counters.unavailable,
+                    Err(_) => &self.counters.refused,
+                };
+                counter.inc();
+                self.counters.seconds.observe(arrived.elapsed().as_secs_f64());
+                self.counters
+                    .waiting
+                    .set(i64::try_from(self.under_way.len()).unwrap_or(i64::MAX));
+                let _ = reply.send(heard.and_then(|(reply, next)| match reply {
+                    Reply::Done(done) => Ok((done, next)),
+                    Reply::Piece(_) | Reply::Rung => Err(Error::NotServed("answered as something else")),
+                }));
+            }
+            Request::Look { reply, .. } => {
+                let _ = reply.send(heard.map(|(reply, _)| match reply {
+                    Reply::Piece(piece) => piece,
+                    Reply::Done(_) | Reply::Rung => None,
+                }));
+            }
+            Request::Due { reply } => {
+                if heard.is_ok() {
+                    let _ = reply.send(());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! The contents page of the write side's API.
+
+pub mod content;
+pub mod downloads;
+pub mod fields;
+pub mod imports;
+pub mod keys;
+pub mod sites;
+pub mod tenants;
+
+use axum::{Router, extract::DefaultBodyLimit};
+use utoipa::openapi::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::App;
+
+/// The largest body of a command without content, in bytes.
+const SMALL: usize = 256 * 1024;
+/// The largest body of a command with content: 512 KiB of text may take a few times as much in JSON.
+const LARGE: usize = 4 * 1024 * 1024;
+
+/// Every route of the write side, to be finished by [`service::finish`], alone or merged with others.
+pub fn router(app: App) -> Router {
+    described().split_for_parts().0.with_state(app)
+}
+
+/// The write side's API as OpenAPI 3.1. The same lines make the routes, so the two cannot differ.
+pub fn openapi() -> OpenApi {
+    described().split_for_parts().1
+}
+
+fn described() -> OpenApiRouter<App> {
+    let with_content = OpenApiRouter::new()
+        .routes(routes!(content::draft))
+        .routes(routes!(content::revise))
+        .layer(DefaultBodyLimit::max(LARGE));
+    OpenApiRouter::new()
+        .routes(routes!(tenants::create))
+        .routes(routes!(keys::issue))
+        .routes(routes!(keys::revoke))
+        .routes(routes!(sites::create))
+        .routes(routes!(content::publish))
+        .routes(routes!(content::unpublish))
+        .routes(routes!(content::archive))
+        .routes(routes!(downloads::queue))
+        .routes(routes!(downloads::reprioritise))
+        .routes(routes!(downloads::reorder))
+        .routes(routes!(downloads::cancel))
+        .routes(routes!(downloads::retry))
+        .routes(routes!(downloads::start))
+        .routes(routes!(downloads::complete))
+        .routes(routes!(downloads::fail))
+        .routes(routes!(imports::start))
+        .routes(routes!(imports::complete))
+        .layer(DefaultBodyLimit::max(SMALL))
+        .merge(with_content)
+}

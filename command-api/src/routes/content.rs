@@ -1,0 +1,259 @@
+//! Pieces of content: draft, revise, publish, unpublish, archive.
+
+use axum::extract::State;
+use events::{
+    ContentId, Timestamp,
+    content::{
+        self, Body as Markdown, Draft, Kind, Language, Metadata, Revision, Slug, Summary, Tags, Title,
+    },
+    directory::Scope,
+    tenant,
+};
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::{
+    App,
+    answer::Accepted,
+    command::{Body, CommandRequest, Id},
+    error::Error,
+    routes::fields::Fields,
+};
+
+/// How a piece stands after a command. What the command does not tell is left out.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "the shape of an answer, for the API's description")]
+pub struct ContentAnswer {
+    /// Its id.
+    id: Uuid,
+    /// Its slug, when it was given one.
+    slug: Option<String>,
+    /// `draft`, `scheduled`, `published`, `unpublished` or `archived`, when that changed.
+    status: Option<String>,
+    /// The date of publication, when it was given one.
+    #[schema(format = DateTime)]
+    at: Option<String>,
+    /// Its version; also the `ETag`.
+    version: u64,
+}
+
+/// A new piece.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DraftBody {
+    /// Domain of one of the tenant's sites.
+    site: String,
+    /// What it is.
+    #[schema(value_type = String, example = "post")]
+    kind: Kind,
+    /// One line, 1 to 300 characters.
+    title: String,
+    /// Lower-case letters, digits and single hyphens, at most 200; made from the title when absent.
+    slug: Option<String>,
+    /// Markdown, at most 512 KiB.
+    body: Option<String>,
+    /// Plain text, at most 2,000 characters.
+    summary: Option<String>,
+    /// At most 50, each at most 100 characters.
+    tags: Option<Vec<String>>,
+    /// Shown first by those who feature things.
+    featured: Option<bool>,
+    /// BCP 47, such as `en` or `pt-BR`.
+    language: Option<String>,
+    /// Whatever else, at most 64 KiB of JSON; `path` and `aliases` tell statistics where it is read.
+    #[schema(value_type = Option<Object>)]
+    metadata: Option<Map<String, Value>>,
+}
+
+/// Fields that change; an absent one stays. `null` takes summary and language away.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReviseBody {
+    /// As in a draft.
+    title: Option<String>,
+    /// As in a draft; the old one leads here until another piece takes it.
+    slug: Option<String>,
+    /// As in a draft.
+    body: Option<String>,
+    /// As in a draft; `null` takes it away.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<String>)]
+    summary: Option<Option<String>>,
+    /// As in a draft.
+    tags: Option<Vec<String>>,
+    /// As in a draft.
+    featured: Option<bool>,
+    /// As in a draft; `null` takes it away.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<String>)]
+    language: Option<Option<String>>,
+    /// As in a draft; replaces all of it.
+    #[schema(value_type = Option<Object>)]
+    metadata: Option<Map<String, Value>>,
+}
+
+/// When to publish.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PublishBody {
+    /// Absent: now. In the past: with that date. In the future: scheduled.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    at: Option<Timestamp>,
+}
+
+/// Nothing; may be left out.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NoContentBody {}
+
+/// `null` is told apart from an absent field.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+impl Body for DraftBody {
+    const SCOPES: &'static [Scope] = &[Scope::ContentWrite];
+}
+
+impl Body for ReviseBody {
+    const SCOPES: &'static [Scope] = &[Scope::ContentWrite];
+}
+
+impl Body for PublishBody {
+    const SCOPES: &'static [Scope] = &[Scope::ContentWrite];
+    const OPTIONAL: bool = true;
+}
+
+impl Body for NoContentBody {
+    const SCOPES: &'static [Scope] = &[Scope::ContentWrite];
+    const OPTIONAL: bool = true;
+}
+
+fn tags(tags: Vec<String>) -> Result<Tags, events::Invalid> {
+    Tags::new(tags.iter().map(String::as_str))
+}
+
+impl DraftBody {
+    fn draft(self, site: events::SiteId) -> Result<Draft, Error> {
+        let mut fields = Fields::default();
+        let title = fields.check("/title", Title::new(&self.title));
+        let slug = match self.slug {
+            Some(slug) => fields.check("/slug", slug.parse::<Slug>()),
+            None => fields.check(
+                "/slug",
+                Slug::from_title(&self.title)
+                    .ok_or("the title has no letter or digit to make a slug of; give one"),
+            ),
+        };
+        let body = fields
+            .optional("/body", self.body, Markdown::new)
+            .unwrap_or_default();
+        let summary = fields.optional("/summary", self.summary, |text| Summary::new(&text));
+        let tags = fields.optional("/tags", self.tags, tags).unwrap_or_default();
+        let language = fields.optional("/language", self.language, |text| Language::new(&text));
+        let metadata = fields
+            .optional("/metadata", self.metadata, Metadata::new)
+            .unwrap_or_default();
+        let draft = title.zip(slug).map(|(title, slug)| Draft {
+            site,
+            kind: self.kind,
+            title,
+            slug,
+            body,
+            summary,
+            tags,
+            featured: self.featured.unwrap_or_default(),
+            language,
+            metadata,
+        });
+        fields.finish(draft)
+    }
+}
+
+impl ReviseBody {
+    fn revision(self) -> Result<Revision, Error> {
+        let mut fields = Fields::default();
+        let revision = Revision {
+            title: fields.optional("/title", self.title, |text| Title::new(&text)),
+            slug: fields.optional("/slug", self.slug, |text| text.parse()),
+            body: fields.optional("/body", self.body, Markdown::new),
+            summary: match self.summary {
+                Some(None) => Some(None),
+                Some(Some(text)) => fields.check("/summary", Summary::new(&text)).map(Some),
+                None => None,
+            },
+            tags: fields.optional("/tags", self.tags, tags),
+            featured: self.featured,
+            language: match self.language {
+                Some(None) => Some(None),
+                Some(Some(text)) => fields.check("/language", Language::new(&text)).map(Some),
+                None => None,
+            },
+            metadata: fields.optional("/metadata", self.metadata, Metadata::new),
+        };
+        fields.finish(Some(revision))
+    }
+}
+
+/// Drafts a piece.
+#[utoipa::path(post, path = "/api/v1/content", tag = "content", request_body = DraftBody,
+    responses((status = 201, body = ContentAnswer)))]
+pub async fn draft(State(app): State<App>, request: CommandRequest<DraftBody>) -> Result<Accepted, Error> {
+    let site = app
+        .site_of(request.context.principal.tenant, &request.body.site, "/site")
+        .await?;
+    let draft = request.body.draft(site.id)?;
+    let id = ContentId::new(Uuid::now_v7());
+    let command = tenant::Command::Content(id, content::Command::Draft(Box::new(draft)));
+    app.execute(request.context, command.into()).await
+}
+
+/// Changes fields, or the slug.
+#[utoipa::path(patch, path = "/api/v1/content/{id}", tag = "content", request_body = ReviseBody,
+    params(("id" = Uuid, Path)), responses((status = 200, body = ContentAnswer)))]
+pub async fn revise(
+    State(app): State<App>,
+    Id(id): Id<ContentId>,
+    request: CommandRequest<ReviseBody>,
+) -> Result<Accepted, Error> {
+    let command = tenant::Command::Content(id, content::Command::Revise(Box::new(request.body.revision()?)));
+    app.execute(request.context, command.into()).await
+}
+
+/// Publishes now, with a past date, or at a future time.
+#[utoipa::path(post, path = "/api/v1/content/{id}/publish", tag = "content", request_body = Option<PublishBody>,
+    params(("id" = Uuid, Path)), responses((status = 200, body = ContentAnswer)))]
+pub async fn publish(
+    State(app): State<App>,
+    Id(id): Id<ContentId>,
+    request: CommandRequest<PublishBody>,
+) -> Result<Accepted, Error> {
+    let command = tenant::Command::Content(id, content::Command::Publish { at: request.body.at });
+    app.execute(request.context, command.into()).await
+}
+
+/// Takes it back to its writers; a schedule too.
+#[utoipa::path(post, path = "/api/v1/content/{id}/unpublish", tag = "content", request_body = Option<NoContentBody>,
+    params(("id" = Uuid, Path)), responses((status = 200, body = ContentAnswer)))]
+pub async fn unpublish(
+    State(app): State<App>,
+    Id(id): Id<ContentId>,
+    request: CommandRequest<NoContentBody>,
+) -> Result<Accepted, Error> {
+    let command = tenant::Command::Content(id, content::Command::Unpublish);
+    app.execute(request.context, command.into()).await
+}
+
+/// Puts it away for ever.
+#[utoipa::path(post, path = "/api/v1/content/{id}/archive", tag = "content", request_body = Option<NoContentBody>,
+    params(("id" = Uuid, Path)), responses((status = 200, body = ContentAnswer)))]
+pub async fn archive(
+    State(app): State<App>,
+    Id(id): Id<ContentId>,
+    request: CommandRequest<NoContentBody>,
+) -> Result<Accepted, Error> {
+    let command = tenant::Command::Content(id, content::Command::Archive);
+    app.execute(request.context, command.into()).await
+}

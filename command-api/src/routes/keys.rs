@@ -1,0 +1,141 @@
+//! Keys: made for a principal of a tenant, shown once, revoked for good.
+
+use axum::extract::State;
+use events::{
+    KeyId, PrincipalId, Sha256,
+    directory::{Command, Scope, Scopes},
+};
+use serde::Deserialize;
+use serde_json::json;
+use service::key::Key;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::{
+    App,
+    answer::Accepted,
+    command::{Body, CommandRequest, Id, Principal},
+    error::Error,
+    routes::fields::Fields,
+};
+
+/// A key that was made.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "the shape of an answer, for the API's description")]
+pub struct KeyAnswer {
+    /// Its public half.
+    id: String,
+    /// The whole key: shown here and nowhere else.
+    key: String,
+    /// Whose.
+    tenant: Uuid,
+    /// For whom.
+    principal: Uuid,
+    /// What it may do.
+    scopes: Vec<String>,
+    /// Its version; also the `ETag`.
+    version: u64,
+}
+
+/// A new key.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KeyBody {
+    /// Whose: id or name. Operators must say it; others are their own tenant.
+    tenant: Option<String>,
+    /// What it may do: `content:write`, `downloads:write`, `visits:write`, `read`, `admin`.
+    scopes: Vec<String>,
+    /// For whom, when they have a key already; else someone new.
+    principal: Option<Uuid>,
+    /// What people call the new principal. Kept encrypted, for it may be a person's name.
+    name: Option<String>,
+}
+
+/// Nothing; may be left out.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NoKeyBody {}
+
+impl Body for KeyBody {
+    const SCOPES: &'static [Scope] = &[Scope::Admin, Scope::Operator];
+}
+
+impl Body for NoKeyBody {
+    const SCOPES: &'static [Scope] = &[Scope::Admin, Scope::Operator];
+    const OPTIONAL: bool = true;
+}
+
+/// Makes a key. Its text is in this answer only; it is nowhere else, and made again from the
+/// Idempotency-Key (with the installation's secret) when the same request comes again within 24 hours.
+#[utoipa::path(post, path = "/api/v1/keys", tag = "keys", request_body = KeyBody,
+    responses((status = 201, body = KeyAnswer)))]
+pub async fn issue(State(app): State<App>, request: CommandRequest<KeyBody>) -> Result<Accepted, Error> {
+    let KeyBody {
+        tenant,
+        scopes,
+        principal,
+        name,
+    } = request.body;
+    let tenant = app.tenant_for(&request.caller, tenant.as_deref()).await?;
+    let mut fields = Fields::default();
+    let checked: Vec<_> = scopes
+        .iter()
+        .enumerate()
+        .map(|(index, scope)| fields.check(&format!("/scopes/{index}"), scope.parse::<Scope>()))
+        .collect();
+    let scopes: Scopes = fields.finish(Some(checked.into_iter().flatten().collect()))?;
+    let key = match &request.key {
+        Some(given) => key_of(&app, request.context.principal, given),
+        None => Key::make(),
+    };
+    let principal = PrincipalId::new(principal.unwrap_or_else(Uuid::now_v7));
+    let command = Command::IssueKey {
+        tenant,
+        key: key
+            .id()
+            .parse()
+            .map_err(|error| Error::outside("making a key", error))?,
+        principal,
+        name: app.seal_name(tenant, principal, name.as_deref()).await?,
+        secret_hash: Sha256(key.hash().bytes()),
+        scopes,
+    };
+    let mut accepted = app.execute(request.context, command.into()).await?;
+    if accepted.answer.body["id"] == key.id() {
+        accepted.answer.body["key"] = json!(key.reveal());
+    }
+    Ok(accepted)
+}
+
+/// The key that belongs to an Idempotency-Key: whoever repeats the request is shown it again, and nobody
+/// without the installation's secret can guess it.
+fn key_of(app: &App, principal: Principal, given: &[u8]) -> Key {
+    let mut random = [0; 88];
+    for (number, part) in (0_u8..).zip(random.chunks_mut(16)) {
+        let hash = app
+            .keys()
+            .keyed_hash("key", &[&principal.bytes(), given, &[number]]);
+        part.copy_from_slice(&hash[..part.len()]);
+    }
+    Key::from_random(&random)
+}
+
+/// Lets a key do nothing any more, everywhere within a second.
+#[utoipa::path(delete, path = "/api/v1/keys/{keyid}", tag = "keys", params(("keyid" = String, Path)),
+    responses((status = 200)))]
+pub async fn revoke(
+    State(app): State<App>,
+    Id(key): Id<KeyId>,
+    request: CommandRequest<NoKeyBody>,
+) -> Result<Accepted, Error> {
+    let tenant = if request.caller.is_operator() {
+        app.directory()
+            .key_owner(&key)
+            .await?
+            .ok_or(Error::NotFound("key"))?
+    } else {
+        request.context.principal.tenant
+    };
+    app.execute(request.context, Command::RevokeKey { tenant, key }.into())
+        .await
+}
