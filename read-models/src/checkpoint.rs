@@ -1,0 +1,233 @@
+//! How far a fold has come, and who may move it.
+//!
+//! A write locks the checkpoint's row first and moves it last, in the transaction of its rows, and only when
+//! position and fence are still what the writer believes. So a late projector can neither write nor judge.
+
+use chrono::{DateTime, Utc};
+use sqlx::{PgConnection, Postgres, Transaction};
+
+use crate::{Error, Projection, Tables, Topic, Writer};
+
+/// The position of a fold in one partition, with the admission state there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Of which projection.
+    pub projection: Projection,
+    /// In which generation.
+    pub generation: i32,
+    /// Of which partition of the projection's topic.
+    pub partition: u32,
+    /// The first offset that is not in the tables.
+    pub next_offset: u64,
+    /// Epoch of the last admitted claim.
+    pub epoch: u64,
+    /// Sequence number of the last admitted commit in that epoch.
+    pub seq: u64,
+    /// Hash of the last admitted record.
+    pub hash: [u8; 32],
+    /// The holder's own; an older one is refused.
+    pub fence: i64,
+}
+
+/// Where a checkpoint moves to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Advance {
+    /// The first offset that is not in the tables then.
+    pub next_offset: u64,
+    /// Admission state there: epoch.
+    pub epoch: u64,
+    /// Admission state there: sequence number.
+    pub seq: u64,
+    /// Admission state there: record hash.
+    pub hash: [u8; 32],
+    /// The log's end, as last seen.
+    pub log_end: u64,
+    /// Time of the last event; none leaves it as it was.
+    pub last_time: Option<DateTime<Utc>>,
+}
+
+/// A transaction that holds a checkpoint's lock: rows are written through it, then it is committed.
+/// Dropped without that, nothing was written.
+#[derive(Debug)]
+pub struct Write {
+    tx: Transaction<'static, Postgres>,
+    checkpoint: Checkpoint,
+}
+
+impl Checkpoint {
+    /// The topic that it is of.
+    pub const fn topic(&self) -> Topic {
+        self.projection.topic()
+    }
+
+    /// The error of one who is no longer the holder.
+    pub(crate) const fn fenced(&self) -> Error {
+        Error::Fenced { projection: self.projection, topic: self.projection.topic(), partition: self.partition }
+    }
+}
+
+impl Writer {
+    /// Takes a partition over: raises the fence, so that whoever held it cannot write any more.
+    ///
+    /// # Errors
+    /// [`Error::NotLive`] when the generation has no such checkpoint.
+    pub async fn take_over(&self, projection: Projection, generation: i32, partition: u32) -> Result<Checkpoint, Error> {
+        let row = sqlx::query_file!(
+            "src/checkpoint/take_over.sql",
+            projection.name(),
+            generation,
+            projection.topic().name(),
+            index(partition)
+        )
+        .fetch_optional(self.control())
+        .await?
+        .ok_or(Error::NotLive(projection))?;
+        Ok(Checkpoint {
+            projection,
+            generation,
+            partition,
+            next_offset: row.next_offset.cast_unsigned(),
+            epoch: row.epoch.cast_unsigned(),
+            seq: row.seq.cast_unsigned(),
+            hash: row.hash.try_into().unwrap_or_default(),
+            fence: row.fence,
+        })
+    }
+
+    /// Says where the log ends now, so that lag is known while nothing happens. Not an error when fenced off.
+    ///
+    /// # Errors
+    /// A database that cannot be reached.
+    pub async fn saw_end(&self, at: &Checkpoint, log_end: u64) -> Result<(), Error> {
+        sqlx::query_file!(
+            "src/checkpoint/saw_end.sql",
+            at.projection.name(),
+            at.generation,
+            at.topic().name(),
+            index(at.partition),
+            at.fence,
+            log_end.cast_signed()
+        )
+        .execute(self.control())
+        .await?;
+        Ok(())
+    }
+
+    /// Says why a fold does not go on.
+    ///
+    /// # Errors
+    /// A database that cannot be reached.
+    pub async fn stopped(&self, at: &Checkpoint, reason: &str) -> Result<(), Error> {
+        sqlx::query_file!(
+            "src/checkpoint/stopped.sql",
+            at.projection.name(),
+            at.generation,
+            at.topic().name(),
+            index(at.partition),
+            at.fence,
+            reason
+        )
+        .execute(self.control())
+        .await?;
+        Ok(())
+    }
+}
+
+impl Tables {
+    /// Begins a write: locks the checkpoint's row and checks that it is still ours and where we left it.
+    ///
+    /// # Errors
+    /// [`Error::Fenced`] when it is not.
+    pub async fn begin(&self, checkpoint: &Checkpoint) -> Result<Write, Error> {
+        let mut tx = self.pool.begin().await?;
+        lock(&mut tx, checkpoint).await?;
+        Ok(Write { tx, checkpoint: *checkpoint })
+    }
+}
+
+impl Write {
+    pub(crate) fn connection(&mut self) -> &mut PgConnection {
+        &mut self.tx
+    }
+
+    /// The checkpoint that this write began at.
+    pub const fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
+    /// Tries a part of the write that may be refused: what comes after can be taken back with [`Self::undo`].
+    ///
+    /// # Errors
+    /// A database that cannot be reached.
+    pub async fn savepoint(&mut self) -> Result<(), Error> {
+        sqlx::query("SAVEPOINT part").execute(&mut *self.tx).await?;
+        Ok(())
+    }
+
+    /// Takes back what was written since the last [`Self::savepoint`].
+    ///
+    /// # Errors
+    /// A database that cannot be reached.
+    pub async fn undo(&mut self) -> Result<(), Error> {
+        sqlx::query("ROLLBACK TO SAVEPOINT part").execute(&mut *self.tx).await?;
+        Ok(())
+    }
+
+    /// Moves the checkpoint, tells who listens, and commits: rows and checkpoint, both or neither.
+    ///
+    /// # Errors
+    /// [`Error::Fenced`] when the checkpoint is not ours any more; then nothing was written. After any other
+    /// error the outcome may be unknown: take the partition over again and read where it stands.
+    pub async fn commit(mut self, to: &Advance) -> Result<Checkpoint, Error> {
+        let moved = advance(&mut self.tx, &self.checkpoint, to).await?;
+        self.tx.commit().await?;
+        Ok(moved)
+    }
+}
+
+/// Locks a checkpoint's row for the transaction and checks position and fence.
+pub(crate) async fn lock(connection: &mut PgConnection, at: &Checkpoint) -> Result<(), Error> {
+    let row = sqlx::query_file!(
+        "src/checkpoint/lock.sql",
+        at.projection.name(),
+        at.generation,
+        at.topic().name(),
+        index(at.partition)
+    )
+    .fetch_optional(connection)
+    .await?;
+    match row {
+        Some(row) if row.fence == at.fence && row.next_offset == at.next_offset.cast_signed() => Ok(()),
+        Some(_) | None => Err(at.fenced()),
+    }
+}
+
+/// Moves a checkpoint within a transaction, when position and fence are still the same; notifies at commit.
+pub(crate) async fn advance(connection: &mut PgConnection, at: &Checkpoint, to: &Advance) -> Result<Checkpoint, Error> {
+    let moved = sqlx::query_file!(
+        "src/checkpoint/advance.sql",
+        at.projection.name(),
+        at.generation,
+        at.topic().name(),
+        index(at.partition),
+        at.fence,
+        at.next_offset.cast_signed(),
+        to.next_offset.cast_signed(),
+        to.epoch.cast_signed(),
+        to.seq.cast_signed(),
+        &to.hash[..],
+        to.log_end.cast_signed(),
+        to.last_time
+    )
+    .fetch_optional(connection)
+    .await?;
+    match moved {
+        Some(_) => Ok(Checkpoint { next_offset: to.next_offset, epoch: to.epoch, seq: to.seq, hash: to.hash, ..*at }),
+        None => Err(at.fenced()),
+    }
+}
+
+/// A partition as its column has it; there are never more than 16,384.
+pub(crate) const fn index(partition: u32) -> i32 {
+    partition.cast_signed()
+}

@@ -1,0 +1,185 @@
+//! Connections: a [`Writer`] for migrations and projectors, a [`Reader`] that may only SELECT.
+//!
+//! Tables of a generation are named without their schema; a pool's search path says which one is meant.
+//! So one text of a query, checked at compile time, serves every generation.
+
+use std::{
+    collections::HashMap,
+    str::FromStr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use sqlx::{
+    PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+use crate::{Error, Progress, Projection};
+
+/// How long a caller waits for a free connection.
+const ACQUIRE: Duration = Duration::from_secs(5);
+
+/// The owner's access: control tables, and [`Tables`] of each generation.
+#[derive(Debug, Clone)]
+pub struct Writer {
+    options: PgConnectOptions,
+    control: PgPool,
+}
+
+/// Access to the tables of one generation, for the projector that fills them.
+#[derive(Debug, Clone)]
+pub struct Tables {
+    pub(crate) projection: Projection,
+    pub(crate) generation: i32,
+    pub(crate) pool: PgPool,
+}
+
+/// A SELECT-only access to whatever is live. Cheap to clone; one per process.
+#[derive(Debug, Clone)]
+pub struct Reader {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    options: PgConnectOptions,
+    connections: u32,
+    control: PgPool,
+    progress: Progress,
+    pools: Mutex<HashMap<(Projection, i32), PgPool>>,
+}
+
+/// The generation that answers one request, from its first query to its last.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    projection: Projection,
+    generation: i32,
+    pool: PgPool,
+}
+
+pub(crate) fn parse(url: &str) -> Result<PgConnectOptions, Error> {
+    PgConnectOptions::from_str(url)
+        .map_err(|_| Error::Configuration("not a PostgreSQL URL: expected postgres://USER:PASSWORD@HOST:PORT/DATABASE".into()))
+}
+
+impl Writer {
+    /// Connects as the owner.
+    ///
+    /// # Errors
+    /// A URL that cannot be read, or a database that cannot be reached.
+    pub async fn connect(url: &str) -> Result<Self, Error> {
+        let options = parse(url)?.application_name("annals projectors");
+        let control = PgPoolOptions::new()
+            .max_connections(4)
+            .acquire_timeout(ACQUIRE)
+            .connect_with(options.clone())
+            .await?;
+        Ok(Self { options, control })
+    }
+
+    /// The tables of a generation, with at most this many connections.
+    ///
+    /// They do not wait for the disk: rows and checkpoint are one transaction, so what a crash of the
+    /// database takes away is folded again. The control tables do wait: ClickHouse cannot be rolled back.
+    pub fn tables(&self, projection: Projection, generation: i32, connections: u32) -> Tables {
+        let options = self.options.clone().options([
+            ("search_path", format!("{},annals", projection.schema(generation))),
+            ("synchronous_commit", "off".to_owned()),
+        ]);
+        let pool = PgPoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(ACQUIRE)
+            .connect_lazy_with(options);
+        Tables { projection, generation, pool }
+    }
+
+    /// The pool of the control tables.
+    pub(crate) const fn control(&self) -> &PgPool {
+        &self.control
+    }
+
+    /// Closes its connections.
+    pub async fn close(&self) {
+        self.control.close().await;
+    }
+}
+
+impl Tables {
+    /// Of which projection.
+    pub const fn projection(&self) -> Projection {
+        self.projection
+    }
+
+    /// Which generation.
+    pub const fn generation(&self) -> i32 {
+        self.generation
+    }
+}
+
+impl Reader {
+    /// Prepares pools of at most `connections` each and begins to follow [`Progress`] in the background;
+    /// connects when first used, so that a service starts before its database.
+    ///
+    /// # Errors
+    /// A URL that cannot be read.
+    pub fn connect(url: &str, connections: u32) -> Result<Self, Error> {
+        // Every query may have another plan for other filters; planning costs far less than a wrong plan.
+        let options = parse(url)?.application_name("annals query-api").options([
+            ("default_transaction_read_only", "on"),
+            ("plan_cache_mode", "force_custom_plan"),
+            ("statement_timeout", "10s"),
+        ]);
+        // Three: one listens for ever, one reloads what it missed, one answers for the status page.
+        let control = PgPoolOptions::new()
+            .max_connections(3)
+            .acquire_timeout(ACQUIRE)
+            .connect_lazy_with(options.clone());
+        let progress = Progress::follow(control.clone());
+        let inner = Inner { options, connections, control, progress, pools: Mutex::default() };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// How far the projections have come, kept in memory.
+    pub fn progress(&self) -> &Progress {
+        &self.inner.progress
+    }
+
+    /// The generation of a PostgreSQL projection that answers now; asked once per request. No round trip.
+    ///
+    /// # Errors
+    /// Before the first generation is live, and before the first contact with the database.
+    pub fn live(&self, projection: Projection) -> Result<Snapshot, Error> {
+        let generation = self.inner.progress.live(projection).ok_or(Error::NotLive(projection))?;
+        let mut pools = self.inner.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        let pool = pools.entry((projection, generation)).or_insert_with(|| {
+            let path = [("search_path", format!("{},annals", projection.schema(generation)))];
+            PgPoolOptions::new()
+                .max_connections(self.inner.connections)
+                .acquire_timeout(ACQUIRE)
+                .connect_lazy_with(self.inner.options.clone().options(path))
+        });
+        Ok(Snapshot { projection, generation, pool: pool.clone() })
+    }
+
+    /// The pool of the control tables.
+    pub(crate) fn control(&self) -> &PgPool {
+        &self.inner.control
+    }
+}
+
+impl Snapshot {
+    /// Of which projection.
+    pub const fn projection(&self) -> Projection {
+        self.projection
+    }
+
+    /// Which generation.
+    pub const fn generation(&self) -> i32 {
+        self.generation
+    }
+
+    pub(crate) const fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+}

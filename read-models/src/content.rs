@@ -1,0 +1,258 @@
+//! Content: its rows, and writing them. Queries are in [`list`], [`read`] and [`history`].
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::{Error, Write};
+
+pub mod history;
+pub mod list;
+pub mod read;
+
+/// A piece of content in its latest state.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Content {
+    /// Whose it is.
+    pub tenant: Uuid,
+    /// Its id.
+    pub content: Uuid,
+    /// The site that it belongs to.
+    pub site: Uuid,
+    /// `post`, `project`, `idea`, `page` or `resume`.
+    pub kind: String,
+    /// `draft`, `scheduled`, `published`, `unpublished` or `archived`.
+    pub status: String,
+    /// Its title.
+    pub title: String,
+    /// Its name in addresses.
+    pub slug: String,
+    /// The path of its page, without a slash at the end.
+    pub path: String,
+    /// Further paths of its page.
+    pub aliases: Vec<String>,
+    /// Markdown.
+    pub body: String,
+    /// Plain text.
+    pub summary: Option<String>,
+    /// In the writer's order.
+    pub tags: Vec<String>,
+    /// Shown first by those who feature things.
+    pub featured: bool,
+    /// BCP 47.
+    pub language: Option<String>,
+    /// A JSON object.
+    pub metadata: Value,
+    /// The date that it carries, or last carried, as published.
+    pub published_at: Option<DateTime<Utc>>,
+    /// When it will be published.
+    pub scheduled_at: Option<DateTime<Utc>>,
+    /// When it was drafted.
+    pub created_at: DateTime<Utc>,
+    /// By whom.
+    pub created_by: Option<Uuid>,
+    /// Time of its latest event.
+    pub updated_at: DateTime<Utc>,
+    /// Who caused it.
+    pub updated_by: Option<Uuid>,
+    /// Version of the aggregate.
+    pub version: i64,
+}
+
+/// One version of a piece: who changed what, and when. A field is set only where `changed` names it.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[expect(missing_docs, reason = "as in Content")]
+pub struct Version {
+    pub tenant: Uuid,
+    pub content: Uuid,
+    /// From 1.
+    pub version: i64,
+    /// What happened: an event's name on the wire.
+    pub event: String,
+    /// When.
+    pub at: DateTime<Utc>,
+    /// The principal that did it; none for a schedule.
+    pub actor: Option<Uuid>,
+    /// Names of the fields that it set.
+    pub changed: Vec<String>,
+    /// Status from this version on.
+    pub status: String,
+    pub title: Option<String>,
+    pub slug: Option<String>,
+    pub body: Option<String>,
+    pub summary: Option<String>,
+    pub tags: Option<Vec<String>>,
+    pub featured: Option<bool>,
+    pub language: Option<String>,
+    pub metadata: Option<Value>,
+    pub published_at: Option<DateTime<Utc>>,
+    pub scheduled_at: Option<DateTime<Utc>>,
+}
+
+/// Where an old slug is: what a redirect is known by.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(missing_docs, reason = "as in Content")]
+pub struct Slug {
+    pub tenant: Uuid,
+    pub site: Uuid,
+    pub kind: String,
+    pub slug: String,
+}
+
+/// Where an old slug leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Redirect {
+    /// The old slug.
+    pub from: Slug,
+    /// The piece that had it last.
+    pub content: Uuid,
+    /// When that piece gave it up.
+    pub since: DateTime<Utc>,
+}
+
+/// What a batch of events changes: the last state of each row.
+#[derive(Debug, Default, PartialEq)]
+pub struct Changes {
+    /// Pieces that are not in the table yet.
+    pub inserted: Vec<Content>,
+    /// Pieces that are.
+    pub updated: Vec<Content>,
+    /// Versions; each is written once.
+    pub versions: Vec<Version>,
+    /// Old slugs that lead somewhere from now on.
+    pub redirects: Vec<Redirect>,
+    /// Old slugs that were taken again.
+    pub taken: Vec<Slug>,
+}
+
+/// The rows of these pieces as they are before a batch: pairs of tenant and content.
+///
+/// # Errors
+/// A database that cannot be reached.
+pub async fn load(write: &mut Write, ids: &[(Uuid, Uuid)]) -> Result<Vec<Content>, Error> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (tenants, pieces): (Vec<Uuid>, Vec<Uuid>) = ids.iter().copied().unzip();
+    let rows = sqlx::query_file_as!(Content, "src/content/load.sql", &tenants, &pieces)
+        .fetch_all(write.connection())
+        .await?;
+    Ok(rows)
+}
+
+/// Writes what a batch changed. Rows, in total.
+///
+/// # Errors
+/// [`Error::Refused`] for values that the tables do not take.
+pub async fn apply(write: &mut Write, changes: &Changes) -> Result<u64, Error> {
+    let mut rows = upsert(write, &changes.inserted, &changes.updated).await?;
+    rows += history::insert(write, &changes.versions).await?;
+    if !changes.taken.is_empty() {
+        let [tenants, sites] = [column(&changes.taken, |slug| slug.tenant), column(&changes.taken, |slug| slug.site)];
+        let kinds = column(&changes.taken, |slug| slug.kind.clone());
+        let slugs = column(&changes.taken, |slug| slug.slug.clone());
+        rows += sqlx::query_file!("src/content/redirect_taken.sql", &tenants, &sites, &kinds, &slugs)
+            .execute(write.connection())
+            .await?
+            .rows_affected();
+    }
+    if !changes.redirects.is_empty() {
+        let all = &changes.redirects;
+        rows += sqlx::query_file!(
+            "src/content/redirect.sql",
+            &column(all, |row| row.from.tenant),
+            &column(all, |row| row.from.site),
+            &column(all, |row| row.from.kind.clone()),
+            &column(all, |row| row.from.slug.clone()),
+            &column(all, |row| row.content),
+            &column(all, |row| row.since)
+        )
+        .execute(write.connection())
+        .await?
+        .rows_affected();
+    }
+    Ok(rows)
+}
+
+async fn upsert(write: &mut Write, inserted: &[Content], updated: &[Content]) -> Result<u64, Error> {
+    let mut rows = 0;
+    if !inserted.is_empty() {
+        rows += sqlx::query_file!(
+            "src/content/insert.sql",
+            &column(inserted, |row| row.tenant),
+            &column(inserted, |row| row.content),
+            &column(inserted, |row| row.site),
+            &column(inserted, |row| row.kind.clone()),
+            &column(inserted, |row| row.status.clone()),
+            &column(inserted, |row| row.title.clone()),
+            &column(inserted, |row| row.slug.clone()),
+            &column(inserted, |row| row.path.clone()),
+            &column(inserted, |row| array(&row.aliases)),
+            &column(inserted, |row| row.body.clone()),
+            &column(inserted, |row| row.summary.clone()) as &[Option<String>],
+            &column(inserted, |row| array(&row.tags)),
+            &column(inserted, |row| row.featured),
+            &column(inserted, |row| row.language.clone()) as &[Option<String>],
+            &column(inserted, |row| row.metadata.to_string()),
+            &column(inserted, |row| row.published_at) as &[Option<DateTime<Utc>>],
+            &column(inserted, |row| row.scheduled_at) as &[Option<DateTime<Utc>>],
+            &column(inserted, |row| row.created_at),
+            &column(inserted, |row| row.created_by) as &[Option<Uuid>],
+            &column(inserted, |row| row.updated_at),
+            &column(inserted, |row| row.updated_by) as &[Option<Uuid>],
+            &column(inserted, |row| row.version)
+        )
+        .execute(write.connection())
+        .await?
+        .rows_affected();
+    }
+    if !updated.is_empty() {
+        rows += sqlx::query_file!(
+            "src/content/update.sql",
+            &column(updated, |row| row.tenant),
+            &column(updated, |row| row.content),
+            &column(updated, |row| row.status.clone()),
+            &column(updated, |row| row.title.clone()),
+            &column(updated, |row| row.slug.clone()),
+            &column(updated, |row| row.path.clone()),
+            &column(updated, |row| array(&row.aliases)),
+            &column(updated, |row| row.body.clone()),
+            &column(updated, |row| row.summary.clone()) as &[Option<String>],
+            &column(updated, |row| array(&row.tags)),
+            &column(updated, |row| row.featured),
+            &column(updated, |row| row.language.clone()) as &[Option<String>],
+            &column(updated, |row| row.metadata.to_string()),
+            &column(updated, |row| row.published_at) as &[Option<DateTime<Utc>>],
+            &column(updated, |row| row.scheduled_at) as &[Option<DateTime<Utc>>],
+            &column(updated, |row| row.updated_at),
+            &column(updated, |row| row.updated_by) as &[Option<Uuid>],
+            &column(updated, |row| row.version)
+        )
+        .execute(write.connection())
+        .await?
+        .rows_affected();
+    }
+    Ok(rows)
+}
+
+/// One column of rows, for `unnest`.
+pub(crate) fn column<R, T>(rows: &[R], of: impl Fn(&R) -> T) -> Vec<T> {
+    rows.iter().map(of).collect()
+}
+
+/// A text array as PostgreSQL writes it: `unnest` flattens arrays of arrays, so they travel as text.
+pub(crate) fn array(texts: &[String]) -> String {
+    let mut literal = String::from("{");
+    for (n, text) in texts.iter().enumerate() {
+        literal.push_str(if n == 0 { "\"" } else { ",\"" });
+        for character in text.chars() {
+            if matches!(character, '"' | '\\') {
+                literal.push('\\');
+            }
+            literal.push(character);
+        }
+        literal.push('"');
+    }
+    literal.push('}');
+    literal
+}

@@ -1,0 +1,5 @@
+SELECT
+    tenant, content, site, kind, status, title, slug, path, aliases, body, summary, tags, featured,
+    language, metadata, published_at, scheduled_at, created_at, created_by, updated_at, updated_by, version
+FROM content
+WHERE tenant = $1 AND content = $2

@@ -1,0 +1,103 @@
+//! Versions of a piece: who changed what, and when; and the piece as it was at one of them.
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::{Version, array, column};
+use crate::{Error, Snapshot, Write};
+
+/// A version as the history shows it: without what the fields became.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// From 1.
+    pub version: i64,
+    /// What happened: an event's name on the wire.
+    pub event: String,
+    /// When.
+    pub at: DateTime<Utc>,
+    /// The principal that did it; none for a schedule.
+    pub actor: Option<Uuid>,
+    /// Names of the fields that it set.
+    pub changed: Vec<String>,
+    /// Status from this version on.
+    pub status: String,
+}
+
+/// A piece as it was at one version.
+#[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs, reason = "as in Content")]
+pub struct AsOf {
+    pub content: Uuid,
+    pub site: Uuid,
+    pub kind: String,
+    pub version: i64,
+    pub event: String,
+    pub at: DateTime<Utc>,
+    pub actor: Option<Uuid>,
+    pub changed: Vec<String>,
+    pub status: String,
+    pub title: String,
+    pub slug: String,
+    pub body: String,
+    pub summary: Option<String>,
+    pub tags: Vec<String>,
+    pub featured: bool,
+    pub language: Option<String>,
+    pub metadata: Value,
+    pub published_at: Option<DateTime<Utc>>,
+    pub scheduled_at: Option<DateTime<Utc>>,
+}
+
+/// Every version of a piece, the first first; empty when the tenant has no such piece.
+///
+/// # Errors
+/// A database that cannot be reached.
+pub async fn history(at: &Snapshot, tenant: Uuid, content: Uuid) -> Result<Vec<Entry>, Error> {
+    let rows = sqlx::query_file_as!(Entry, "src/content/history.sql", tenant, content)
+        .fetch_all(at.pool())
+        .await?;
+    Ok(rows)
+}
+
+/// A piece as it was at one version; none when there is no such version.
+///
+/// # Errors
+/// A database that cannot be reached.
+pub async fn version(at: &Snapshot, tenant: Uuid, content: Uuid, version: i64) -> Result<Option<AsOf>, Error> {
+    let row = sqlx::query_file_as!(AsOf, "src/content/version.sql", tenant, content, version)
+        .fetch_optional(at.pool())
+        .await?;
+    Ok(row)
+}
+
+/// Writes versions, each for the first time.
+pub(super) async fn insert(write: &mut Write, versions: &[Version]) -> Result<u64, Error> {
+    if versions.is_empty() {
+        return Ok(0);
+    }
+    let done = sqlx::query_file!(
+        "src/content/insert_versions.sql",
+        &column(versions, |row| row.tenant),
+        &column(versions, |row| row.content),
+        &column(versions, |row| row.version),
+        &column(versions, |row| row.event.clone()),
+        &column(versions, |row| row.at),
+        &column(versions, |row| row.actor) as &[Option<Uuid>],
+        &column(versions, |row| array(&row.changed)),
+        &column(versions, |row| row.status.clone()),
+        &column(versions, |row| row.title.clone()) as &[Option<String>],
+        &column(versions, |row| row.slug.clone()) as &[Option<String>],
+        &column(versions, |row| row.body.clone()) as &[Option<String>],
+        &column(versions, |row| row.summary.clone()) as &[Option<String>],
+        &column(versions, |row| row.tags.as_deref().map(array)) as &[Option<String>],
+        &column(versions, |row| row.featured) as &[Option<bool>],
+        &column(versions, |row| row.language.clone()) as &[Option<String>],
+        &column(versions, |row| row.metadata.as_ref().map(Value::to_string)) as &[Option<String>],
+        &column(versions, |row| row.published_at) as &[Option<DateTime<Utc>>],
+        &column(versions, |row| row.scheduled_at) as &[Option<DateTime<Utc>>]
+    )
+    .execute(write.connection())
+    .await?;
+    Ok(done.rows_affected())
+}

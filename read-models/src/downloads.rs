@@ -1,0 +1,174 @@
+//! Download queues. Rows, writing, queries.
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use crate::{Error, Snapshot, Write};
+
+/// A download in its latest state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Download {
+    /// Whose queue it is in.
+    pub tenant: Uuid,
+    /// Its id.
+    pub download: Uuid,
+    /// What it is, for people.
+    pub title: String,
+    /// Where it is fetched from.
+    pub url: String,
+    /// Author of the work.
+    pub author: Option<String>,
+    /// Such as `epub`.
+    pub format: Option<String>,
+    /// What the file must hash to, 64 hexadecimal digits.
+    pub sha256: Option<String>,
+    /// A lower number goes first.
+    pub priority: i32,
+    /// `queued`, `started`, `completed`, `failed` or `cancelled`.
+    pub status: String,
+    /// Order among equal priorities: the tenant's own sequence number of the commit that queued it.
+    pub queue_seq: i64,
+    /// Order within that commit.
+    pub queue_index: i32,
+    /// How often a worker took it.
+    pub attempts: i32,
+    /// Why the last attempt failed.
+    pub failure: Option<String>,
+    /// Bytes of the fetched file.
+    pub fetched_size: Option<i64>,
+    /// What the fetched file hashes to.
+    pub fetched_sha256: Option<String>,
+    /// When it was first queued.
+    pub queued_at: DateTime<Utc>,
+    /// By whom.
+    pub queued_by: Option<Uuid>,
+    /// When a worker last took it.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When it was completed, failed or was cancelled.
+    pub finished_at: Option<DateTime<Utc>>,
+    /// Time of its latest event.
+    pub updated_at: DateTime<Utc>,
+    /// Who caused it.
+    pub updated_by: Option<Uuid>,
+    /// Version of the aggregate.
+    pub version: i64,
+}
+
+/// Which downloads a list shows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Whose.
+    pub tenant: Uuid,
+    /// Only those with this status.
+    pub status: Option<String>,
+}
+
+/// What a batch of events changes: the last state of each row.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Rows that are not in the table yet.
+    pub inserted: Vec<Download>,
+    /// Rows that are.
+    pub updated: Vec<Download>,
+}
+
+/// The rows of these downloads as they are before a batch: pairs of tenant and download.
+///
+/// # Errors
+/// A database that cannot be reached.
+pub async fn load(write: &mut Write, ids: &[(Uuid, Uuid)]) -> Result<Vec<Download>, Error> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (tenants, downloads): (Vec<Uuid>, Vec<Uuid>) = ids.iter().copied().unzip();
+    let rows = sqlx::query_file_as!(Download, "src/downloads/load.sql", &tenants, &downloads)
+        .fetch_all(write.connection())
+        .await?;
+    Ok(rows)
+}
+
+/// Writes what a batch changed. Rows, in total.
+///
+/// # Errors
+/// [`Error::Refused`] for values that the tables do not take.
+pub async fn apply(write: &mut Write, changes: &Changes) -> Result<u64, Error> {
+    /// One array a column.
+    macro_rules! columns {
+        ($rows:expr; $file:literal; $($field:ident),+) => {{
+            let rows = $rows;
+            if rows.is_empty() {
+                0
+            } else {
+                sqlx::query_file!($file, $(&rows.iter().map(|row| row.$field.clone()).collect::<Vec<_>>() as _),+)
+                    .execute(write.connection())
+                    .await?
+                    .rows_affected()
+            }
+        }};
+    }
+    let inserted = columns!(&changes.inserted; "src/downloads/insert.sql";
+        tenant, download, title, url, author, format, sha256, priority, status, queue_seq, queue_index, attempts,
+        failure, fetched_size, fetched_sha256, queued_at, queued_by, started_at, finished_at, updated_at, updated_by,
+        version);
+    let updated = columns!(&changes.updated; "src/downloads/update.sql";
+        tenant, download, priority, status, queue_seq, queue_index, attempts, failure, fetched_size, fetched_sha256,
+        started_at, finished_at, updated_at, updated_by, version);
+    Ok(inserted + updated)
+}
+
+/// A download of a tenant.
+///
+/// # Errors
+/// A database that cannot be reached.
+pub async fn by_id(at: &Snapshot, tenant: Uuid, download: Uuid) -> Result<Option<Download>, Error> {
+    let row = sqlx::query_file_as!(Download, "src/downloads/by_id.sql", tenant, download)
+        .fetch_optional(at.pool())
+        .await?;
+    Ok(row)
+}
+
+/// A page of a tenant's downloads, the latest queued first; `page` from 1.
+///
+/// # Errors
+/// A database that cannot be reached.
+pub async fn list(at: &Snapshot, filter: &Filter, page: u32, size: u32) -> Result<Vec<Download>, Error> {
+    let skip = i64::from(page.saturating_sub(1)) * i64::from(size);
+    let rows = sqlx::query_file_as!(
+        Download,
+        "src/downloads/list.sql",
+        filter.tenant,
+        filter.status.as_deref(),
+        i64::from(size),
+        skip
+    )
+    .fetch_all(at.pool())
+    .await?;
+    Ok(rows)
+}
+
+/// How many downloads a list has.
+///
+/// # Errors
+/// A database that cannot be reached.
+pub async fn count(at: &Snapshot, filter: &Filter) -> Result<i64, Error> {
+    let count = sqlx::query_scalar!(
+        r#"SELECT count(*) AS "count!" FROM downloads WHERE tenant = $1 AND ($2::text IS NULL OR status = $2)"#,
+        filter.tenant,
+        filter.status.as_deref()
+    )
+    .fetch_one(at.pool())
+    .await?;
+    Ok(count)
+}
+
+/// What waits, in the order in which it will run; `page` from 1.
+///
+/// # Errors
+/// A database that cannot be reached.
+pub async fn queue(at: &Snapshot, tenant: Uuid, page: u32, size: u32) -> Result<Vec<Download>, Error> {
+    let skip = i64::from(page.saturating_sub(1)) * i64::from(size);
+    let rows = sqlx::query_file_as!(Download, "src/downloads/queue.sql", tenant, i64::from(size), skip)
+        .fetch_all(at.pool())
+        .await?;
+    Ok(rows)
+}

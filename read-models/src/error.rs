@@ -1,0 +1,75 @@
+//! What can go wrong with a database, sorted by what is to be done about it.
+
+use uuid::Uuid;
+
+use crate::{Projection, Topic};
+
+/// Why the tables could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A value that the tables refuse: the only case that can be a bad event.
+    #[error("the tables refuse a value{}", constraint.as_ref().map(|name| format!(" ({name})")).unwrap_or_default())]
+    Refused {
+        /// The named constraint that it breaks, if one.
+        constraint: Option<String>,
+        /// What the database says.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// Anything that can pass: no connection, a deadlock, a restart, a full disk, tables that are not there yet.
+    #[error("the database cannot do it now")]
+    Unavailable(#[source] sqlx::Error),
+    /// The control tables could not be brought up to date.
+    #[error("the control tables could not be migrated")]
+    Migration(#[source] sqlx::migrate::MigrateError),
+    /// Another projector took this partition over, or its checkpoint was moved by someone else.
+    #[error("another projector has taken {projection} over for {topic}/{partition}")]
+    Fenced {
+        /// Of what.
+        projection: Projection,
+        /// Of which topic.
+        topic: Topic,
+        /// Of which partition.
+        partition: u32,
+    },
+    /// The tables belong to another log.
+    #[error("these read models were made from log {found}, not from log {expected}: give this log a database of its own, or drop the schema annals")]
+    OtherLog {
+        /// Whose they are.
+        found: Uuid,
+        /// Whose they should be.
+        expected: Uuid,
+    },
+    /// No generation of the projection answers queries yet.
+    #[error("{0} has no live generation yet: its projector has not started")]
+    NotLive(Projection),
+    /// A configuration that cannot work, such as a URL that cannot be read.
+    #[error("{0}")]
+    Configuration(String),
+}
+
+impl Error {
+    /// Whether the same rows may be written some time later: an outage, never a bad event.
+    pub const fn may_pass(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::NotLive(_))
+    }
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(source: sqlx::Error) -> Self {
+        let refused = match &source {
+            // Classes of SQLSTATE: 21 cardinality, 22 data, 23 integrity, 54 a limit of the program.
+            sqlx::Error::Database(error) => error
+                .code()
+                .is_some_and(|code| ["21", "22", "23", "54"].iter().any(|class| code.starts_with(class))),
+            sqlx::Error::Encode(_) => true,
+            _ => false,
+        };
+        if refused {
+            let constraint = source.as_database_error().and_then(|e| e.constraint()).map(str::to_owned);
+            Self::Refused { constraint, source }
+        } else {
+            Self::Unavailable(source)
+        }
+    }
+}

@@ -1,0 +1,423 @@
+//! How far every live projection has come, kept in memory by one task that listens to the database.
+//!
+//! A query that carries a position waits here. A waiter is woken once, when its offset is reached, by its
+//! place in an ordered set: a thousand of them cost a thousand entries, not a thousand polls.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use sqlx::PgPool;
+use tokio::sync::{Notify, oneshot};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use uuid::Uuid;
+
+use crate::{Projection, Topic};
+
+mod follow;
+
+/// A log end counts against a position only when it was read this long after the request came: a projector
+/// may have read it some time before it told us.
+const SETTLED: Duration = Duration::from_secs(1);
+
+/// What a position says about one partition: everything before this offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// The topic.
+    pub topic: Topic,
+    /// Its partition, from 0.
+    pub partition: u32,
+    /// The first offset that need not be in the tables.
+    pub next_offset: u64,
+}
+
+/// What a query needs to be in the tables before it is answered.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wanted<'a> {
+    /// The position; parts of topics that a projection does not follow are passed over.
+    pub parts: &'a [Part],
+    /// Whose rows are read: a parked event of this tenant, within the position, ends the wait.
+    pub tenant: Option<Uuid>,
+    /// The only aggregate that is read, if it is one; then other parked aggregates do not matter.
+    pub subject: Option<&'a str>,
+}
+
+/// Why a position is not in the tables.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WaitError {
+    /// Not yet: the deadline came first.
+    #[error("{projection} is not there yet")]
+    Behind {
+        /// Which projection.
+        projection: Projection,
+    },
+    /// The log has no such offset.
+    #[error("the position is beyond the end of {topic}/{partition}")]
+    BeyondEnd {
+        /// Of which topic.
+        topic: Topic,
+        /// Of which partition.
+        partition: u32,
+    },
+    /// The topic has no such partition.
+    #[error("{topic} has no partition {partition}")]
+    NoPartition {
+        /// Of which topic.
+        topic: Topic,
+        /// Which partition.
+        partition: u32,
+    },
+    /// An event that the answer needs is parked.
+    #[error("{projection} has parked an event that this answer needs")]
+    Parked {
+        /// Which projection.
+        projection: Projection,
+    },
+}
+
+/// Where a projection stands in a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reached {
+    /// The first offset that is not in the tables.
+    pub next_offset: u64,
+    /// The log's end, as last heard.
+    pub log_end: u64,
+    /// When the log's end was last read.
+    pub seen: Instant,
+}
+
+type Place = (Projection, i32, u32);
+
+/// Follows the checkpoints. Cheap to clone; its task ends with the last clone.
+#[derive(Debug, Clone)]
+pub struct Progress {
+    shared: Arc<Shared>,
+    _task: Arc<DropGuard>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    next_waiter: AtomicU64,
+    connected: AtomicBool,
+    /// Asks the task to read the checkpoints now.
+    reload: Notify,
+    /// Woken after each reload.
+    reloaded: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    log: Option<Uuid>,
+    live: HashMap<Projection, i32>,
+    reached: HashMap<Place, Reached>,
+    parked: HashMap<(Projection, i32), Vec<ParkedSince>>,
+    waiters: HashMap<Place, BTreeMap<(u64, u64), oneshot::Sender<()>>>,
+    /// Counts changes of each projection: checkpoints moved, generations switched.
+    changes: HashMap<Projection, u64>,
+}
+
+#[derive(Debug)]
+struct ParkedSince {
+    tenant: Uuid,
+    subject: String,
+    partition: u32,
+    since: u64,
+}
+
+impl Progress {
+    pub(crate) fn follow(pool: PgPool) -> Self {
+        let shared = Arc::new(Shared::default());
+        let stop = CancellationToken::new();
+        // Without a runtime (a test of something else) there is nothing to follow with.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let task = follow::follow(pool, Arc::clone(&shared));
+            runtime.spawn(stop.clone().run_until_cancelled_owned(task));
+        }
+        Self { shared, _task: Arc::new(stop.drop_guard()) }
+    }
+
+    /// Whether the database was heard of lately; for readiness.
+    pub fn connected(&self) -> bool {
+        self.shared.connected.load(Ordering::Relaxed)
+    }
+
+    /// The log that the tables are made from; none before the first contact.
+    pub fn log(&self) -> Option<Uuid> {
+        self.shared.lock().log
+    }
+
+    /// The generation of a projection that answers now; none before its projector started.
+    pub fn live(&self, projection: Projection) -> Option<i32> {
+        self.shared.lock().live.get(&projection).copied()
+    }
+
+    /// Waits until a projection has a live generation.
+    pub async fn until_live(&self, projection: Projection) {
+        loop {
+            let reloaded = self.shared.reloaded.notified();
+            if self.live(projection).is_some() {
+                return;
+            }
+            reloaded.await;
+        }
+    }
+
+    /// Where the live generation stands in a partition.
+    pub fn reached(&self, projection: Projection, partition: u32) -> Option<Reached> {
+        let state = self.shared.lock();
+        let generation = *state.live.get(&projection)?;
+        state.reached.get(&(projection, generation, partition)).copied()
+    }
+
+    /// A number that changes whenever rows of the projection may have changed, or another generation answers.
+    /// What was read from the tables after asking this is valid as long as the number is the same.
+    pub fn changes(&self, projection: Projection) -> u64 {
+        self.shared.lock().changes.get(&projection).copied().unwrap_or_default()
+    }
+
+    /// Waits until everything that is wanted is in the projection's live tables.
+    ///
+    /// # Errors
+    /// See [`WaitError`]; [`WaitError::Behind`] at the deadline.
+    pub async fn wait(&self, projection: Projection, wanted: &Wanted<'_>, deadline: Instant) -> Result<(), WaitError> {
+        let asked = Instant::now();
+        for part in wanted.parts.iter().filter(|part| part.topic == projection.topic()) {
+            loop {
+                let woken = match self.shared.look(projection, part, asked)? {
+                    Look::Reached => break,
+                    Look::Wait(woken) => woken,
+                };
+                // Woken when it is reached or the generation was switched; now and then the log's end is asked
+                // for, so that a position from nowhere does not wait to the deadline.
+                let nudge = (asked + SETTLED).max(Instant::now() + Duration::from_millis(500)).min(deadline);
+                let waited = tokio::time::timeout_at(nudge.into(), woken.wait()).await;
+                if waited.is_err() {
+                    if Instant::now() >= deadline {
+                        self.shared.look(projection, part, asked).and_then(|look| match look {
+                            Look::Reached => Ok(()),
+                            Look::Wait(_) => Err(WaitError::Behind { projection }),
+                        })?;
+                        break;
+                    }
+                    let reloaded = self.shared.reloaded.notified();
+                    self.shared.reload.notify_one();
+                    // Whether or not it came in time, the next look tells.
+                    let _ = tokio::time::timeout_at(deadline.into(), reloaded).await;
+                }
+            }
+        }
+        if self.shared.lock().parked(projection, wanted) {
+            return Err(WaitError::Parked { projection });
+        }
+        Ok(())
+    }
+}
+
+enum Look<'a> {
+    Reached,
+    Wait(Waiter<'a>),
+}
+
+/// A place in the queue; leaves it when dropped.
+struct Waiter<'a> {
+    shared: &'a Shared,
+    place: Place,
+    key: (u64, u64),
+    woken: oneshot::Receiver<()>,
+}
+
+impl Waiter<'_> {
+    async fn wait(mut self) {
+        // An end without a word is a wake as well: the set was cleared.
+        let _ = (&mut self.woken).await;
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        if let Some(queue) = state.waiters.get_mut(&self.place) {
+            queue.remove(&self.key);
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn look(&self, projection: Projection, part: &Part, asked: Instant) -> Result<Look<'_>, WaitError> {
+        let mut state = self.lock();
+        let generation = state.live.get(&projection).copied();
+        let place = (projection, generation.unwrap_or_default(), part.partition);
+        if generation.is_some() {
+            match state.reached.get(&place) {
+                Some(reached) if reached.next_offset >= part.next_offset => return Ok(Look::Reached),
+                Some(reached) if reached.log_end < part.next_offset && reached.seen >= asked + SETTLED => {
+                    return Err(WaitError::BeyondEnd { topic: part.topic, partition: part.partition });
+                }
+                Some(_) => {}
+                None => {
+                    return Err(WaitError::NoPartition { topic: part.topic, partition: part.partition });
+                }
+            }
+        }
+        let (wake, woken) = oneshot::channel();
+        let key = (part.next_offset, self.next_waiter.fetch_add(1, Ordering::Relaxed));
+        state.waiters.entry(place).or_default().insert(key, wake);
+        Ok(Look::Wait(Waiter { shared: self, place, key, woken }))
+    }
+}
+
+impl State {
+    /// Takes in a checkpoint as it is now (also when it went back) and wakes whom it satisfies.
+    fn saw(&mut self, place: Place, reached: Reached) {
+        let before = self.reached.insert(place, reached);
+        if before.is_none_or(|before| before.next_offset != reached.next_offset) {
+            *self.changes.entry(place.0).or_default() += 1;
+        }
+        if let Some(queue) = self.waiters.get_mut(&place) {
+            let still = queue.split_off(&(reached.next_offset + 1, 0));
+            for (_, waiter) in std::mem::replace(queue, still) {
+                // Whoever stopped waiting needs no word.
+                let _ = waiter.send(());
+            }
+        }
+    }
+
+    /// Another generation answers: everyone looks again.
+    fn switched(&mut self, projection: Projection, generation: i32) {
+        if self.live.insert(projection, generation) != Some(generation) {
+            *self.changes.entry(projection).or_default() += 1;
+            self.waiters.retain(|place, _| place.0 != projection);
+        }
+    }
+
+    fn parked(&self, projection: Projection, wanted: &Wanted<'_>) -> bool {
+        let (Some(generation), Some(tenant)) = (self.live.get(&projection), wanted.tenant) else { return false };
+        let Some(parked) = self.parked.get(&(projection, *generation)) else { return false };
+        parked.iter().filter(|parked| parked.tenant == tenant).any(|parked| {
+            wanted.subject.is_none_or(|subject| subject == parked.subject)
+                && wanted.parts.iter().any(|part| {
+                    part.topic == projection.topic()
+                        && part.partition == parked.partition
+                        && part.next_offset > parked.since
+                })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLACE: Place = (Projection::Content, 1, 0);
+
+    fn reached(next_offset: u64, log_end: u64) -> Reached {
+        Reached { next_offset, log_end, seen: Instant::now() }
+    }
+
+    fn progress() -> Progress {
+        let shared = Arc::new(Shared::default());
+        shared.lock().switched(Projection::Content, 1);
+        shared.lock().saw(PLACE, reached(10, 10));
+        Progress { shared, _task: Arc::new(CancellationToken::new().drop_guard()) }
+    }
+
+    const fn part(next_offset: u64) -> Part {
+        Part { topic: Topic::Ledger, partition: 0, next_offset }
+    }
+
+    async fn wait(progress: &Progress, next_offset: u64, within: Duration) -> Result<(), WaitError> {
+        let parts = [part(next_offset)];
+        let wanted = Wanted { parts: &parts, ..Wanted::default() };
+        progress.wait(Projection::Content, &wanted, Instant::now() + within).await
+    }
+
+    #[tokio::test]
+    async fn what_is_there_needs_no_waiting() {
+        assert_eq!(wait(&progress(), 10, Duration::ZERO).await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn what_is_not_there_is_behind_at_the_deadline() {
+        let behind = WaitError::Behind { projection: Projection::Content };
+        assert_eq!(wait(&progress(), 11, Duration::from_millis(5)).await, Err(behind));
+    }
+
+    #[tokio::test]
+    async fn a_thousand_waiters_are_woken_by_one_checkpoint() {
+        let progress = progress();
+        let waiting: Vec<_> = (11..1011)
+            .map(|offset| {
+                let progress = progress.clone();
+                tokio::spawn(async move { wait(&progress, offset, Duration::from_secs(20)).await })
+            })
+            .collect();
+        while progress.shared.lock().waiters.get(&PLACE).map_or(0, BTreeMap::len) < 1000 {
+            tokio::task::yield_now().await;
+        }
+        progress.shared.lock().saw(PLACE, reached(1010, 1010));
+        for waiter in waiting {
+            assert_eq!(waiter.await.unwrap(), Ok(()));
+        }
+        assert!(progress.shared.lock().waiters[&PLACE].is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_position_beyond_the_log_is_told_once_the_end_is_known() {
+        let progress = progress();
+        let waiting = tokio::spawn({
+            let progress = progress.clone();
+            async move { wait(&progress, 99, Duration::from_secs(20)).await }
+        });
+        progress.shared.reload.notified().await;
+        progress.shared.lock().saw(PLACE, Reached { seen: Instant::now() + SETTLED, ..reached(10, 10) });
+        progress.shared.reloaded.notify_waiters();
+        let beyond = WaitError::BeyondEnd { topic: Topic::Ledger, partition: 0 };
+        assert_eq!(waiting.await.unwrap(), Err(beyond));
+    }
+
+    #[tokio::test]
+    async fn a_parked_event_within_the_position_ends_the_wait() {
+        let progress = progress();
+        let tenant = Uuid::from_u128(7);
+        let since = ParkedSince { tenant, subject: "a".into(), partition: 0, since: 5 };
+        progress.shared.lock().parked.insert((Projection::Content, 1), vec![since]);
+        let parts = [part(6)];
+        let ask = |subject| {
+            let wanted = Wanted { parts: &parts, tenant: Some(tenant), subject };
+            let progress = progress.clone();
+            async move { progress.wait(Projection::Content, &wanted, Instant::now()).await }
+        };
+        let parked = Err(WaitError::Parked { projection: Projection::Content });
+        assert_eq!(ask(None).await, parked);
+        assert_eq!(ask(Some("a")).await, parked);
+        assert_eq!(ask(Some("b")).await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_switch_of_the_generation_makes_everyone_look_again() {
+        let progress = progress();
+        let waiting = tokio::spawn({
+            let progress = progress.clone();
+            async move { wait(&progress, 50, Duration::from_secs(20)).await }
+        });
+        while progress.shared.lock().waiters.get(&PLACE).is_none_or(BTreeMap::is_empty) {
+            tokio::task::yield_now().await;
+        }
+        {
+            let mut state = progress.shared.lock();
+            state.saw((Projection::Content, 2, 0), reached(50, 50));
+            state.switched(Projection::Content, 2);
+        }
+        assert_eq!(waiting.await.unwrap(), Ok(()));
+    }
+}

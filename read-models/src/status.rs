@@ -1,0 +1,45 @@
+//! Each projection as operators see it: generation, state, and how far every partition has come.
+
+use chrono::{DateTime, Utc};
+
+use crate::{Error, Reader};
+
+/// A partition of a generation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PartitionStatus {
+    /// Name of the projection.
+    pub projection: String,
+    /// The generation.
+    pub generation: i32,
+    /// `building`, `live` or `kept`.
+    pub state: String,
+    /// Topic of the log.
+    pub topic: String,
+    /// Partition of the topic.
+    pub partition: i32,
+    /// The first offset that is not in the tables.
+    pub next_offset: i64,
+    /// The log's end, as last seen.
+    pub log_end: i64,
+    /// Records that are not in the tables yet.
+    pub lag_events: i64,
+    /// Seconds since the last event in the tables, while there are later ones; else 0.
+    pub lag_seconds: f64,
+    /// Time of the last event in the tables.
+    pub last_time: Option<DateTime<Utc>>,
+    /// Events that wait because an earlier one of their aggregate cannot be projected.
+    pub parked: i64,
+    /// When the projector last wrote here.
+    pub updated_at: DateTime<Utc>,
+    /// Why it does not go on, for people.
+    pub stopped: Option<String>,
+}
+
+/// Every partition of every generation, in order.
+///
+/// # Errors
+/// A database that cannot be reached.
+pub async fn projections(reader: &Reader) -> Result<Vec<PartitionStatus>, Error> {
+    let rows = sqlx::query_file_as!(PartitionStatus, "src/status.sql").fetch_all(reader.control()).await?;
+    Ok(rows)
+}
