@@ -20,9 +20,14 @@
 //! tokio::spawn(drive(log, Partition::ledger(0), Start::default(), ledger, requests, status, Options::new("host/uuid")));
 //! ```
 
+mod reading;
+mod task;
+
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
+
+use self::task::{ARRIVALS, Task, first, only, until};
 
 use crate::{
     admission::State,
@@ -157,23 +162,42 @@ pub enum Status {
 }
 
 /// Drives the partition until `requests` is closed and all is answered. After stepping down it goes on answering
-/// [`Outcome::NotServing`].
+/// [`Outcome::NotServing`]. It is to be spawned as a task of its own.
 pub async fn drive<D: Decider>(
     log: Log,
     partition: Partition,
     start: Start,
-    mut decider: D,
+    decider: D,
     mut requests: mpsc::Receiver<D::Request>,
     status: watch::Sender<Status>,
     options: Options,
 ) -> D {
-    // (coming)
-    let _ = (log, partition, start, status, options);
-    while let Some(request) = requests.recv().await {
-        decider.answer(
-            request,
-            Outcome::NotServing("the driver is being built".to_owned()),
-        );
+    let mut task = Task::new(log, partition, start, decider, status, options);
+    let mut open = true;
+    let mut arrived = Vec::new();
+    loop {
+        task.perform().await;
+        if !open && task.is_done() {
+            return task.decider;
+        }
+        let deadline = task.deadline(open);
+        tokio::select! {
+            biased;
+            (id, outcome) = first(&mut task.appends) => task.appended(id, outcome),
+            (id, outcome) = only(&mut task.claim) => {
+                task.claim = None;
+                task.writer.appended(id, outcome);
+            }
+            (query, outcome) = only(&mut task.end) => {
+                task.end = None;
+                task.writer.ended(query, outcome);
+            }
+            batch = task.reading.next(&task.log, task.partition, &task.writer) => task.have_read(batch).await,
+            count = requests.recv_many(&mut arrived, ARRIVALS), if open && task.takes_requests() => {
+                open = count > 0;
+                task.arrived(arrived.drain(..));
+            }
+            () = until(deadline) => task.expire(open),
+        }
     }
-    decider
 }

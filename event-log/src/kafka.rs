@@ -1,38 +1,153 @@
-//! The Kafka adapter. (Being built: it refuses to open.)
+//! The Kafka adapter: rdkafka against Kafka 4 (or Redpanda). Settings and their reasons: [`settings`].
+//!
+//! Two producers serve all partitions: one for the directory and the ledger, one, with compression, for visits, so
+//! that a flood of visits never stands before a commit. A client of its own asks for ends and makes topics. Each
+//! reader is a consumer of its own with one partition assigned by hand.
 
+mod producer;
+mod reader;
+mod settings;
+mod topics;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use rdkafka::{
+    admin::AdminClient,
+    client::DefaultClientContext,
+    config::RDKafkaLogLevel,
+    error::{KafkaError, KafkaResult},
+};
+
+use self::producer::Lane;
+pub(crate) use self::reader::Reader;
 use crate::{
-    log::{Appending, Batch, KafkaConfig, LogConfig, OpenError, ReadError},
+    gate::Gate,
+    log::{Appending, KafkaConfig, LogConfig, OpenError, ReadError},
+    metrics,
     partition::{Offset, Partition, Topic},
     record::Record,
 };
-use std::sync::Arc;
 
-pub(crate) struct Kafka;
-pub(crate) struct Reader;
+/// How long a cluster may take to answer.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long closing waits for records under way.
+const CLOSING: Duration = Duration::from_secs(20);
 
-impl Kafka {
-    pub(crate) async fn open(_: &KafkaConfig, _: &LogConfig) -> Result<Arc<Self>, OpenError> {
-        Err(OpenError::Unavailable(
-            "the Kafka adapter is not there yet".to_owned(),
-        ))
-    }
-    pub(crate) fn partitions(&self, _: Topic) -> u32 {
-        1
-    }
-    pub(crate) fn append(&self, _: Partition, _: Record) -> Appending {
-        Appending::not("the Kafka adapter is not there yet")
-    }
-    pub(crate) fn reader(&self, partition: Partition, _: Offset) -> Result<Reader, ReadError> {
-        Err(ReadError::NoPartition(partition))
-    }
-    pub(crate) async fn end(&self, partition: Partition) -> Result<Offset, ReadError> {
-        Err(ReadError::NoPartition(partition))
-    }
-    pub(crate) async fn close(&self) {}
+pub(crate) struct Kafka {
+    brokers: String,
+    names: [String; 3],
+    partitions: [u32; 3],
+    admin: Arc<AdminClient<DefaultClientContext>>,
+    fenced: Arc<Lane>,
+    visits: Arc<Lane>,
+    gates: HashMap<Partition, Arc<Gate>>,
 }
 
-impl Reader {
-    pub(crate) async fn next(&mut self) -> Result<Batch, ReadError> {
-        Err(ReadError::NoPartition(Partition::DIRECTORY))
+impl Kafka {
+    pub(crate) async fn open(kafka: &KafkaConfig, config: &LogConfig) -> Result<Arc<Self>, OpenError> {
+        let refused =
+            |error: KafkaError| OpenError::Unavailable(format!("cannot set up the Kafka client: {error}"));
+        let admin: Arc<AdminClient<_>> = Arc::new(settings::admin(&kafka.brokers).create().map_err(refused)?);
+        let fenced = Arc::new(Lane::new(settings::fenced_producer(&kafka.brokers)).map_err(refused)?);
+        let visits = Arc::new(Lane::new(settings::visits_producer(&kafka.brokers)).map_err(refused)?);
+        let partitions = topics::prepare(&admin, kafka, config).await?;
+        let names = Topic::ALL.map(|topic| topics::name(&kafka.prefix, topic));
+        let all = Topic::ALL.iter().zip(partitions).flat_map(|(topic, count)| {
+            (0..count).map(|index| (Partition { topic: *topic, index }, Arc::default()))
+        });
+        let gates = all.collect();
+        let (lanes, warm) = ([fenced.clone(), visits.clone()], names.clone());
+        let warmed = blocking(move || -> KafkaResult<()> {
+            let [directory, ledger, visits] = &warm;
+            lanes[0].warm_up(&[directory, ledger], TIMEOUT)?;
+            lanes[1].warm_up(&[visits], TIMEOUT)
+        });
+        warmed.await.map_err(OpenError::Unavailable)?.map_err(refused)?;
+        let brokers = kafka.brokers.clone();
+        Ok(Arc::new(Self {
+            brokers,
+            names,
+            partitions,
+            admin,
+            fenced,
+            visits,
+            gates,
+        }))
+    }
+
+    pub(crate) fn partitions(&self, topic: Topic) -> u32 {
+        self.partitions[topic as usize]
+    }
+
+    fn topic(&self, topic: Topic) -> &str {
+        &self.names[topic as usize]
+    }
+
+    pub(crate) fn append(&self, partition: Partition, record: Record) -> Appending {
+        let Some(gate) = self.gates.get(&partition) else {
+            return Appending::not(ReadError::NoPartition(partition).to_string());
+        };
+        let Some((ticket, answer)) = gate.enter(partition.topic, record.size()) else {
+            metrics::full(partition.topic);
+            return Appending::not(format!("too many records of {partition} wait for the broker"));
+        };
+        let lane = if partition.topic.is_fenced() {
+            &self.fenced
+        } else {
+            &self.visits
+        };
+        lane.send(self.topic(partition.topic), partition, &record, ticket);
+        Appending::pending(answer)
+    }
+
+    pub(crate) fn reader(self: &Arc<Self>, partition: Partition, from: Offset) -> Result<Reader, ReadError> {
+        Reader::new(self.clone(), partition, from)
+    }
+
+    pub(crate) async fn end(&self, partition: Partition) -> Result<Offset, ReadError> {
+        self.ends(partition).await.map(|(_, end)| end)
+    }
+
+    /// The first offset and the next one (the high watermark), asked of the partition's leader now.
+    async fn ends(&self, partition: Partition) -> Result<(Offset, Offset), ReadError> {
+        let (admin, topic) = (self.admin.clone(), self.topic(partition.topic).to_owned());
+        let index = i32::try_from(partition.index).unwrap_or(i32::MAX);
+        let failed = |reason: String| ReadError::Failed { partition, reason };
+        let asked = blocking(move || admin.inner().fetch_watermarks(&topic, index, TIMEOUT))
+            .await
+            .map_err(failed)?;
+        let (first, end) = asked.map_err(|error| failed(error.to_string()))?;
+        let known = |offset: i64| {
+            Offset::try_from(offset).map_err(|_| failed("the broker told no offset".to_owned()))
+        };
+        Ok((known(first)?, known(end)?))
+    }
+
+    pub(crate) async fn close(&self) {
+        for lane in [self.fenced.clone(), self.visits.clone()] {
+            let closed = blocking(move || lane.close(CLOSING)).await;
+            if let Err(error) = closed {
+                tracing::warn!(error, "closing a producer");
+            }
+        }
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| error.to_string())
+}
+
+/// The client library's own log, into ours. Lost connections are its everyday business: it tries again.
+fn log_line(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    match level {
+        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+            tracing::error!(facility, message, "kafka");
+        }
+        RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning => tracing::warn!(facility, message, "kafka"),
+        RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => {
+            tracing::debug!(facility, message, "kafka");
+        }
     }
 }

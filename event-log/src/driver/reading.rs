@@ -1,0 +1,86 @@
+//! The reader of a driven partition: opened when the writer wants records, kept while it goes on from there.
+
+use std::collections::VecDeque;
+
+use super::task::pause;
+use crate::{
+    log::{Batch, Log, ReadError, Reader, Stored},
+    partition::{Offset, Partition},
+    writer::Writer,
+};
+
+#[derive(Default)]
+pub(super) struct Reading {
+    /// With the offset that it gives next.
+    reader: Option<(Reader, Offset)>,
+    /// Read and not yet taken.
+    kept: VecDeque<Stored>,
+    /// How often reading failed in a row.
+    failures: u32,
+}
+
+impl Reading {
+    /// More of what the writer wants; never, while it wants nothing. Cancelling it loses nothing.
+    pub(super) async fn next<T>(
+        &mut self,
+        log: &Log,
+        partition: Partition,
+        writer: &Writer<T>,
+    ) -> Result<Batch, ReadError> {
+        let next = writer.admitted().0;
+        if writer.wanted().is_none() {
+            return std::future::pending().await;
+        }
+        if self.kept.front().is_some_and(|stored| stored.offset == next) {
+            return Ok(Batch::default());
+        }
+        self.kept.clear();
+        self.read(log, partition, next).await
+    }
+
+    /// Records from this offset on.
+    pub(super) async fn read(
+        &mut self,
+        log: &Log,
+        partition: Partition,
+        next: Offset,
+    ) -> Result<Batch, ReadError> {
+        if self.failures > 0 {
+            tokio::time::sleep(pause(self.failures)).await;
+        }
+        let outcome = self.try_read(log, partition, next).await;
+        self.failures = if outcome.is_ok() {
+            0
+        } else {
+            self.failures.saturating_add(1)
+        };
+        if outcome.is_err() {
+            self.reader = None;
+        }
+        outcome
+    }
+
+    async fn try_read(&mut self, log: &Log, partition: Partition, next: Offset) -> Result<Batch, ReadError> {
+        if self.reader.as_ref().is_none_or(|(_, at)| *at != next) {
+            self.reader = Some((log.reader(partition, next)?, next));
+        }
+        let Some((reader, at)) = &mut self.reader else {
+            return Err(ReadError::NoPartition(partition));
+        };
+        let batch = reader.next().await?;
+        if let Some(last) = batch.records.last() {
+            *at = last.offset + 1;
+        }
+        Ok(batch)
+    }
+
+    pub(super) fn keep(&mut self, batch: Batch) {
+        self.kept.extend(batch.records);
+    }
+
+    /// The next record that the writer wants, if it was read already.
+    pub(super) fn take<T>(&mut self, writer: &Writer<T>) -> Option<Stored> {
+        let wanted = writer.wanted()?;
+        self.kept.pop_front_if(|stored| stored.offset < wanted)
+    }
+}

@@ -1,0 +1,354 @@
+//! The state of a driven partition between two waits, and the performing of effects.
+
+use std::{
+    collections::VecDeque,
+    future::Future,
+    pin::Pin,
+    time::{Duration, Instant},
+};
+
+use futures::FutureExt;
+use tokio::sync::watch;
+
+use super::{Decider, Decision, Options, Outcome, Rewound, Start, Status, Unreadable, reading::Reading};
+use crate::{
+    admission::Verdict,
+    clock,
+    genesis::Claim,
+    log::{AppendError, Appending, Batch, Log, ReadError},
+    metrics,
+    partition::{Offset, Partition},
+    writer::{Effect, Writer},
+};
+
+/// Requests taken at once, and so the most that wait here instead of in the channel.
+pub(super) const ARRIVALS: usize = 256;
+/// Bytes under way before no more is decided. With one commit more this is below what the log takes.
+const MAX_IN_FLIGHT_BYTES: usize = 8 * 1024 * 1024;
+/// The longest wait between two attempts to reach the log.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+type Pending<T> = Option<(u64, Pin<Box<dyn Future<Output = T> + Send>>)>;
+
+/// Who waits: the request, and what was decided about it.
+pub(super) struct Ticket<D: Decider> {
+    request: D::Request,
+    answer: D::Answer,
+}
+
+pub(super) struct Task<D: Decider> {
+    pub(super) log: Log,
+    pub(super) partition: Partition,
+    pub(super) decider: D,
+    pub(super) writer: Writer<Ticket<D>>,
+    /// Commits under way, in order; the first reports first.
+    pub(super) appends: VecDeque<(u64, Appending)>,
+    pub(super) claim: Pending<Result<Offset, AppendError>>,
+    pub(super) end: Pending<Result<Offset, ReadError>>,
+    pub(super) reading: Reading,
+    /// Arrived and not yet decided, with the time until which they wait.
+    waiting: VecDeque<(Instant, D::Request)>,
+    closing: Option<Instant>,
+    status: watch::Sender<Status>,
+    options: Options,
+}
+
+impl<D: Decider> Task<D> {
+    pub(super) fn new(
+        log: Log,
+        partition: Partition,
+        start: Start,
+        decider: D,
+        status: watch::Sender<Status>,
+        options: Options,
+    ) -> Self {
+        let mut writer = Writer::new(options.owner.clone(), start.next, start.state);
+        writer.assigned();
+        status.send_replace(Status::Starting);
+        Self {
+            log,
+            partition,
+            decider,
+            writer,
+            appends: VecDeque::new(),
+            claim: None,
+            end: None,
+            reading: Reading::default(),
+            waiting: VecDeque::new(),
+            closing: None,
+            status,
+            options,
+        }
+    }
+
+    /// Does what the writer wants, then decides what waits, until there is nothing to do but wait.
+    pub(super) async fn perform(&mut self) {
+        loop {
+            while let Some(effect) = self.writer.effect() {
+                self.perform_one(effect).await;
+            }
+            if self.writer.down().is_some() {
+                return self.refuse_waiting();
+            }
+            if !self.has_room() {
+                return;
+            }
+            let Some((_, request)) = self.waiting.pop_front() else {
+                return;
+            };
+            self.decide(request);
+        }
+    }
+
+    async fn perform_one(&mut self, effect: Effect<Ticket<D>>) {
+        match effect {
+            Effect::AppendCommit { id, record } => {
+                self.appends
+                    .push_back((id, self.log.append(self.partition, record)));
+            }
+            Effect::AppendClaim { id, epoch } => {
+                // What was under way reports to nobody any more: reading will tell.
+                self.appends.clear();
+                self.end = None;
+                let claim = Claim {
+                    owner: self.options.owner.clone(),
+                    time: clock::now(),
+                };
+                self.claim = Some((
+                    id,
+                    self.log.append(self.partition, claim.to_record(epoch)).boxed(),
+                ));
+            }
+            Effect::ReadEnd { query, attempt } => {
+                let (log, partition, pause) = (self.log.clone(), self.partition, pause(attempt));
+                let asking = async move {
+                    if !pause.is_zero() {
+                        tokio::time::sleep(pause).await;
+                    }
+                    log.end(partition).await
+                };
+                self.end = Some((query, asking.boxed()));
+            }
+            Effect::ReadTo { .. } => {} // `reading` asks the writer what it wants
+            Effect::Apply {
+                offset,
+                commit,
+                record,
+            } => {
+                if let Err(Unreadable(what)) = self.decider.apply(offset, &commit, &record) {
+                    self.unreadable(offset, &what);
+                }
+            }
+            Effect::Forget { next } => self.forget(next).await,
+            Effect::Acknowledge {
+                ticket: Ticket { request, answer },
+                offset,
+            } => {
+                self.decider.admitted(offset);
+                self.decider.answer(request, Outcome::Admitted { answer, offset });
+            }
+            Effect::Answer {
+                ticket: Ticket { request, answer },
+                next,
+            } => {
+                self.decider.answer(request, Outcome::Settled { answer, next });
+            }
+            Effect::Redecide { ticket } => self.decide(ticket.request),
+            Effect::Refuse { ticket, unknown } => {
+                let why = self.writer.down().map_or_else(String::new, ToString::to_string);
+                let outcome = if unknown {
+                    Outcome::Unknown(why)
+                } else {
+                    Outcome::NotServing(why)
+                };
+                self.decider.answer(ticket.request, outcome);
+            }
+            Effect::Serving { epoch } => {
+                tracing::info!(partition = %self.partition, epoch, "serving");
+                self.reading = Reading::default();
+                self.status.send_replace(Status::Serving { epoch });
+            }
+            Effect::Recovering { why } => {
+                tracing::warn!(partition = %self.partition, why, "the epoch ended; claiming anew");
+                self.status.send_replace(Status::Recovering);
+            }
+            Effect::SteppedDown { down } => {
+                tracing::warn!(partition = %self.partition, why = %down, "stepped down");
+                (self.claim, self.end) = (None, None);
+                self.appends.clear();
+                self.reading = Reading::default();
+                self.status.send_replace(Status::SteppedDown(down.to_string()));
+            }
+            Effect::Void { offset, why } => {
+                metrics::void(self.partition);
+                tracing::warn!(partition = %self.partition, offset, %why, "a void record");
+            }
+        }
+    }
+
+    fn decide(&mut self, mut request: D::Request) {
+        if !self.writer.is_serving() {
+            return self
+                .waiting
+                .push_front((Instant::now() + self.options.patience, request));
+        }
+        // The writer serves: it gives no ticket back.
+        let returned = match self.decider.decide(&mut request) {
+            Decision::Append(commit, answer) => self.writer.append(commit, Ticket { request, answer }),
+            Decision::Answer(answer) => self.writer.hold(Ticket { request, answer }),
+        };
+        debug_assert!(returned.is_ok(), "the writer serves");
+    }
+
+    async fn forget(&mut self, to: Offset) {
+        let Rewound::To(from, mut state) = self.decider.forget() else {
+            return;
+        };
+        tracing::info!(partition = %self.partition, from, to, "folding again what is admitted");
+        let mut reading = Reading::default();
+        let mut next = from;
+        while next < to {
+            let batch = match reading.read(&self.log, self.partition, next).await {
+                Ok(batch) => batch,
+                Err(error @ ReadError::Failed { .. }) => {
+                    tracing::warn!(%error, "trying again");
+                    continue;
+                }
+                Err(error) => return self.writer.unreadable(error.to_string()),
+            };
+            for stored in batch.records.into_iter().filter(|stored| stored.offset < to) {
+                next = stored.offset + 1;
+                if let Verdict::Commit(commit) = state.admit(stored.offset, &stored.record)
+                    && let Err(Unreadable(what)) = self.decider.apply(stored.offset, &commit, &stored.record)
+                {
+                    return self.unreadable(stored.offset, &what);
+                }
+            }
+        }
+    }
+
+    fn unreadable(&mut self, offset: Offset, what: &str) {
+        let what = format!(
+            "{} offset {offset} cannot be read by this release: {what}",
+            self.partition
+        );
+        self.writer.unreadable(what);
+    }
+
+    /// The head's report and, without waiting, those after it.
+    pub(super) fn appended(&mut self, id: u64, outcome: Result<Offset, AppendError>) {
+        self.writer.appended(id, outcome);
+        while let Some((id, appending)) = self.appends.front_mut() {
+            let Some(outcome) = appending.now_or_never() else {
+                return;
+            };
+            self.writer.appended(*id, outcome);
+            self.appends.pop_front();
+        }
+    }
+
+    pub(super) async fn have_read(&mut self, batch: Result<Batch, ReadError>) {
+        match batch {
+            Ok(batch) => {
+                self.reading.keep(batch);
+                // One by one, so that a record that cannot be read stops the fold before anything follows from it.
+                while let Some(stored) = self.reading.take(&self.writer) {
+                    self.writer.read(stored.offset, &stored.record);
+                    while let Some(effect) = self.writer.effect() {
+                        self.perform_one(effect).await;
+                    }
+                }
+            }
+            Err(error @ ReadError::Failed { .. }) => tracing::warn!(%error, "trying again"),
+            Err(error) => self.writer.unreadable(error.to_string()),
+        }
+    }
+
+    pub(super) fn takes_requests(&self) -> bool {
+        self.waiting.len() < ARRIVALS
+    }
+
+    pub(super) fn arrived(&mut self, requests: impl Iterator<Item = D::Request>) {
+        let until = Instant::now() + self.options.patience;
+        self.waiting.extend(requests.map(|request| (until, request)));
+    }
+
+    /// When somebody has waited long enough.
+    pub(super) fn deadline(&mut self, open: bool) -> Option<Instant> {
+        if !open && self.closing.is_none() {
+            self.closing = Some(Instant::now() + self.options.patience);
+        }
+        self.waiting
+            .front()
+            .map(|(until, _)| *until)
+            .into_iter()
+            .chain(self.closing)
+            .min()
+    }
+
+    /// Tells those who waited long enough; at the end gives up what does not come to an end.
+    pub(super) fn expire(&mut self, open: bool) {
+        let now = Instant::now();
+        while let Some((_, request)) = self.waiting.pop_front_if(|(until, _)| *until <= now) {
+            let why = "the partition has not been served for some time".to_owned();
+            self.decider.answer(request, Outcome::NotServing(why));
+        }
+        if !open && self.closing.is_some_and(|until| until <= now) {
+            self.writer.release();
+        }
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.waiting.is_empty() && self.writer.is_idle()
+    }
+
+    fn has_room(&self) -> bool {
+        let (commits, bytes) = self.writer.in_flight();
+        self.writer.is_serving() && commits < self.options.max_in_flight && bytes < MAX_IN_FLIGHT_BYTES
+    }
+
+    fn refuse_waiting(&mut self) {
+        let why = self.writer.down().map_or_else(String::new, ToString::to_string);
+        for (_, request) in self.waiting.drain(..) {
+            self.decider.answer(request, Outcome::NotServing(why.clone()));
+        }
+    }
+}
+
+/// Growing, and random in its upper half, so that two processes do not keep step.
+pub(super) fn pause(attempt: u32) -> Duration {
+    if attempt == 0 {
+        return Duration::ZERO;
+    }
+    let full = Duration::from_millis(10)
+        .saturating_mul(1 << attempt.min(10))
+        .min(LONGEST_PAUSE);
+    let random = f64::from(uuid::Uuid::new_v4().as_fields().0) / f64::from(u32::MAX);
+    full.mul_f64(0.5 + random / 2.0)
+}
+
+/// The first append's report; never, when there is none.
+pub(super) async fn first(appends: &mut VecDeque<(u64, Appending)>) -> (u64, Result<Offset, AppendError>) {
+    let Some((id, appending)) = appends.front_mut() else {
+        return std::future::pending().await;
+    };
+    let (id, outcome) = (*id, appending.await);
+    appends.pop_front();
+    (id, outcome)
+}
+
+/// The pending answer; never, when there is none.
+pub(super) async fn only<T>(pending: &mut Pending<T>) -> (u64, T) {
+    let Some((id, future)) = pending else {
+        return std::future::pending().await;
+    };
+    (*id, future.await)
+}
+
+/// That point in time; never, when there is none.
+pub(super) async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,204 @@
+//! Reads one partition, assigned by hand: no group, no rebalance, offsets kept by whoever reads.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::{Bytes, BytesMut};
+use events::Timestamp;
+use futures::{FutureExt, StreamExt};
+use rdkafka::{
+    ClientContext, Message, TopicPartitionList,
+    config::RDKafkaLogLevel,
+    consumer::{Consumer, ConsumerContext, StreamConsumer},
+    error::{KafkaError, KafkaResult},
+    message::{BorrowedMessage, Headers as _},
+    types::RDKafkaErrorCode,
+};
+
+use super::{Kafka, log_line, settings};
+use crate::{
+    log::{Batch, ReadError, Stored},
+    partition::{Offset, Partition},
+    record::{HeaderBlock, Record},
+};
+
+/// A batch holds at most so many records and about so many bytes.
+const BATCH_RECORDS: usize = 8_192;
+const BATCH_BYTES: usize = 2 * 1024 * 1024;
+/// How old the known end of the partition may be.
+const END_AGE: Duration = Duration::from_secs(1);
+
+pub(crate) struct Reader {
+    kafka: Arc<Kafka>,
+    partition: Partition,
+    next: Offset,
+    consumer: Option<StreamConsumer<Context>>,
+    /// The end as the broker last told it, asked for beside reading.
+    end: Arc<AtomicU64>,
+    asked: Option<Instant>,
+}
+
+struct Context;
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log_line(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "kafka reader");
+    }
+}
+
+impl ConsumerContext for Context {}
+
+impl Reader {
+    pub(super) fn new(kafka: Arc<Kafka>, partition: Partition, from: Offset) -> Result<Self, ReadError> {
+        let failed = |error: KafkaError| ReadError::Failed {
+            partition,
+            reason: error.to_string(),
+        };
+        let consumer = consumer(&kafka, partition, from).map_err(failed)?;
+        Ok(Self {
+            kafka,
+            partition,
+            next: from,
+            consumer: Some(consumer),
+            end: Arc::default(),
+            asked: None,
+        })
+    }
+
+    pub(crate) async fn next(&mut self) -> Result<Batch, ReadError> {
+        self.ask_end();
+        let (partition, next) = (self.partition, self.next);
+        let closed = || ReadError::Failed {
+            partition,
+            reason: "the reader is closed".to_owned(),
+        };
+        let mut stream = self.consumer.as_ref().ok_or_else(closed)?.stream();
+        let mut records = Vec::new();
+        let mut bytes = 0;
+        let mut arrived = stream.next().await;
+        let failure = loop {
+            match arrived {
+                Some(Ok(message)) => {
+                    let stored = stored(&message);
+                    bytes += stored.record.size();
+                    // Offsets only go up; a jump can only be a stranger's transaction marker, which is no record.
+                    if stored.offset >= self.next {
+                        self.next = stored.offset + 1;
+                        records.push(stored);
+                    }
+                }
+                Some(Err(error)) => break Some(error),
+                None => break None,
+            }
+            if records.len() >= BATCH_RECORDS || bytes >= BATCH_BYTES {
+                break None;
+            }
+            match stream.next().now_or_never() {
+                Some(more) => arrived = more,
+                None => break None,
+            }
+        };
+        drop(stream);
+        if !records.is_empty() {
+            // A failure comes again, on the next call, if it matters.
+            let end = self.end.load(Ordering::Relaxed).max(self.next);
+            return Ok(Batch { records, end });
+        }
+        match failure.as_ref().and_then(KafkaError::rdkafka_error_code) {
+            Some(RDKafkaErrorCode::OffsetOutOfRange | RDKafkaErrorCode::AutoOffsetReset) => {
+                let (first, end) = self.kafka.ends(partition).await?;
+                Err(ReadError::OutOfRange {
+                    partition,
+                    offset: next,
+                    first,
+                    end,
+                })
+            }
+            _ => {
+                let reason = failure.map_or_else(|| "nothing arrived".to_owned(), |error| error.to_string());
+                Err(ReadError::Failed { partition, reason })
+            }
+        }
+    }
+
+    /// Asks for the partition's end, beside reading, when what is known is old.
+    fn ask_end(&mut self) {
+        if self.asked.is_some_and(|asked| asked.elapsed() < END_AGE) {
+            return;
+        }
+        self.asked = Some(Instant::now());
+        let (kafka, partition, known) = (self.kafka.clone(), self.partition, self.end.clone());
+        tokio::spawn(async move {
+            if let Ok((_, end)) = kafka.ends(partition).await {
+                known.fetch_max(end, Ordering::Relaxed);
+            }
+        });
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        // Ending a consumer takes a while; whoever reads does not wait for it.
+        let consumer = self.consumer.take();
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn_blocking(move || drop(consumer));
+        }
+    }
+}
+
+fn consumer(kafka: &Kafka, partition: Partition, from: Offset) -> KafkaResult<StreamConsumer<Context>> {
+    let consumer: StreamConsumer<Context> = settings::reader(&kafka.brokers).create_with_context(Context)?;
+    let mut assignment = TopicPartitionList::new();
+    let index = i32::try_from(partition.index).unwrap_or(i32::MAX);
+    let offset = rdkafka::Offset::Offset(i64::try_from(from).unwrap_or(i64::MAX));
+    assignment.add_partition_offset(kafka.topic(partition.topic), index, offset)?;
+    consumer.assign(&assignment)?;
+    Ok(consumer)
+}
+
+/// Copies a message into one block of memory, which key, headers and value share.
+fn stored(message: &BorrowedMessage<'_>) -> Stored {
+    let (key, value) = (message.key(), message.payload().unwrap_or_default());
+    let mut block = BytesMut::with_capacity(key.map_or(0, <[u8]>::len) + value.len());
+    block.extend_from_slice(key.unwrap_or_default());
+    block.extend_from_slice(value);
+    let mut value = block.freeze();
+    let key = key.map(|key| value.split_to(key.len()));
+    let mut headers = HeaderBlock::with_capacity(448);
+    // The library panics over a header name that is no UTF-8. Nobody but a stranger writes one; such a record must
+    // be void, not the end of its reader.
+    let copied = catch_unwind(AssertUnwindSafe(|| {
+        for header in message.headers().into_iter().flat_map(|all| all.iter()) {
+            headers.put(header.key.as_bytes(), header.value.unwrap_or_default());
+        }
+    }));
+    let headers = if copied.is_ok() {
+        headers.finish()
+    } else {
+        HeaderBlock::with_capacity(0).finish()
+    };
+    let time = message
+        .timestamp()
+        .to_millis()
+        .and_then(|millis| Timestamp::from_micros(millis.saturating_mul(1000)).ok());
+    let record = Record {
+        key,
+        headers,
+        value: if value.is_empty() { Bytes::new() } else { value },
+    };
+    Stored {
+        offset: Offset::try_from(message.offset()).unwrap_or_default(),
+        time,
+        record,
+    }
+}

@@ -1,0 +1,103 @@
+//! Every Kafka setting that we choose, each with its reason. What is not here is the library's default.
+
+use rdkafka::ClientConfig;
+
+/// The largest record that a topic takes: a commit of 4 MiB and its headers, with room to spare.
+pub(super) const MAX_RECORD_BYTES: &str = "8388608";
+
+/// What every client has.
+fn client(brokers: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", brokers)
+        .set("client.id", "annals")
+        // A record is sent when it is there, not when a packet is full.
+        .set("socket.nagle.disable", "true")
+        // After a broker's restart be there soon; the default waits up to 10 s.
+        .set("reconnect.backoff.ms", "20")
+        .set("reconnect.backoff.max.ms", "200")
+        // Topics are made by us, with settings that keep what is acknowledged.
+        .set("allow.auto.create.topics", "false");
+    config
+}
+
+/// For topics and ends. A client of its own, because a broker answers a connection's requests in order: an end
+/// asked for on the producer's connection would wait for the appends before it.
+pub(super) fn admin(brokers: &str) -> ClientConfig {
+    client(brokers)
+}
+
+fn producer(brokers: &str) -> ClientConfig {
+    let mut config = client(brokers);
+    config
+        // The broker drops what it has already: a retry inside the client is no second record, and order is kept.
+        .set("enable.idempotence", "true")
+        // Every in-sync replica has it: DESIGN section 2, promise 1.
+        .set("acks", "all")
+        // The most that idempotence allows. It also makes batches under load, since what waits is sent together.
+        .set("max.in.flight.requests.per.connection", "5")
+        // Any linger becomes the latency of a lonely command.
+        .set("linger.ms", "0")
+        // One oversized record would make the whole producer fatal; the writer notices gaps itself.
+        .set("enable.gapless.guarantee", "false")
+        // As the topics.
+        .set("message.max.bytes", MAX_RECORD_BYTES)
+        // Long enough for a new leader, short enough for a person: after it the outcome is unknown and the log is asked.
+        .set("message.timeout.ms", "15000")
+        .set("request.timeout.ms", "10000")
+        // Above what the gates of all partitions let in, so that the gates push back, partition by partition.
+        .set("queue.buffering.max.messages", "1000000")
+        .set("queue.buffering.max.kbytes", "1048576");
+    config
+}
+
+/// For the directory and the ledger. No compression: commits are small, and latency counts.
+pub(super) fn fenced_producer(brokers: &str) -> ClientConfig {
+    producer(brokers)
+}
+
+/// For visits: many and alike, so that lz4 shortens them well.
+pub(super) fn visits_producer(brokers: &str) -> ClientConfig {
+    let mut config = producer(brokers);
+    config.set("compression.type", "lz4");
+    config
+}
+
+/// For a reader of one partition.
+pub(super) fn reader(brokers: &str) -> ClientConfig {
+    let mut config = client(brokers);
+    config
+        // Partitions are assigned by hand and offsets kept elsewhere; the library only wants a name.
+        .set("group.id", "annals-readers")
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        // An offset that is not there is an error, never a silent jump.
+        .set("auto.offset.reset", "error")
+        // Whatever stands there is read; admission decides what counts.
+        .set("isolation.level", "read_uncommitted")
+        // Noticed here, a damaged batch is named; noticed later, it is a void record.
+        .set("check.crcs", "true")
+        // What a reader may hold that nobody has asked for yet (default 64 MiB); a process has dozens of readers.
+        .set("queued.max.messages.kbytes", "8192")
+        // When that is full, look again soon; the default is a second.
+        .set("fetch.queue.backoff.ms", "10")
+        .set("fetch.message.max.bytes", "1048576");
+    config
+}
+
+/// Settings of the topics that we make, and what validation asks of those that are there.
+pub(super) fn topic(replication: i32) -> [(&'static str, &'static str); 7] {
+    [
+        // The log is for ever.
+        ("cleanup.policy", "delete"),
+        ("retention.ms", "-1"),
+        ("retention.bytes", "-1"),
+        ("max.message.bytes", MAX_RECORD_BYTES),
+        // An acknowledged record is on two brokers.
+        ("min.insync.replicas", if replication >= 3 { "2" } else { "1" }),
+        // A replica that missed acknowledged records never leads.
+        ("unclean.leader.election.enable", "false"),
+        // One clock per partition, the broker's: lag in seconds needs no agreement of writers.
+        ("message.timestamp.type", "LogAppendTime"),
+    ]
+}
