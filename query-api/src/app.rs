@@ -1,0 +1,173 @@
+//! The read side's dependencies, and running it as a process of its own.
+
+use std::{sync::Arc, time::Duration};
+
+use read_models::{Progress, Reader, clickhouse};
+use service::{Health, health::Reporter};
+use tokio::{net::TcpListener, sync::Semaphore};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{
+    Config,
+    cache::Cache,
+    caller::KnownKey,
+    content::{Outcome, Rendered},
+    error::StartError,
+    page::Page,
+    site::Site,
+};
+
+/// So many questions are put to ClickHouse at a time; the others wait for their turn.
+const STATS_AT_A_TIME: usize = 16;
+/// So many requests with an unknown key may wait for it to become known; the others are refused at once.
+const KEYS_AWAITED: usize = 64;
+
+/// What other processes are told as well, so it is read from the environment in one place.
+#[derive(Debug, Clone, Default)]
+pub struct Dependencies {
+    /// The first operator key: any text of at least 16 characters.
+    pub operator_key: Option<String>,
+    /// ClickHouse's HTTP interface.
+    pub clickhouse_url: String,
+    /// Goes before the names of ClickHouse's databases; empty but in tests, which share an engine.
+    pub clickhouse_prefix: String,
+}
+
+/// The read side: everything that its routes need. Cheap to clone.
+#[derive(Clone)]
+pub struct App(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub tables: Reader,
+    pub clickhouse: clickhouse::Reader,
+    pub operator_key: Option<String>,
+    pub keys: Cache<String, Option<Arc<KnownKey>>>,
+    pub awaited_keys: Semaphore,
+    /// By domain; none where nobody has it.
+    pub sites: Cache<String, Option<Arc<Site>>>,
+    /// A tenant's, by id.
+    pub tenant_sites: Cache<Uuid, Arc<Vec<Site>>>,
+    /// By the path of the request.
+    pub slugs: Cache<String, Outcome>,
+    /// By tenant and id.
+    pub pieces: Cache<(Uuid, Uuid), Option<Arc<Rendered>>>,
+    /// By whose list it is and the query as it came.
+    pub lists: Cache<(Option<Uuid>, String), Listed>,
+    pub stats: Semaphore,
+}
+
+/// A list as it was answered.
+#[derive(Debug, Clone)]
+pub(crate) struct Listed {
+    pub page: Page,
+    pub position: Option<http::HeaderValue>,
+}
+
+impl App {
+    /// Prepares connections; the first question opens them, so the read side starts before its databases.
+    /// Must be called within a runtime.
+    ///
+    /// # Errors
+    /// A configuration that cannot work.
+    pub fn new(config: &Config, dependencies: Dependencies) -> Result<Self, StartError> {
+        let Dependencies {
+            operator_key,
+            clickhouse_url,
+            clickhouse_prefix,
+        } = dependencies;
+        if let Some(key) = &operator_key
+            && key.chars().count() < 16
+        {
+            return Err(StartError::OperatorKey(key.chars().count()));
+        }
+        let clickhouse = clickhouse::Reader::new(&clickhouse::Config {
+            url: clickhouse_url,
+            user: config.clickhouse_reader_user.clone(),
+            password: config.clickhouse_reader_password.clone(),
+            prefix: clickhouse_prefix,
+        });
+        let bytes = config.query_cache_mib << 20;
+        Ok(Self(Arc::new(Inner {
+            tables: Reader::connect(&config.postgres_reader_url, config.reader_connections)?,
+            clickhouse,
+            operator_key,
+            keys: Cache::new("keys", bytes / 16, |key, _| key.len() + 200),
+            awaited_keys: Semaphore::new(KEYS_AWAITED),
+            sites: Cache::new("sites", bytes / 16, |domain, _| domain.len() + 300),
+            tenant_sites: Cache::new("tenant_sites", bytes / 16, |_, sites| sites.len() * 300),
+            slugs: Cache::new("slugs", bytes * 5 / 16, |path, outcome| {
+                path.len() + outcome.size()
+            }),
+            pieces: Cache::new("pieces", bytes * 5 / 16, |_, piece| {
+                piece.as_ref().map_or(0, |it| it.page.size())
+            }),
+            lists: Cache::new("lists", bytes * 3 / 16, |(_, query), list| {
+                query.len() + list.page.size()
+            }),
+            stats: Semaphore::new(STATS_AT_A_TIME),
+        })))
+    }
+
+    /// How far the projections have come.
+    pub(crate) fn progress(&self) -> &Progress {
+        self.0.tables.progress()
+    }
+
+    /// Reports the health of what the read side needs, until `shutdown`. Spawned by whoever serves it.
+    pub async fn watch(self, health: Health, shutdown: CancellationToken) {
+        let (tables, clickhouse) = (health.register("tables"), health.register("clickhouse"));
+        let look = async {
+            let mut every = tokio::time::interval(Duration::from_secs(1));
+            every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                every.tick().await;
+                self.look(&tables, &clickhouse).await;
+            }
+        };
+        tokio::select! {
+            () = look => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
+
+    async fn look(&self, tables: &Reporter, clickhouse: &Reporter) {
+        let progress = self.progress();
+        let waiting: Vec<_> = read_models::Projection::ALL
+            .into_iter()
+            .filter(|it| progress.live(*it).is_none())
+            .collect();
+        match (progress.connected(), waiting.as_slice()) {
+            (false, _) => tables.down("PostgreSQL does not answer"),
+            (true, []) => tables.ok(),
+            (true, waiting) => {
+                let names: Vec<_> = waiting.iter().map(ToString::to_string).collect();
+                tables.degraded(format!("no live generation yet: {}", names.join(", ")));
+            }
+        }
+        match tokio::time::timeout(Duration::from_secs(5), self.0.clickhouse.ping()).await {
+            Ok(Ok(())) => clickhouse.ok(),
+            Ok(Err(_)) | Err(_) => clickhouse.degraded("ClickHouse does not answer: no statistics"),
+        }
+    }
+}
+
+/// Serves the read side by itself on this listener, until `shutdown`.
+///
+/// # Errors
+/// A configuration that cannot work, a server that fails.
+pub async fn run(
+    listener: TcpListener,
+    config: Config,
+    dependencies: Dependencies,
+    shutdown: CancellationToken,
+) -> Result<(), StartError> {
+    let app = App::new(&config, dependencies)?;
+    let health = Health::new();
+    tokio::spawn(app.clone().watch(health.clone(), shutdown.clone()));
+    let routes = crate::router(app)
+        .merge(crate::docs(Vec::new()))
+        .merge(health.routes());
+    service::serve(listener, service::finish(routes), shutdown).await?;
+    Ok(())
+}

@@ -1,0 +1,194 @@
+//! What every query carries: who asks, the position that the answer must have, and how long to wait for it.
+
+use std::time::{Duration, Instant};
+
+use axum::extract::FromRequestParts;
+use http::{HeaderMap, HeaderValue, header, request::Parts};
+use read_models::{
+    Progress, Projection, Topic,
+    progress::{Part, Wanted},
+};
+use service::{Position, Problem, position::InvalidPosition};
+use uuid::Uuid;
+
+use crate::{
+    app::App,
+    cache::Mark,
+    caller::{self, Caller, Right},
+    error::Error,
+    metrics,
+};
+
+/// How long a positioned read waits when it does not say.
+const WAIT: Duration = Duration::from_secs(2);
+/// How long it waits at most, whatever it says.
+const MAX_WAIT: u64 = 10;
+
+/// A request, as every query sees it.
+pub(crate) struct Ask {
+    /// Who asks; none without a key.
+    pub caller: Option<Caller>,
+    /// What the asker has already.
+    pub if_none_match: Option<HeaderValue>,
+    parts: Vec<Part>,
+    deadline: Instant,
+}
+
+impl FromRequestParts<App> for Ask {
+    type Rejection = Error;
+
+    /// Reads the position, waits for the directory's part of it (the key may be as new), and knows the caller.
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Error> {
+        let headers = &parts.headers;
+        let if_none_match = headers.get(header::IF_NONE_MATCH).cloned();
+        let mut ask = Self {
+            caller: None,
+            if_none_match,
+            parts: Vec::new(),
+            deadline: Instant::now(),
+        };
+        if let Some(position) = Position::from_headers(headers).map_err(Problem::from)? {
+            ask.deadline += wait(headers);
+            ask.parts = ask.of_our_log(app.progress(), &position)?;
+            if ask.parts.iter().any(|part| part.topic == Topic::Directory) {
+                ask.wait(app.progress(), Projection::Directory, None, None)
+                    .await?;
+            }
+        }
+        ask.caller = app.caller(headers).await?;
+        Ok(ask)
+    }
+}
+
+impl Ask {
+    fn of_our_log(&self, progress: &Progress, position: &Position) -> Result<Vec<Part>, Error> {
+        let log = progress.log().ok_or(Error::NotLive(Projection::Directory))?;
+        if position.log() != log {
+            return Err(Problem::from(InvalidPosition::OtherLog).into());
+        }
+        let part = |(topic, partition, next_offset)| Part {
+            topic: ours(topic),
+            partition,
+            next_offset,
+        };
+        Ok(position.parts().map(part).collect())
+    }
+
+    /// Whether the answer must have anything in particular.
+    pub(crate) const fn is_positioned(&self) -> bool {
+        !self.parts.is_empty()
+    }
+
+    /// The caller, who must have shown a key with this right.
+    pub(crate) fn caller(&self, right: Right) -> Result<Caller, Error> {
+        let caller = self.caller.ok_or_else(caller::needed)?;
+        caller.must(right)?;
+        Ok(caller)
+    }
+
+    /// Waits until a projection has the position, as far as `tenant`'s rows (or only those of one aggregate)
+    /// are concerned. No position: no wait.
+    pub(crate) async fn wait(
+        &self,
+        progress: &Progress,
+        projection: Projection,
+        tenant: Option<Uuid>,
+        subject: Option<&str>,
+    ) -> Result<(), Error> {
+        if self.parts.is_empty() {
+            return Ok(());
+        }
+        let began = Instant::now();
+        let wanted = Wanted {
+            parts: &self.parts,
+            tenant,
+            subject,
+        };
+        let result = progress.wait(projection, &wanted, self.deadline).await;
+        let outcome = if result.is_ok() { "reached" } else { "refused" };
+        metrics::WAITS
+            .with_label_values(&[outcome])
+            .observe(began.elapsed().as_secs_f64());
+        Ok(result?)
+    }
+
+    /// Waits for the projection, then says what is known of changes: what an entry must not be older than.
+    pub(crate) async fn fresh(
+        &self,
+        progress: &Progress,
+        projection: Projection,
+        tenant: Uuid,
+        subject: Option<&str>,
+    ) -> Result<Mark, Error> {
+        self.wait(progress, projection, Some(tenant), subject).await?;
+        Ok(Mark::now(progress))
+    }
+}
+
+/// Where a projection's live tables stand, as an answer's `Annals-Position`. Asked before the tables are read.
+pub(crate) fn position(progress: &Progress, projections: &[Projection]) -> Option<HeaderValue> {
+    let mut position = Position::new(progress.log()?);
+    for projection in projections {
+        let topic = theirs(projection.topic());
+        for partition in 0.. {
+            let Some(reached) = progress.reached(*projection, partition) else {
+                break;
+            };
+            position.include(topic, partition, reached.next_offset);
+        }
+    }
+    Some(position.to_header())
+}
+
+const fn ours(topic: service::Topic) -> Topic {
+    match topic {
+        service::Topic::Directory => Topic::Directory,
+        service::Topic::Ledger => Topic::Ledger,
+        service::Topic::Visits => Topic::Visits,
+    }
+}
+
+const fn theirs(topic: Topic) -> service::Topic {
+    match topic {
+        Topic::Directory => service::Topic::Directory,
+        Topic::Ledger => service::Topic::Ledger,
+        Topic::Visits => service::Topic::Visits,
+    }
+}
+
+/// `Prefer: wait=SECONDS` (RFC 7240), at most 10; what cannot be read is passed over, as the RFC asks.
+fn wait(headers: &HeaderMap) -> Duration {
+    let preferences = headers
+        .get_all("prefer")
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    preferences
+        .flat_map(|value| value.split([',', ';']))
+        .filter_map(|preference| preference.split_once('='))
+        .find(|(name, _)| name.trim().eq_ignore_ascii_case("wait"))
+        .and_then(|(_, seconds)| seconds.trim().trim_matches('"').parse::<u64>().ok())
+        .map_or(WAIT, |seconds| Duration::from_secs(seconds.min(MAX_WAIT)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_preference_is_read_and_bounded() {
+        for (value, seconds) in [
+            ("wait=5", 5),
+            ("respond-async, wait=3", 3),
+            ("Wait=0", 0),
+            ("wait=\"7\"", 7),
+            ("wait=99999", 10),
+            ("wait=-1", 2),
+            ("wait=soon", 2),
+            ("return=minimal", 2),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert("prefer", HeaderValue::from_static(value));
+            assert_eq!(wait(&headers), Duration::from_secs(seconds), "{value}");
+        }
+    }
+}

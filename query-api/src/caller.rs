@@ -1,0 +1,174 @@
+//! Who asks: a key, found in the directory's tables.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use http::{HeaderMap, header};
+use read_models::{
+    Projection, Topic, directory,
+    progress::{Part, Wanted},
+};
+use service::{
+    Problem,
+    key::{Key, SecretHash},
+};
+use subtle::ConstantTimeEq;
+use uuid::Uuid;
+
+use crate::{app::App, cache::Mark, error::Error};
+
+/// How long a key that is well made but unknown is waited for: it may have been made a moment ago.
+const NEW_KEY: Duration = Duration::from_millis(500);
+
+/// What a caller may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Right {
+    /// The tenant's queries.
+    Read,
+    /// What is above tenants.
+    Operate,
+}
+
+/// Whoever showed a key that works.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Caller {
+    /// For whom they act; nil for the first operator, who owns nothing.
+    pub tenant: Uuid,
+    read: bool,
+    operate: bool,
+}
+
+/// A key as the directory has it.
+#[derive(Debug)]
+pub(crate) struct KnownKey {
+    hash: SecretHash,
+    revoked: bool,
+    caller: Caller,
+}
+
+impl Caller {
+    /// Refuses a caller who lacks a right.
+    pub(crate) fn must(&self, right: Right) -> Result<(), Error> {
+        match right {
+            Right::Read if self.read => Ok(()),
+            Right::Operate if self.operate => Ok(()),
+            Right::Read => Err(Problem::forbidden("the key lacks the scope read").into()),
+            Right::Operate => Err(Problem::forbidden("the key lacks the scope operator").into()),
+        }
+    }
+}
+
+impl App {
+    /// Who asks, when a key came along.
+    ///
+    /// # Errors
+    /// 401 for anything but a key that works.
+    pub(crate) async fn caller(&self, headers: &HeaderMap) -> Result<Option<Caller>, Error> {
+        let Some(value) = headers.get(header::AUTHORIZATION) else {
+            return Ok(None);
+        };
+        let token = value.to_str().ok().and_then(bearer).ok_or_else(unknown)?;
+        if let Some(operator) = &self.0.operator_key
+            && bool::from(operator.as_bytes().ct_eq(token.as_bytes()))
+        {
+            return Ok(Some(Caller {
+                tenant: Uuid::nil(),
+                read: false,
+                operate: true,
+            }));
+        }
+        let key: Key = token.parse().map_err(|_| unknown())?;
+        let known = match self.known_key(key.id()).await? {
+            Some(known) => known,
+            None => self.awaited_key(key.id()).await?.ok_or_else(unknown)?,
+        };
+        if known.hash != key.hash() || known.revoked {
+            return Err(unknown());
+        }
+        Ok(Some(known.caller))
+    }
+
+    async fn known_key(&self, id: &str) -> Result<Option<Arc<KnownKey>>, Error> {
+        let needed = Mark::now(self.progress());
+        if let Some(known) = self.0.keys.get(id, needed) {
+            return Ok(known);
+        }
+        let read = async |_| -> Result<_, Error> {
+            let directory = self.0.tables.live(Projection::Directory)?;
+            Ok(directory::key(&directory, id)
+                .await?
+                .and_then(|row| KnownKey::from_row(&row))
+                .map(Arc::new))
+        };
+        self.0
+            .keys
+            .get_or_read(id.to_owned(), self.progress(), needed, read)
+            .await
+    }
+
+    /// Looks again at each change of the directory, for a short time.
+    async fn awaited_key(&self, id: &str) -> Result<Option<Arc<KnownKey>>, Error> {
+        let Ok(_permit) = self.0.awaited_keys.try_acquire() else {
+            return Ok(None);
+        };
+        let deadline = Instant::now() + NEW_KEY;
+        loop {
+            let Some(reached) = self.progress().reached(Projection::Directory, 0) else {
+                return Ok(None);
+            };
+            let parts = [Part {
+                topic: Topic::Directory,
+                partition: 0,
+                next_offset: reached.next_offset + 1,
+            }];
+            let wanted = Wanted {
+                parts: &parts,
+                ..Wanted::default()
+            };
+            let moved = self
+                .progress()
+                .wait(Projection::Directory, &wanted, deadline)
+                .await
+                .is_ok();
+            // Also at the deadline: it may have come between the first look and the first wait.
+            let known = self.known_key(id).await?;
+            if known.is_some() || !moved {
+                return Ok(known);
+            }
+        }
+    }
+}
+
+impl KnownKey {
+    fn from_row(row: &directory::Key) -> Option<Self> {
+        let has = |scope: &str| row.scopes.iter().any(|it| it == scope);
+        Some(Self {
+            hash: row.secret_hash.parse().ok()?,
+            revoked: row.revoked_at.is_some(),
+            caller: Caller {
+                tenant: row.tenant,
+                read: has("read") || has("admin"),
+                operate: has("operator"),
+            },
+        })
+    }
+}
+
+fn bearer(value: &str) -> Option<&str> {
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+fn unknown() -> Error {
+    Problem::unauthorized(
+        "the key is not known, or was revoked; send Authorization: Bearer ann_<id>_<secret>",
+    )
+    .into()
+}
+
+/// 401 for what needs a key.
+pub(crate) fn needed() -> Error {
+    Problem::unauthorized("this needs a key: send Authorization: Bearer ann_<id>_<secret>").into()
+}

@@ -1,0 +1,32 @@
+//! What the read side is told from outside.
+
+use clap::Args;
+
+/// Configuration of the query API. Every field is a flag and an environment variable.
+#[derive(Debug, Clone, Args)]
+pub struct Config {
+    /// PostgreSQL, as a user that may only SELECT: `postgres://USER:PASSWORD@HOST:PORT/DATABASE`.
+    #[arg(long, env = "ANNALS_POSTGRES_READER_URL", hide_env_values = true)]
+    pub postgres_reader_url: String,
+
+    /// Connections to PostgreSQL, for each generation that answers.
+    #[arg(long, env = "ANNALS_READER_CONNECTIONS", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=200))]
+    pub reader_connections: u32,
+
+    /// ClickHouse's user that may only SELECT.
+    #[arg(long, env = "ANNALS_CLICKHOUSE_READER_USER", default_value = "annals_reader")]
+    pub clickhouse_reader_user: String,
+
+    /// Its password.
+    #[arg(
+        long,
+        env = "ANNALS_CLICKHOUSE_READER_PASSWORD",
+        default_value = "",
+        hide_env_values = true
+    )]
+    pub clickhouse_reader_password: String,
+
+    /// Memory for answers that are asked for often, in MiB.
+    #[arg(long, env = "ANNALS_QUERY_CACHE_MIB", default_value_t = 32, value_parser = clap::value_parser!(u64).range(1..=16384))]
+    pub query_cache_mib: u64,
+}

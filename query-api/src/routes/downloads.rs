@@ -1,0 +1,262 @@
+//! `GET /api/v1/downloads`, `/downloads/{id}` and `/downloads/queue`.
+
+use axum::{extract::State, response::Response};
+use chrono::{DateTime, Utc};
+use http::HeaderMap;
+use read_models::{
+    Projection, Snapshot,
+    downloads::{self, Filter},
+};
+use serde::{Deserialize, Serialize};
+use service::{FieldError, Json, Path, Problem, Query};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use super::sites::headers;
+use crate::{
+    App,
+    ask::{self, Ask},
+    caller::Right,
+    error::Error,
+    list::{List, Paging, checked, one_of},
+    page::{Audience, Page},
+};
+
+const STATUSES: [&str; 5] = ["queued", "started", "completed", "failed", "cancelled"];
+
+/// Which downloads.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Params {
+    /// queued, started, completed, failed or cancelled.
+    status: Option<String>,
+    /// From 1.
+    page: Option<u32>,
+    /// 1 to 100; 20 unless said.
+    size: Option<u32>,
+    /// `next` of the page before.
+    after: Option<String>,
+    /// `false` leaves the count out.
+    total: Option<bool>,
+}
+
+/// Which part of the queue.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct QueueParams {
+    /// From 1.
+    page: Option<u32>,
+    /// 1 to 100; 20 unless said.
+    size: Option<u32>,
+    /// `next` of the page before.
+    after: Option<String>,
+    /// `false` leaves the count out.
+    total: Option<bool>,
+}
+
+/// A download.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Download {
+    id: Uuid,
+    title: String,
+    url: String,
+    author: Option<String>,
+    format: Option<String>,
+    /// What the file must hash to.
+    sha256: Option<String>,
+    /// A lower number goes first.
+    priority: i32,
+    /// queued, started, completed, failed or cancelled.
+    status: String,
+    /// How often a worker took it.
+    attempts: i32,
+    /// Why the last attempt failed.
+    failure: Option<String>,
+    /// Bytes of the file that was fetched.
+    fetched_size: Option<i64>,
+    /// What the fetched file hashes to.
+    fetched_sha256: Option<String>,
+    queued_at: DateTime<Utc>,
+    started_at: Option<DateTime<Utc>>,
+    finished_at: Option<DateTime<Utc>>,
+    updated_at: DateTime<Utc>,
+    /// For `If-Match`.
+    version: i64,
+}
+
+/// Every download of the tenant, the latest queued first.
+#[utoipa::path(
+    get, path = "/api/v1/downloads", tag = "downloads", operation_id = "list_downloads", security(("key" = [])),
+    params(
+        Params,
+        ("Annals-Position" = Option<String>, Header, description = "Answer from tables that have this"),
+        ("Prefer" = Option<String>, Header, description = "`wait=SECONDS` for the position, 2 unless said, at most 10")
+    ),
+    responses(
+        (status = 200, body = List<Download>),
+        (status = "default", body = Problem, content_type = "application/problem+json")
+    )
+)]
+pub(crate) async fn list(
+    State(app): State<App>,
+    ask: Ask,
+    Query(params): Query<Params>,
+) -> Result<(HeaderMap, Json<List<Download>>), Error> {
+    let mut faults = Vec::new();
+    one_of("status", params.status.as_deref(), &STATUSES, &mut faults);
+    let paging = paging(params.page, params.size, params.after.as_deref(), faults)?;
+    let (tenant, headers, tables) = at(&app, &ask, None).await?;
+    let filter = Filter {
+        tenant,
+        status: params.status,
+    };
+    let rows = downloads::list(&tables, &filter, paging.page, paging.size).await?;
+    Ok((headers, page(&tables, rows, &filter, paging, params.total).await?))
+}
+
+/// What waits, in the order in which it will run.
+#[utoipa::path(
+    get, path = "/api/v1/downloads/queue", tag = "downloads", operation_id = "list_download_queue",
+    security(("key" = [])),
+    params(
+        QueueParams,
+        ("Annals-Position" = Option<String>, Header, description = "Answer from tables that have this"),
+        ("Prefer" = Option<String>, Header, description = "`wait=SECONDS` for the position, 2 unless said, at most 10")
+    ),
+    responses(
+        (status = 200, body = List<Download>),
+        (status = "default", body = Problem, content_type = "application/problem+json")
+    )
+)]
+pub(crate) async fn queue(
+    State(app): State<App>,
+    ask: Ask,
+    Query(params): Query<QueueParams>,
+) -> Result<(HeaderMap, Json<List<Download>>), Error> {
+    let paging = paging(params.page, params.size, params.after.as_deref(), Vec::new())?;
+    let (tenant, headers, tables) = at(&app, &ask, None).await?;
+    let filter = Filter {
+        tenant,
+        status: Some("queued".to_owned()),
+    };
+    let rows = downloads::queue(&tables, tenant, paging.page, paging.size).await?;
+    Ok((headers, page(&tables, rows, &filter, paging, params.total).await?))
+}
+
+/// A download of the tenant.
+#[utoipa::path(
+    get, path = "/api/v1/downloads/{id}", tag = "downloads", operation_id = "get_download", security(("key" = [])),
+    params(
+        ("id" = Uuid, Path),
+        ("If-None-Match" = Option<String>, Header, description = "The ETag of an answer that you have"),
+        ("Annals-Position" = Option<String>, Header, description = "Answer from tables that have this"),
+        ("Prefer" = Option<String>, Header, description = "`wait=SECONDS` for the position, 2 unless said, at most 10")
+    ),
+    responses(
+        (status = 200, body = Download, headers(("ETag" = String, description = "The version, as If-Match takes it"))),
+        (status = 304, description = "You have it"),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = "default", body = Problem, content_type = "application/problem+json")
+    )
+)]
+pub(crate) async fn by_id(State(app): State<App>, ask: Ask, Path(id): Path<Uuid>) -> Result<Response, Error> {
+    let (tenant, _, tables) = at(&app, &ask, Some(&id.to_string())).await?;
+    let position = ask::position(app.progress(), &[Projection::Downloads]);
+    let row = downloads::by_id(&tables, tenant, id).await?;
+    let row = row.ok_or_else(|| Problem::not_found("there is no such download"))?;
+    let version = row.version;
+    let page = Page::versioned(&Download::from(row), version);
+    Ok(page.answer(ask.if_none_match.as_ref(), Audience::Private, position))
+}
+
+/// The caller's tenant, where the answer is read, and the tables that have what was asked for.
+async fn at(app: &App, ask: &Ask, subject: Option<&str>) -> Result<(Uuid, HeaderMap, Snapshot), Error> {
+    let tenant = ask.caller(Right::Read)?.tenant;
+    ask.wait(app.progress(), Projection::Downloads, Some(tenant), subject)
+        .await?;
+    let headers = headers(app, Projection::Downloads);
+    Ok((tenant, headers, app.0.tables.live(Projection::Downloads)?))
+}
+
+/// A cursor here is a page's number: queues change their order, so no row keeps a place in them.
+fn paging(
+    page: Option<u32>,
+    size: Option<u32>,
+    after: Option<&str>,
+    mut faults: Vec<FieldError>,
+) -> Result<Paging, Error> {
+    let number = match after {
+        Some(_) if page.is_some() => {
+            faults.push(FieldError::new("/page", "does not go with after"));
+            page
+        }
+        Some(text) => {
+            let number = text
+                .strip_prefix('p')
+                .and_then(|number| number.parse::<u32>().ok());
+            if number.is_none() {
+                faults.push(FieldError::new(
+                    "/after",
+                    "is not a cursor; pass on next as it was given",
+                ));
+            }
+            number.map(|number| number.saturating_add(1))
+        }
+        None => page,
+    };
+    let paging = Paging::checked(number, size, &mut faults);
+    checked(faults)?;
+    Ok(paging)
+}
+
+async fn page(
+    tables: &Snapshot,
+    rows: Vec<downloads::Download>,
+    filter: &Filter,
+    paging: Paging,
+    total: Option<bool>,
+) -> Result<Json<List<Download>>, Error> {
+    let total = match total {
+        Some(false) => None,
+        Some(true) | None => Some(u64::try_from(downloads::count(tables, filter).await?).unwrap_or_default()),
+    };
+    let seen = (paging.skipped() + rows.len()) as u64;
+    let more = total.map_or(rows.len() == paging.size as usize, |total| {
+        seen < total && !rows.is_empty()
+    });
+    let next = more.then(|| format!("p{}", paging.page));
+    let items = rows.into_iter().map(Download::from).collect();
+    Ok(Json(List::new(
+        items,
+        total,
+        Some(paging.page),
+        paging.size,
+        next,
+    )))
+}
+
+impl From<downloads::Download> for Download {
+    fn from(row: downloads::Download) -> Self {
+        Self {
+            id: row.download,
+            title: row.title,
+            url: row.url,
+            author: row.author,
+            format: row.format,
+            sha256: row.sha256,
+            priority: row.priority,
+            status: row.status,
+            attempts: row.attempts,
+            failure: row.failure,
+            fetched_size: row.fetched_size,
+            fetched_sha256: row.fetched_sha256,
+            queued_at: row.queued_at,
+            started_at: row.started_at,
+            finished_at: row.finished_at,
+            updated_at: row.updated_at,
+            version: row.version,
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! `GET /api/v1/content/{id}/history`.
+
+use axum::{
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use chrono::{DateTime, Utc};
+use read_models::{
+    Projection,
+    content::history::{self, AsOf, Entry},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use service::{Json, Path, Problem, Query};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use super::{pieces::nothing, sites::headers};
+use crate::{
+    App,
+    ask::Ask,
+    caller::Right,
+    content::html,
+    error::Error,
+    list::{List, Paging, checked},
+};
+
+/// Which part of a history.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Params {
+    /// Gives the piece as it was at this version instead of the list.
+    version: Option<i64>,
+    /// From 1.
+    page: Option<u32>,
+    /// 1 to 100; 20 unless said.
+    size: Option<u32>,
+}
+
+/// One version of a piece.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Change {
+    /// From 1.
+    version: i64,
+    /// What happened, such as `content.revised.v1`.
+    event: String,
+    at: DateTime<Utc>,
+    /// The principal that did it; none for a schedule.
+    actor: Option<Uuid>,
+    /// Names of the fields that it set.
+    changed: Vec<String>,
+    /// Status from this version on.
+    status: String,
+}
+
+/// A piece as it was at one version.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct PastPiece {
+    id: Uuid,
+    /// The domain of its site.
+    site: String,
+    kind: String,
+    #[serde(flatten)]
+    change: Change,
+    title: String,
+    slug: String,
+    summary: Option<String>,
+    tags: Vec<String>,
+    featured: bool,
+    language: Option<String>,
+    #[schema(value_type = Object)]
+    metadata: Value,
+    /// Markdown.
+    body: String,
+    /// The body as HTML that may stand in any page.
+    html: String,
+    published_at: Option<DateTime<Utc>>,
+    scheduled_at: Option<DateTime<Utc>>,
+}
+
+/// The versions of a piece, or the piece as it was at one of them.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only described: the two answers are written apart")]
+pub(crate) enum History {
+    /// Without `version`.
+    Versions(List<Change>),
+    /// With `version`.
+    Version(Box<PastPiece>),
+}
+
+/// Every version of a piece: when, who, what changed. With `version`, the piece as it was then.
+#[utoipa::path(
+    get, path = "/api/v1/content/{id}/history", tag = "content", operation_id = "get_content_history",
+    security(("key" = [])),
+    params(
+        ("id" = Uuid, Path),
+        Params,
+        ("Annals-Position" = Option<String>, Header, description = "Answer from tables that have this"),
+        ("Prefer" = Option<String>, Header, description = "`wait=SECONDS` for the position, 2 unless said, at most 10")
+    ),
+    responses(
+        (status = 200, body = History),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = "default", body = Problem, content_type = "application/problem+json")
+    )
+)]
+pub(crate) async fn history(
+    State(app): State<App>,
+    ask: Ask,
+    Path(id): Path<Uuid>,
+    Query(params): Query<Params>,
+) -> Result<Response, Error> {
+    let tenant = ask.caller(Right::Read)?.tenant;
+    let mut faults = Vec::new();
+    let paging = Paging::checked(params.page, params.size, &mut faults);
+    checked(faults)?;
+    ask.wait(
+        app.progress(),
+        Projection::Content,
+        Some(tenant),
+        Some(&id.to_string()),
+    )
+    .await?;
+    let headers = headers(&app, Projection::Content);
+    let tables = app.0.tables.live(Projection::Content)?;
+    if let Some(version) = params.version {
+        let row = history::version(&tables, tenant, id, version)
+            .await?
+            .ok_or_else(nothing)?;
+        let (site, html) = (app.domain(tenant, row.site).await?, html(row.body.clone()).await?);
+        return Ok((headers, Json(PastPiece::new(row, site, html))).into_response());
+    }
+    let all = history::history(&tables, tenant, id).await?;
+    if all.is_empty() {
+        return Err(nothing());
+    }
+    let total = all.len() as u64;
+    let items = all
+        .into_iter()
+        .skip(paging.skipped())
+        .take(paging.size as usize)
+        .map(Change::from)
+        .collect();
+    let list = List::new(items, Some(total), Some(paging.page), paging.size, None);
+    Ok((headers, Json(list)).into_response())
+}
+
+impl From<Entry> for Change {
+    fn from(row: Entry) -> Self {
+        let Entry {
+            version,
+            event,
+            at,
+            actor,
+            changed,
+            status,
+        } = row;
+        Self {
+            version,
+            event,
+            at,
+            actor,
+            changed,
+            status,
+        }
+    }
+}
+
+impl PastPiece {
+    fn new(row: AsOf, site: String, html: String) -> Self {
+        let change = Change {
+            version: row.version,
+            event: row.event,
+            at: row.at,
+            actor: row.actor,
+            changed: row.changed,
+            status: row.status,
+        };
+        Self {
+            id: row.content,
+            site,
+            kind: row.kind,
+            change,
+            title: row.title,
+            slug: row.slug,
+            summary: row.summary,
+            tags: row.tags,
+            featured: row.featured,
+            language: row.language,
+            metadata: row.metadata,
+            body: row.body,
+            html,
+            published_at: row.published_at,
+            scheduled_at: row.scheduled_at,
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! `GET /api/v1/sites`.
+
+use axum::extract::State;
+use chrono::{DateTime, Utc};
+use http::HeaderMap;
+use read_models::{Projection, directory};
+use serde::Serialize;
+use service::{Json, Problem, position};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::{
+    App,
+    ask::{self, Ask},
+    caller::Right,
+    error::Error,
+    list::List,
+};
+
+/// A site of the tenant.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Site {
+    pub id: Uuid,
+    /// Unique in the whole installation.
+    pub domain: String,
+    pub name: Option<String>,
+    /// IANA name; days of its statistics are days there.
+    pub timezone: String,
+    pub created_at: DateTime<Utc>,
+    pub version: i64,
+}
+
+/// Every site of the tenant.
+#[utoipa::path(
+    get, path = "/api/v1/sites", tag = "sites", operation_id = "list_sites", security(("key" = [])),
+    params(
+        ("Annals-Position" = Option<String>, Header, description = "Answer from tables that have this"),
+        ("Prefer" = Option<String>, Header, description = "`wait=SECONDS` for the position, 2 unless said, at most 10")
+    ),
+    responses(
+        (status = 200, body = List<Site>),
+        (status = "default", body = Problem, content_type = "application/problem+json")
+    )
+)]
+pub(crate) async fn list(State(app): State<App>, ask: Ask) -> Result<(HeaderMap, Json<List<Site>>), Error> {
+    let caller = ask.caller(Right::Read)?;
+    ask.wait(app.progress(), Projection::Directory, Some(caller.tenant), None)
+        .await?;
+    let headers = headers(&app, Projection::Directory);
+    let tables = app.0.tables.live(Projection::Directory)?;
+    let rows = directory::sites(&tables, caller.tenant).await?;
+    Ok((
+        headers,
+        Json(List::whole(rows.into_iter().map(Site::from).collect())),
+    ))
+}
+
+/// Where an answer was read, as a header; asked for before the tables are.
+pub(super) fn headers(app: &App, projection: Projection) -> HeaderMap {
+    ask::position(app.progress(), &[projection])
+        .map(|at| (position::HEADER, at))
+        .into_iter()
+        .collect()
+}
+
+impl From<directory::Site> for Site {
+    fn from(row: directory::Site) -> Self {
+        Self {
+            id: row.site,
+            domain: row.domain,
+            name: row.name,
+            timezone: row.timezone,
+            created_at: row.created_at,
+            version: row.version,
+        }
+    }
+}
