@@ -1,1 +1,17 @@
-//! (coming)
+//! Log → tables: event → change, pure, one file per projection, and the one runner that moves them.
+//!
+//! Reading order: [`content`], [`downloads`], [`directory`] (what an event means for the tables), then
+//! [`runner`] (read, fold, write with checkpoint), then [`run`] (which projections there are).
+
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod content;
+pub mod directory;
+pub mod downloads;
+mod metrics;
+pub mod run;
+pub mod runner;
+
+pub use config::Config;
+pub use run::{Error, run};

@@ -24,7 +24,7 @@ pub struct Download {
     pub sha256: Option<String>,
     /// A lower number goes first.
     pub priority: i32,
-    /// `queued`, `started`, `completed`, `failed` or `cancelled`.
+    /// `queued`, `running`, `completed`, `failed` or `cancelled`.
     pub status: String,
     /// Order among equal priorities: the tenant's own sequence number of the commit that queued it.
     pub queue_seq: i64,

@@ -26,7 +26,7 @@ CREATE TABLE downloads (
     version        bigint NOT NULL,
     CONSTRAINT downloads_pkey PRIMARY KEY (tenant, download),
     CONSTRAINT downloads_status_known
-        CHECK (status IN ('queued', 'started', 'completed', 'failed', 'cancelled'))
+        CHECK (status IN ('queued', 'running', 'completed', 'failed', 'cancelled'))
 );
 CREATE INDEX downloads_in_queue ON downloads (tenant, priority, queue_seq, queue_index) WHERE status = 'queued';
 CREATE INDEX downloads_by_queueing ON downloads (tenant, queued_at, download);
@@ -39,7 +39,7 @@ COMMENT ON COLUMN downloads.author IS 'Author of the work; null when nobody said
 COMMENT ON COLUMN downloads.format IS 'Such as epub; null when nobody said.';
 COMMENT ON COLUMN downloads.sha256 IS 'What the file must hash to, 64 hexadecimal digits; null when nobody said.';
 COMMENT ON COLUMN downloads.priority IS 'A lower number goes first.';
-COMMENT ON COLUMN downloads.status IS 'queued, started, completed, failed or cancelled.';
+COMMENT ON COLUMN downloads.status IS 'queued, running, completed, failed or cancelled.';
 COMMENT ON COLUMN downloads.queue_seq IS 'Order among equal priorities: the tenant''s own sequence number of the commit that queued it, or queued it again.';
 COMMENT ON COLUMN downloads.queue_index IS 'Order within that commit.';
 COMMENT ON COLUMN downloads.attempts IS 'How often a worker took it.';

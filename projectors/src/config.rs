@@ -1,0 +1,23 @@
+//! The configuration of the projectors, from the environment and flags.
+
+use clap::Args;
+
+/// Where the read models are, and how much a projector may hold up.
+#[derive(Clone, Args)]
+pub struct Config {
+    /// PostgreSQL as the owner of the read models: migrations and projectors.
+    #[arg(long = "postgres-url", env = "ANNALS_POSTGRES_URL", hide_env_values = true)]
+    pub postgres_url: String,
+    /// PostgreSQL as the role of the query API, which is given SELECT; made when it is missing.
+    #[arg(id = "projectors_reader_url", long = "postgres-reader-grant-url", env = "ANNALS_POSTGRES_READER_URL", hide_env_values = true)]
+    pub postgres_reader_url: Option<String>,
+    /// Aggregates of one projection that may be parked; one more stops the partition.
+    #[arg(long = "parking-limit", env = "ANNALS_PARKING_LIMIT", default_value_t = 1_000)]
+    pub parking_limit: usize,
+}
+
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Config").field("parking_limit", &self.parking_limit).finish_non_exhaustive()
+    }
+}

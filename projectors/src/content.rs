@@ -1,0 +1,320 @@
+//! Content: event → change. The tables are in `read-models/src/content.rs`.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use events::{Envelope, Event, Recorded, content, event::ContentEvent};
+use read_models::{
+    Error, Projection, Write,
+    content::{self as tables, Changes, Content, Redirect, Slug, Version},
+};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use crate::runner::{
+    Entry,
+    postgres::{Fold, Place, Unfit},
+};
+
+pub mod path;
+#[cfg(test)]
+mod tests;
+
+use path::{Paths, kind_name};
+
+/// The projection `content`.
+#[derive(Debug)]
+pub struct ContentFold;
+
+/// Rows in memory.
+#[derive(Debug, Default)]
+pub struct Rows {
+    pieces: HashMap<(Uuid, Uuid), Piece>,
+    versions: Vec<Version>,
+    /// What became of a slug: the redirect that it is, or nothing, because a piece has it.
+    slugs: BTreeMap<Slug, Option<Redirect>>,
+}
+
+#[derive(Debug)]
+struct Piece {
+    row: Content,
+    kind: content::Kind,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Loaded,
+    Changed,
+    New,
+}
+
+impl Fold for ContentFold {
+    const PROJECTION: Projection = Projection::Content;
+    const VERSION: &'static str = "1";
+    const FAMILIES: &'static [&'static str] = &["content."];
+    type Rows = Rows;
+
+    async fn load(write: &mut Write, events: &[&Entry]) -> Result<Rows, Error> {
+        let rows = tables::load(write, &known_before(events)).await?;
+        Ok(Rows::loaded(rows))
+    }
+
+    fn fold(rows: &mut Rows, _: &Place, recorded: &Recorded) -> Result<(), Unfit> {
+        match &recorded.event {
+            Event::Content(event) => rows.fold(&recorded.envelope, recorded.event.wire_name(), event),
+            Event::Directory(_) | Event::Download(_) | Event::Import(_) | Event::Visit(_) => Ok(()),
+        }
+    }
+
+    async fn write(write: &mut Write, rows: Rows) -> Result<u64, Error> {
+        tables::apply(write, &rows.changes()).await
+    }
+}
+
+/// The pieces that these events change and do not begin.
+fn known_before(events: &[&Entry]) -> Vec<(Uuid, Uuid)> {
+    let mut met = HashSet::new();
+    let mut known = Vec::new();
+    for recorded in events.iter().filter_map(|entry| entry.event.as_ref().ok()) {
+        let Event::Content(event) = &recorded.event else { continue };
+        let Ok(id) = id(&recorded.envelope) else { continue };
+        if met.insert(id) && !matches!(event, ContentEvent::Drafted(_)) {
+            known.push(id);
+        }
+    }
+    known
+}
+
+fn id(envelope: &Envelope) -> Result<(Uuid, Uuid), Unfit> {
+    let content = Uuid::try_parse(&envelope.subject);
+    let content = content.map_err(|_| Unfit(format!("its subject {:?} is no id of a piece", envelope.subject)))?;
+    Ok((envelope.tenant.uuid(), content))
+}
+
+impl Rows {
+    fn loaded(rows: Vec<Content>) -> Self {
+        let piece = |row: Content| {
+            let kind = kind(&row.kind);
+            ((row.tenant, row.content), Piece { row, kind, state: State::Loaded })
+        };
+        Self { pieces: rows.into_iter().map(piece).collect(), ..Self::default() }
+    }
+
+    fn fold(&mut self, envelope: &Envelope, wire_name: &str, event: &ContentEvent) -> Result<(), Unfit> {
+        let key = id(envelope)?;
+        let version = version_after(envelope, self.pieces.get(&key).map_or(0, |piece| piece.row.version))?;
+        if let ContentEvent::Drafted(drafted) = event {
+            if version != 1 {
+                return Err(Unfit("a piece is drafted once".into()));
+            }
+            self.take_slug(&key, &drafted.site.uuid(), drafted.kind, &drafted.slug);
+            self.pieces.insert(key, Piece::drafted(key, envelope, drafted));
+        }
+        let piece = self.pieces.get_mut(&key).ok_or_else(|| Unfit("there is no such piece".into()))?;
+        let set = piece.evolve(event);
+        let at = envelope.time.to_utc();
+        let actor = envelope.actor.map(events::PrincipalId::uuid);
+        piece.row.updated_at = at;
+        piece.row.updated_by = actor;
+        piece.row.version = version;
+        let row = &piece.row;
+        self.versions.push(set.version(row, wire_name));
+        if let ContentEvent::SlugChanged(content::SlugChanged { from, to: _ }) = event {
+            let (site, kind, slug) = (row.site, piece.kind, row.slug.clone());
+            let slug_of = |slug: String| Slug { tenant: key.0, site, kind: kind_name(kind).into(), slug };
+            let from = slug_of(from.clone());
+            let redirect = Redirect { from: from.clone(), content: key.1, since: at };
+            self.slugs.insert(slug_of(slug), None);
+            self.slugs.insert(from, Some(redirect));
+        }
+        Ok(())
+    }
+
+    /// A slug that a piece has does not redirect any more.
+    fn take_slug(&mut self, key: &(Uuid, Uuid), site: &Uuid, kind: content::Kind, slug: &str) {
+        let slug = Slug { tenant: key.0, site: *site, kind: kind_name(kind).into(), slug: slug.to_owned() };
+        self.slugs.insert(slug, None);
+    }
+
+    fn changes(self) -> Changes {
+        let mut changes = Changes { versions: self.versions, ..Changes::default() };
+        for piece in self.pieces.into_values() {
+            match piece.state {
+                State::New => changes.inserted.push(piece.row),
+                State::Changed => changes.updated.push(piece.row),
+                State::Loaded => {}
+            }
+        }
+        for (slug, redirect) in self.slugs {
+            match redirect {
+                Some(redirect) => changes.redirects.push(redirect),
+                None => changes.taken.push(slug),
+            }
+        }
+        changes
+    }
+}
+
+/// The version after an event, which must follow the one before it.
+pub(crate) fn version_after(envelope: &Envelope, before: i64) -> Result<i64, Unfit> {
+    let found = envelope.aggregate_version.and_then(|version| i64::try_from(version).ok());
+    match found {
+        Some(version) if version == before + 1 => Ok(version),
+        Some(version) => Err(Unfit(format!("it makes version {version} of what has version {before}"))),
+        None => Err(Unfit("it has no version".into())),
+    }
+}
+
+/// Fields that an event set, by their names in the tables.
+struct Set(Vec<&'static str>);
+
+impl Piece {
+    fn drafted((tenant, content): (Uuid, Uuid), envelope: &Envelope, event: &content::Drafted) -> Self {
+        let at = envelope.time.to_utc();
+        let actor = envelope.actor.map(events::PrincipalId::uuid);
+        let row = Content {
+            tenant,
+            content,
+            site: event.site.uuid(),
+            kind: kind_name(event.kind).into(),
+            status: "draft".into(),
+            title: event.title.clone(),
+            slug: event.slug.clone(),
+            path: String::new(),
+            aliases: Vec::new(),
+            body: event.body.clone(),
+            summary: event.summary.clone(),
+            tags: event.tags.clone(),
+            featured: event.featured,
+            language: event.language.clone(),
+            metadata: Value::Object(event.metadata.clone()),
+            published_at: None,
+            scheduled_at: None,
+            created_at: at,
+            created_by: actor,
+            updated_at: at,
+            updated_by: actor,
+            version: 0,
+        };
+        let mut piece = Self { row, kind: event.kind, state: State::New };
+        piece.lead();
+        piece
+    }
+
+    /// What the event makes of the row; names what it set.
+    fn evolve(&mut self, event: &ContentEvent) -> Set {
+        if self.state == State::Loaded {
+            self.state = State::Changed;
+        }
+        let row = &mut self.row;
+        let mut set = Vec::new();
+        match event {
+            ContentEvent::Drafted(_) => set = EVERY.to_vec(),
+            ContentEvent::Revised(revised) => {
+                let content::Revised { title, body, summary, tags, featured, language, metadata } = revised;
+                let mut note = |name, given: bool| if given { set.push(name) };
+                note("title", put(&mut row.title, title.clone()));
+                note("body", put(&mut row.body, body.clone()));
+                note("summary", put(&mut row.summary, summary.clone().map(|summary| summary.is)));
+                note("tags", put(&mut row.tags, tags.clone()));
+                note("featured", put(&mut row.featured, *featured));
+                note("language", put(&mut row.language, language.clone().map(|language| language.is)));
+                note("metadata", put(&mut row.metadata, metadata.clone().map(Value::Object)));
+                if metadata.is_some() {
+                    self.lead();
+                }
+            }
+            ContentEvent::SlugChanged(changed) => {
+                row.slug.clone_from(&changed.to);
+                set.push("slug");
+                self.lead();
+            }
+            ContentEvent::Scheduled(scheduled) => {
+                row.status = "scheduled".into();
+                row.scheduled_at = Some(scheduled.at.to_utc());
+                set.extend(["status", "scheduled_at"]);
+            }
+            ContentEvent::Published(published) => {
+                row.status = "published".into();
+                row.published_at = Some(published.at.to_utc());
+                set.extend(["status", "published_at"]);
+                if row.scheduled_at.take().is_some() {
+                    set.push("scheduled_at");
+                }
+            }
+            ContentEvent::Unpublished(content::Unpublished {}) => {
+                row.status = "unpublished".into();
+                set.push("status");
+                if row.scheduled_at.take().is_some() {
+                    set.push("scheduled_at");
+                }
+            }
+            ContentEvent::Archived(content::Archived {}) => {
+                row.status = "archived".into();
+                set.push("status");
+                if row.scheduled_at.take().is_some() {
+                    set.push("scheduled_at");
+                }
+            }
+        }
+        Set(set)
+    }
+
+    /// The paths follow slug and metadata.
+    fn lead(&mut self) {
+        let nothing = Map::new();
+        let metadata = self.row.metadata.as_object().unwrap_or(&nothing);
+        let Paths { path, aliases } = Paths::of(self.kind, &self.row.slug, metadata);
+        self.row.path = path;
+        self.row.aliases = aliases;
+    }
+}
+
+/// What the first version sets.
+const EVERY: [&str; 9] =
+    ["status", "title", "slug", "body", "summary", "tags", "featured", "language", "metadata"];
+
+impl Set {
+    /// The version's row: only what was set.
+    fn version(&self, row: &Content, wire_name: &str) -> Version {
+        let has = |name| self.0.contains(&name);
+        Version {
+            tenant: row.tenant,
+            content: row.content,
+            version: row.version,
+            event: wire_name.into(),
+            at: row.updated_at,
+            actor: row.updated_by,
+            changed: self.0.iter().map(|name| (*name).to_owned()).collect(),
+            status: row.status.clone(),
+            title: has("title").then(|| row.title.clone()),
+            slug: has("slug").then(|| row.slug.clone()),
+            body: has("body").then(|| row.body.clone()),
+            summary: row.summary.clone().filter(|_| has("summary")),
+            tags: has("tags").then(|| row.tags.clone()),
+            featured: has("featured").then_some(row.featured),
+            language: row.language.clone().filter(|_| has("language")),
+            metadata: has("metadata").then(|| row.metadata.clone()),
+            published_at: row.published_at.filter(|_| has("published_at")),
+            scheduled_at: row.scheduled_at.filter(|_| has("scheduled_at")),
+        }
+    }
+}
+
+/// Puts a new value where one is given; tells whether.
+fn put<T>(field: &mut T, new: Option<T>) -> bool {
+    let given = new.is_some();
+    if let Some(new) = new {
+        *field = new;
+    }
+    given
+}
+
+fn kind(name: &str) -> content::Kind {
+    use content::Kind;
+    // The table's own constraint lets no other name in.
+    [Kind::Post, Kind::Project, Kind::Idea, Kind::Page, Kind::Resume]
+        .into_iter()
+        .find(|kind| kind_name(*kind) == name)
+        .unwrap_or(Kind::Post)
+}

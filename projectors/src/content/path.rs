@@ -1,0 +1,75 @@
+//! The paths of a piece's page: what page views are matched by.
+
+use events::content::Kind;
+use serde_json::{Map, Value};
+
+/// Paths without a slash at the end: of the page, and what else leads to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Paths {
+    /// `metadata.path` where it is a text; else `/<kind>/<slug>`, of a page `/<slug>`.
+    pub path: String,
+    /// `metadata.aliases`: texts, or one text.
+    pub aliases: Vec<String>,
+}
+
+impl Paths {
+    /// The paths of a piece.
+    pub fn of(kind: Kind, slug: &str, metadata: &Map<String, Value>) -> Self {
+        let path = metadata.get("path").and_then(Value::as_str).and_then(path);
+        let path = path.unwrap_or_else(|| match kind {
+            Kind::Page => format!("/{slug}"),
+            Kind::Post | Kind::Project | Kind::Idea | Kind::Resume => format!("/{}/{slug}", kind_name(kind)),
+        });
+        let mut aliases: Vec<String> = match metadata.get("aliases") {
+            Some(Value::Array(several)) => several.iter().filter_map(Value::as_str).filter_map(self::path).collect(),
+            Some(Value::String(one)) => self::path(one).into_iter().collect(),
+            Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_)) | None => Vec::new(),
+        };
+        aliases.retain(|alias| *alias != path);
+        Self { path, aliases }
+    }
+}
+
+/// The name of a kind, as tables and addresses have it.
+pub const fn kind_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Post => "post",
+        Kind::Project => "project",
+        Kind::Idea => "idea",
+        Kind::Page => "page",
+        Kind::Resume => "resume",
+    }
+}
+
+/// A leading slash, none at the end; nothing of an empty text.
+fn path(text: &str) -> Option<String> {
+    let text = text.trim();
+    if text.is_empty() {
+        return None;
+    }
+    let inner = text.trim_matches('/');
+    Some(format!("/{inner}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn paths(kind: Kind, metadata: Value) -> Paths {
+        let Value::Object(metadata) = metadata else { panic!("metadata is an object") };
+        Paths::of(kind, "a-b", &metadata)
+    }
+
+    #[test]
+    fn a_page_is_where_its_metadata_say_or_where_its_slug_says() {
+        assert_eq!(paths(Kind::Post, json!({})).path, "/post/a-b");
+        assert_eq!(paths(Kind::Page, json!({"path": 7})).path, "/a-b");
+        assert_eq!(paths(Kind::Post, json!({"path": "2015/05/x/"})).path, "/2015/05/x");
+        assert_eq!(paths(Kind::Page, json!({"path": "/"})).path, "/");
+        let aliases = json!({"path": "/x", "aliases": ["/old/", "x/", 3, ""]});
+        assert_eq!(paths(Kind::Post, aliases).aliases, ["/old"]);
+        assert_eq!(paths(Kind::Post, json!({"aliases": "one"})).aliases, ["/one"]);
+    }
+}

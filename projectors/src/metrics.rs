@@ -1,0 +1,105 @@
+//! Every metric of the projectors, in the default Prometheus registry.
+
+use std::{collections::HashMap, sync::LazyLock, time::Instant};
+
+use event_log::{Offset, Partition};
+use prometheus::{
+    HistogramVec, IntCounterVec, IntGaugeVec, register_histogram_vec, register_int_counter_vec, register_int_gauge_vec,
+};
+use read_models::Projection;
+
+use crate::runner::Batch;
+
+/// Defines metrics that are registered when they are first used.
+macro_rules! metrics {
+    ($($name:ident: $type:ty = $register:ident($text:literal, $help:literal, $labels:expr $(, $more:expr)?);)+) => {$(
+        #[doc = $help]
+        #[expect(clippy::expect_used, reason = "the names are constants; a test registers them")]
+        pub(crate) static $name: LazyLock<$type> =
+            LazyLock::new(|| $register!($text, $help, $labels $(, $more)?).expect("registered once"));
+    )+
+
+        #[cfg(test)]
+        #[test]
+        fn every_metric_can_be_registered() {
+            $(LazyLock::force(&$name);)+
+        }
+    };
+}
+
+metrics! {
+    BATCHES: IntCounterVec = register_int_counter_vec(
+        "annals_projector_batches_total", "Batches written, by projection.", &["projection"]);
+    EVENTS: IntCounterVec = register_int_counter_vec(
+        "annals_projector_events_total", "Events folded, by projection.", &["projection"]);
+    ROWS: IntCounterVec = register_int_counter_vec(
+        "annals_projector_rows_total", "Rows written, by projection.", &["projection"]);
+    SECONDS: HistogramVec = register_histogram_vec(
+        "annals_projector_batch_seconds", "Seconds to fold and write a batch, by projection.", &["projection"],
+        vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0]);
+    RETRIES: IntCounterVec = register_int_counter_vec(
+        "annals_projector_retries_total", "Times a projection began again after an outage.", &["projection"]);
+    PARKED: IntGaugeVec = register_int_gauge_vec(
+        "annals_projector_parked_aggregates", "Aggregates that are parked, by projection and partition.",
+        &["projection", "partition"]);
+    LAG_EVENTS: IntGaugeVec = register_int_gauge_vec(
+        "annals_projector_lag_events", "Records of the log that are not in the tables yet.",
+        &["projection", "partition"]);
+    LAG_SECONDS: IntGaugeVec = register_int_gauge_vec(
+        "annals_projector_lag_seconds", "Age of the last record in the tables, while there are later ones; else 0.",
+        &["projection", "partition"]);
+    VOID: IntCounterVec = register_int_counter_vec(
+        "annals_projector_void_records_total", "Records that were read and do not count, by topic.", &["topic"]);
+}
+
+/// Batches that are being written.
+pub(crate) struct Batches {
+    projection: Projection,
+    begun: Instant,
+    events: usize,
+    ends: HashMap<Partition, Ends>,
+}
+
+struct Ends {
+    next: Offset,
+    end: Offset,
+    micros: Option<i64>,
+}
+
+impl Batches {
+    pub(crate) fn begin(projection: Projection, batches: &[Batch]) -> Self {
+        let ends = |it: &Batch| Ends { next: it.next, end: it.end, micros: it.time.map(|time| time.micros()) };
+        Self {
+            projection,
+            begun: Instant::now(),
+            events: batches.iter().map(|it| it.entries.len()).sum(),
+            ends: batches.iter().map(|it| (it.partition, ends(it))).collect(),
+        }
+    }
+
+    /// Where a partition's checkpoint is when they are written; 0 when they hold nothing of it.
+    pub(crate) fn reached(&self, partition: Partition) -> Offset {
+        self.ends.get(&partition).map_or(0, |ends| ends.next)
+    }
+
+    pub(crate) fn end(self, rows: u64) {
+        let label = [self.projection.name()];
+        BATCHES.with_label_values(&label).inc();
+        EVENTS.with_label_values(&label).inc_by(self.events as u64);
+        ROWS.with_label_values(&label).inc_by(rows);
+        SECONDS.with_label_values(&label).observe(self.begun.elapsed().as_secs_f64());
+        for (partition, ends) in &self.ends {
+            lag(self.projection, *partition, ends.next, ends.end, ends.micros);
+        }
+    }
+}
+
+/// How far behind a partition is. `micros` is the time of the last record in the tables, since 1970.
+pub(crate) fn lag(projection: Projection, partition: Partition, next: Offset, end: Offset, micros: Option<i64>) {
+    let partition = partition.to_string();
+    let labels = [projection.name(), partition.as_str()];
+    let events = end.saturating_sub(next);
+    LAG_EVENTS.with_label_values(&labels).set(i64::try_from(events).unwrap_or(i64::MAX));
+    let age = micros.map_or(0, |micros| (chrono::Utc::now().timestamp_micros() - micros) / 1_000_000);
+    LAG_SECONDS.with_label_values(&labels).set(if events == 0 { 0 } else { age.max(0) });
+}

@@ -1,0 +1,124 @@
+//! Which projections run: all of them, each partition on its own.
+
+use std::time::Duration;
+
+use event_log::{Log, Topic};
+use read_models::{Projection, Writer};
+use service::health::Health;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Config,
+    content::ContentFold,
+    directory::DirectoryFold,
+    downloads::DownloadsFold,
+    runner::{Gather, Plan, Until, drive, feed::chain, postgres::{Fold, PostgresSink}},
+};
+
+/// How long to wait for a database that is not there at the start.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Connections of one projection: more partitions take turns.
+const CONNECTIONS: u32 = 4;
+
+/// Why the projectors cannot run at all. Everything else is waited out.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Tables of another log, or a configuration that cannot work.
+    #[error("the read models cannot be used")]
+    ReadModels(#[from] read_models::Error),
+}
+
+/// What the projections run on.
+#[derive(Debug, Clone)]
+pub struct Dependencies {
+    /// What is folded.
+    pub log: Log,
+    /// Where it is told how they do.
+    pub health: Health,
+    /// [`Until::Shutdown`], but in tests and measurements.
+    pub until: Until,
+}
+
+/// Brings the tables up to date with this release, then folds until the shutdown.
+///
+/// # Errors
+/// See [`Error`]; an outage is none.
+pub async fn run(dependencies: Dependencies, config: Config, shutdown: CancellationToken) -> Result<(), Error> {
+    let reporter = dependencies.health.register("read models");
+    reporter.degraded("connecting");
+    let mut announced = false;
+    let writer = loop {
+        match open(&dependencies.log, &config).await {
+            Ok(writer) => break writer,
+            Err(error @ (read_models::Error::Unavailable(_) | read_models::Error::Migration(_))) => {
+                if !std::mem::replace(&mut announced, true) {
+                    tracing::warn!(error = chain(&error), "the read models cannot be opened yet: retrying");
+                }
+                reporter.degraded("PostgreSQL cannot be reached; retrying");
+            }
+            Err(error) => return Err(error.into()),
+        }
+        if shutdown.run_until_cancelled(tokio::time::sleep(RETRY)).await.is_none() {
+            return Ok(());
+        }
+    };
+    reporter.ok();
+    let mut tasks = JoinSet::new();
+    let project = Project { writer: &writer, dependencies: &dependencies, config: &config, shutdown: &shutdown };
+    project.start::<DirectoryFold>(&mut tasks).await?;
+    project.start::<ContentFold>(&mut tasks).await?;
+    project.start::<DownloadsFold>(&mut tasks).await?;
+    while let Some(ended) = tasks.join_next().await {
+        if let Err(error) = ended {
+            tracing::error!(error = &error as &dyn std::error::Error, "a projection ended");
+        }
+    }
+    Ok(())
+}
+
+/// Migrates, connects, and makes sure that the tables are this log's.
+async fn open(log: &Log, config: &Config) -> Result<Writer, read_models::Error> {
+    read_models::migrate(&config.postgres_url, config.postgres_reader_url.as_deref()).await?;
+    let writer = Writer::connect(&config.postgres_url).await?;
+    writer.adopt_log(log.id().0).await?;
+    Ok(writer)
+}
+
+/// Starts projections into PostgreSQL.
+struct Project<'a> {
+    writer: &'a Writer,
+    dependencies: &'a Dependencies,
+    config: &'a Config,
+    shutdown: &'a CancellationToken,
+}
+
+impl Project<'_> {
+    async fn start<F: Fold>(&self, tasks: &mut JoinSet<()>) -> Result<(), Error> {
+        let Dependencies { log, health, until } = self.dependencies;
+        let topic = match F::PROJECTION {
+            Projection::Directory => Topic::Directory,
+            Projection::Content | Projection::Downloads | Projection::ContentFacts => Topic::Ledger,
+            Projection::Visits => Topic::Visits,
+        };
+        let partitions = log.partitions(topic);
+        let generation = self.writer.prepare(F::PROJECTION, partitions, F::VERSION).await?;
+        let tables = self.writer.tables(F::PROJECTION, generation.number, CONNECTIONS);
+        for partition in log.all(topic) {
+            let reporter = health.register(format!("projection {} of {partition}", F::PROJECTION));
+            reporter.degraded("starting");
+            let sink =
+                PostgresSink::<F>::new(self.writer.clone(), tables.clone(), partition.index, self.config.parking_limit);
+            let plan = Plan {
+                log: log.clone(),
+                gather: Gather::AT_ONCE,
+                until: *until,
+                health: reporter,
+                shutdown: self.shutdown.clone(),
+            };
+            tasks.spawn(drive(sink, plan));
+        }
+        Ok(())
+    }
+}

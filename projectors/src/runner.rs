@@ -1,0 +1,296 @@
+//! The one runner: read → fold → write with checkpoint, again and again, whatever breaks in between.
+//!
+//! [`feed`] reads a partition, applies admission and decodes, ahead of the writing. A [`Sink`] takes what was
+//! read, of one partition or of several, and writes it with its checkpoints: [`postgres`] in one transaction,
+//! [`clickhouse`] by recorded ranges. [`drive`] stands between them: it gathers, writes, keeps the log's end
+//! known while nothing happens, and begins again from the checkpoints after an outage.
+
+use std::{future::Future, time::Duration};
+
+use event_log::{Log, Offset, Partition};
+use read_models::{Checkpoint, Projection};
+use service::health::Reporter;
+use tokio::{
+    sync::mpsc,
+    task::JoinSet,
+    time::{Instant, MissedTickBehavior},
+};
+use tokio_util::sync::CancellationToken;
+
+pub mod batch;
+pub mod feed;
+pub mod parking;
+pub mod postgres;
+
+pub use batch::{Bad, Batch, Entry};
+use feed::{Fed, Feed};
+
+use crate::metrics;
+
+/// How often the log's end is asked for while nothing happens.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// How long to wait before beginning again after an outage; doubled up to [`LONGEST_PAUSE`].
+const PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// How long a write that has begun may take after the shutdown was asked for.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Where the batches of one generation of a projection go: all partitions of it, or some.
+pub trait Sink: Send {
+    /// What it writes.
+    fn projection(&self) -> Projection;
+
+    /// Takes its partitions over, so that whoever held them cannot write any more, finishes what was left
+    /// half done, and says where each of them goes on. Called at the start and after every error.
+    fn take_over(&mut self) -> impl Future<Output = Result<Vec<Checkpoint>, SinkError>> + Send;
+
+    /// Writes ranges of one or more of its partitions, at most one of each, with their checkpoints. Gives the
+    /// number of rows written. After an error the outcome may be unknown.
+    fn write(&mut self, batches: Vec<Batch>) -> impl Future<Output = Result<u64, SinkError>> + Send;
+
+    /// Says where the log ends, so that lag is known while nothing happens.
+    fn saw_end(&mut self, partition: Partition, end: Offset) -> impl Future<Output = Result<(), SinkError>> + Send;
+
+    /// Says why a partition does not go on.
+    fn stopped(&mut self, partition: Partition, reason: &str) -> impl Future<Output = Result<(), SinkError>> + Send;
+}
+
+/// Why a sink could not do something.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkError {
+    /// An outage: the same will work later.
+    #[error("the tables cannot be written now")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Somebody else took a partition over.
+    #[error("another projector has taken over")]
+    Fenced,
+    /// Something that a person must look at.
+    #[error("{0}")]
+    Stop(String),
+}
+
+/// How much is written at once.
+#[derive(Debug, Clone, Copy)]
+pub struct Gather {
+    /// Events, more or less: a record is never cut.
+    pub events: usize,
+    /// Bytes of records, more or less.
+    pub bytes: usize,
+    /// The least time between two writes; what comes meanwhile is gathered. A full batch does not wait.
+    pub pause: Duration,
+}
+
+/// When the work is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// At shutdown.
+    Shutdown,
+    /// When everything that was in the log at the start is in the tables: for tests and measurements.
+    CaughtUp,
+}
+
+/// What a runner needs beside its sink.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Where the records come from.
+    pub log: Log,
+    /// How much is written at once.
+    pub gather: Gather,
+    /// When the work is done.
+    pub until: Until,
+    /// Where it tells how it does.
+    pub health: Reporter,
+    /// Ends the work between two writes.
+    pub shutdown: CancellationToken,
+}
+
+impl Gather {
+    /// For transactions: whatever is there, at once.
+    pub const AT_ONCE: Self = Self { events: 20_000, bytes: 16 << 20, pause: Duration::ZERO };
+}
+
+impl From<read_models::Error> for SinkError {
+    fn from(error: read_models::Error) -> Self {
+        match error {
+            read_models::Error::Fenced { .. } => Self::Fenced,
+            other => Self::Unavailable(Box::new(other)),
+        }
+    }
+}
+
+/// Runs a projection (or some partitions of it) until it is done. Outages are waited out; whoever was fenced
+/// off, or must not go on, stays and says so until the shutdown.
+pub async fn drive<S: Sink>(mut sink: S, plan: Plan) {
+    let projection = sink.projection();
+    let mut pause = PAUSE;
+    loop {
+        let begun = Instant::now();
+        let error = match session(&mut sink, &plan).await {
+            Ok(()) => return,
+            Err(error) => error,
+        };
+        match &error {
+            SinkError::Unavailable(_) => {
+                metrics::RETRIES.with_label_values(&[projection.name()]).inc();
+                tracing::warn!(%projection, error = &error as &dyn std::error::Error, "beginning again");
+                plan.health.degraded("its tables cannot be written now; retrying");
+                if begun.elapsed() > LONGEST_PAUSE {
+                    pause = PAUSE;
+                }
+                let paused = plan.shutdown.run_until_cancelled(tokio::time::sleep(pause)).await;
+                if paused.is_none() {
+                    return;
+                }
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+            SinkError::Fenced | SinkError::Stop(_) => {
+                tracing::error!(%projection, %error, "stopped");
+                plan.health.degraded(error.to_string());
+                if plan.until == Until::Shutdown {
+                    plan.shutdown.cancelled().await;
+                }
+                return;
+            }
+        }
+    }
+}
+
+/// From taking over to the next error, or to the end.
+async fn session<S: Sink>(sink: &mut S, plan: &Plan) -> Result<(), SinkError> {
+    let checkpoints = sink.take_over().await?;
+    let (send, mut fed) = mpsc::channel(checkpoints.len().max(1) * 2);
+    let mut feeds = JoinSet::new();
+    let mut work = Work { goals: Vec::new(), stopped: Vec::new(), pending: Vec::new(), written: None };
+    for checkpoint in &checkpoints {
+        let feed = Feed::new(plan.log.clone(), checkpoint, plan.gather);
+        if plan.until == Until::CaughtUp {
+            work.aim(plan, feed.partition(), checkpoint.next_offset).await?;
+        }
+        feeds.spawn(feed.run(send.clone()));
+    }
+    drop(send);
+    plan.health.ok();
+    let mut idle = tokio::time::interval(IDLE);
+    idle.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        if plan.until == Until::CaughtUp && work.goals.is_empty() && work.pending.is_empty() {
+            return Ok(());
+        }
+        tokio::select! {
+            () = plan.shutdown.cancelled() => return Ok(()),
+            _ = idle.tick() => {
+                for checkpoint in &checkpoints {
+                    saw_end(sink, plan, feed::partition(checkpoint)).await?;
+                }
+            }
+            next = fed.recv() => {
+                let Some(next) = next else { return Err(SinkError::Stop("every partition has stopped".into())) };
+                work.take(sink, plan, next).await?;
+                work.gather(sink, plan, &mut fed).await?;
+                work.write(sink, plan).await?;
+            }
+        }
+    }
+}
+
+/// What a session has in hand.
+struct Work {
+    /// Ends of the log at the start that are not reached yet.
+    goals: Vec<(Partition, Offset)>,
+    stopped: Vec<Partition>,
+    /// At most one a partition.
+    pending: Vec<Batch>,
+    written: Option<Instant>,
+}
+
+impl Work {
+    async fn aim(&mut self, plan: &Plan, partition: Partition, from: Offset) -> Result<(), SinkError> {
+        let end = plan.log.end(partition).await.map_err(|error| SinkError::Unavailable(Box::new(error)))?;
+        if end > from {
+            self.goals.push((partition, end));
+        }
+        Ok(())
+    }
+
+    async fn take<S: Sink>(&mut self, sink: &mut S, plan: &Plan, fed: Fed) -> Result<(), SinkError> {
+        match fed {
+            Fed::Batch(batch) => match self.pending.iter_mut().find(|it| it.partition == batch.partition) {
+                Some(pending) => pending.append(batch),
+                None => self.pending.push(batch),
+            },
+            Fed::Stopped { partition, reason } => {
+                // What came before it is written first: the checkpoint shows where it stands.
+                self.write(sink, plan).await?;
+                let projection = sink.projection();
+                tracing::error!(%projection, %partition, %reason, "the partition does not go on");
+                plan.health.degraded(format!("{partition}: {reason}"));
+                self.stopped.push(partition);
+                self.goals.retain(|(goal, _)| *goal != partition);
+                sink.stopped(partition, &reason).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what else is there, until it is enough for one write or time for one.
+    async fn gather<S: Sink>(
+        &mut self,
+        sink: &mut S,
+        plan: &Plan,
+        fed: &mut mpsc::Receiver<Fed>,
+    ) -> Result<(), SinkError> {
+        let due = self.written.map_or_else(Instant::now, |written| written + plan.gather.pause);
+        while self.pending.iter().map(|it| it.entries.len()).sum::<usize>() < plan.gather.events
+            && self.pending.iter().map(|it| it.bytes).sum::<usize>() < plan.gather.bytes
+        {
+            let next = match fed.try_recv() {
+                Ok(next) => next,
+                Err(_) => match tokio::time::timeout_at(due, fed.recv()).await {
+                    Ok(Some(next)) => next,
+                    Ok(None) | Err(_) => break,
+                },
+            };
+            self.take(sink, plan, next).await?;
+        }
+        Ok(())
+    }
+
+    async fn write<S: Sink>(&mut self, sink: &mut S, plan: &Plan) -> Result<(), SinkError> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let batches = std::mem::take(&mut self.pending);
+        let done = metrics::Batches::begin(sink.projection(), &batches);
+        let span = batch::span(sink.projection(), &batches);
+        let writing = tracing::Instrument::instrument(sink.write(batches), span);
+        let grace = async {
+            plan.shutdown.cancelled().await;
+            tokio::time::sleep(GRACE).await;
+        };
+        let rows = tokio::select! {
+            rows = writing => rows?,
+            // The outcome is unknown; whoever begins next finds out.
+            () = grace => return Ok(()),
+        };
+        self.goals.retain(|(partition, end)| done.reached(*partition) < *end);
+        self.written = Some(Instant::now());
+        done.end(rows);
+        if self.stopped.is_empty() {
+            plan.health.ok();
+        }
+        Ok(())
+    }
+}
+
+async fn saw_end<S: Sink>(sink: &mut S, plan: &Plan, partition: Partition) -> Result<(), SinkError> {
+    match plan.log.end(partition).await {
+        Ok(end) => sink.saw_end(partition, end).await,
+        Err(error) => {
+            // The feed meets the same and retries; here it only means that the lag is not known better.
+            tracing::debug!(%partition, %error, "the log's end is not known");
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! The sink for PostgreSQL: rows and checkpoint of one partition in one transaction.
+//!
+//! A batch is folded in memory first, so that each row is written once, in its last state, with a few
+//! statements over sets. When the tables refuse a value, the same batch is written again in halves, each behind
+//! a savepoint, until the event that does not fit is alone; that one is parked and the rest goes on.
+
+use std::{collections::HashSet, future::Future, marker::PhantomData};
+
+use event_log::{Offset, Partition};
+use events::Recorded;
+use read_models::{Checkpoint, Error, Projection, Tables, Write, Writer, parking::Aggregate};
+
+use super::{
+    Batch, Entry, Sink, SinkError,
+    feed::{self, chain},
+    parking::{Attempt, Parking},
+};
+use crate::metrics;
+
+/// A projection into PostgreSQL: what a batch must know before it is folded, the fold, and the writing.
+/// [`Fold::fold`] is the projection's pure function; everything else only moves rows.
+pub trait Fold: Send + Sync + 'static {
+    /// The projection.
+    const PROJECTION: Projection;
+
+    /// Changes with the meaning of the fold: another one rebuilds the tables.
+    const VERSION: &'static str;
+
+    /// What the names of the events begin with that it is made of; a bad event of another name is none of its.
+    const FAMILIES: &'static [&'static str];
+
+    /// Rows in memory: those that were loaded, and those that events have made or changed.
+    type Rows: Send;
+
+    /// Loads the rows that these events change.
+    fn load(write: &mut Write, events: &[&Entry]) -> impl Future<Output = Result<Self::Rows, Error>> + Send;
+
+    /// What an event changes. An event of no interest changes nothing. On an error nothing has changed.
+    ///
+    /// # Errors
+    /// [`Unfit`], when the event cannot follow what is there: it is parked.
+    fn fold(rows: &mut Self::Rows, at: &Place, event: &Recorded) -> Result<(), Unfit>;
+
+    /// Writes the last state of every row that changed. Gives the number of rows.
+    fn write(write: &mut Write, rows: Self::Rows) -> impl Future<Output = Result<u64, Error>> + Send;
+}
+
+/// Where an event stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The tenant's own sequence number of its commit.
+    pub tenant_seq: u64,
+    /// Place in its commit, from 0.
+    pub index: u32,
+}
+
+/// Why an event cannot be projected, for people.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Unfit(pub String);
+
+/// Writes one partition of one generation.
+#[derive(Debug)]
+pub struct PostgresSink<F> {
+    writer: Writer,
+    tables: Tables,
+    partition: u32,
+    parking_limit: usize,
+    held: Option<Held>,
+    fold: PhantomData<F>,
+}
+
+/// What the holder of a partition knows.
+#[derive(Debug)]
+struct Held {
+    checkpoint: Checkpoint,
+    parking: Parking,
+}
+
+impl<F: Fold> PostgresSink<F> {
+    /// A sink for one partition, in which at most so many aggregates are parked.
+    pub const fn new(writer: Writer, tables: Tables, partition: u32, parking_limit: usize) -> Self {
+        Self { writer, tables, partition, parking_limit, held: None, fold: PhantomData }
+    }
+}
+
+impl<F: Fold> Sink for PostgresSink<F> {
+    fn projection(&self) -> Projection {
+        F::PROJECTION
+    }
+
+    async fn take_over(&mut self) -> Result<Vec<Checkpoint>, SinkError> {
+        self.held = None;
+        let checkpoint = self.writer.take_over(F::PROJECTION, self.tables.generation(), self.partition).await?;
+        let parked = self.writer.parked(&checkpoint).await?;
+        let in_generation = self.writer.parked_aggregates(&checkpoint).await?;
+        let parking = Parking::new(parked, in_generation, self.parking_limit);
+        self.held = Some(Held { checkpoint, parking });
+        Ok(vec![checkpoint])
+    }
+
+    async fn write(&mut self, batches: Vec<Batch>) -> Result<u64, SinkError> {
+        let mut rows = 0;
+        for batch in batches {
+            let held = self.held.as_mut().ok_or(SinkError::Fenced)?;
+            if batch.from != held.checkpoint.next_offset {
+                return Err(SinkError::Fenced);
+            }
+            let done = match whole::<F>(&self.tables, held, &batch).await {
+                Err(Failure::Tables(Error::Refused { .. })) => in_parts::<F>(&self.tables, held, &batch).await,
+                other => other,
+            };
+            let (moved, written, parked) = match done {
+                Ok(done) => done,
+                Err(Failure::Tables(error)) => return Err(error.into()),
+                Err(Failure::Sink(error)) => return Err(error),
+            };
+            held.checkpoint = moved;
+            held.parking.commit(parked);
+            rows += written;
+            let partition = batch.partition.to_string();
+            let parked = i64::try_from(held.parking.len()).unwrap_or(i64::MAX);
+            metrics::PARKED.with_label_values(&[F::PROJECTION.name(), &partition]).set(parked);
+        }
+        Ok(rows)
+    }
+
+    async fn saw_end(&mut self, partition: Partition, end: Offset) -> Result<(), SinkError> {
+        if let Some(held) = &self.held {
+            metrics::lag(F::PROJECTION, partition, held.checkpoint.next_offset, end, None);
+            self.writer.saw_end(&held.checkpoint, end).await?;
+        }
+        Ok(())
+    }
+
+    async fn stopped(&mut self, partition: Partition, reason: &str) -> Result<(), SinkError> {
+        if let Some(held) = &self.held
+            && feed::partition(&held.checkpoint) == partition
+        {
+            self.writer.stopped(&held.checkpoint, reason).await?;
+        }
+        Ok(())
+    }
+}
+
+type Done = (Checkpoint, u64, HashSet<Aggregate>);
+
+enum Failure {
+    Tables(Error),
+    Sink(SinkError),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Tables(error)
+    }
+}
+
+impl From<SinkError> for Failure {
+    fn from(error: SinkError) -> Self {
+        Self::Sink(error)
+    }
+}
+
+/// The usual way: everything at once.
+async fn whole<F: Fold>(tables: &Tables, held: &Held, batch: &Batch) -> Result<Done, Failure> {
+    let mut write = tables.begin(&held.checkpoint).await?;
+    let mut attempt = held.parking.attempt();
+    let entries: Vec<&Entry> = batch.entries.iter().collect();
+    let rows = fold_and_write::<F>(&mut write, &entries, &mut attempt).await?;
+    let (parked, added) = attempt.finish();
+    write.park(&parked).await?;
+    Ok((write.commit(&batch.advance()).await?, rows, added))
+}
+
+/// The way that finds what the tables refuse: in halves, and halves of these, each behind a savepoint.
+async fn in_parts<F: Fold>(tables: &Tables, held: &Held, batch: &Batch) -> Result<Done, Failure> {
+    let mut write = tables.begin(&held.checkpoint).await?;
+    let mut attempt = held.parking.attempt();
+    let mut rows = 0;
+    let entries: Vec<&Entry> = batch.entries.iter().collect();
+    let mut parts = vec![entries.as_slice()];
+    while let Some(part) = parts.pop() {
+        write.savepoint().await?;
+        let mut tried = attempt.branch();
+        match fold_and_write::<F>(&mut write, part, &mut tried).await {
+            Ok(written) => {
+                attempt = tried;
+                rows += written;
+            }
+            Err(Failure::Tables(error @ Error::Refused { .. })) => {
+                write.undo().await?;
+                match part {
+                    [] => return Err(error.into()),
+                    [entry] => attempt.park(entry, &chain(&error))?,
+                    _ => {
+                        let (first, second) = part.split_at(part.len() / 2);
+                        parts.extend([second, first]);
+                    }
+                }
+            }
+            Err(other) => return Err(other),
+        }
+    }
+    let (parked, added) = attempt.finish();
+    write.park(&parked).await?;
+    Ok((write.commit(&batch.advance()).await?, rows, added))
+}
+
+async fn fold_and_write<F: Fold>(
+    write: &mut Write,
+    entries: &[&Entry],
+    attempt: &mut Attempt<'_>,
+) -> Result<u64, Failure> {
+    let mut rows = F::load(write, entries).await?;
+    for entry in entries {
+        if attempt.holds(entry) {
+            continue;
+        }
+        let place = Place { tenant_seq: entry.tenant_seq, index: entry.index };
+        match &entry.event {
+            Ok(recorded) => {
+                if let Err(unfit) = F::fold(&mut rows, &place, recorded) {
+                    attempt.park(entry, &unfit.0)?;
+                }
+            }
+            Err(bad) => {
+                if F::FAMILIES.iter().any(|family| bad.event_type.starts_with(family)) {
+                    attempt.park(entry, &bad.reason)?;
+                }
+            }
+        }
+    }
+    Ok(F::write(write, rows).await?)
+}
