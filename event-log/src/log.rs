@@ -38,6 +38,9 @@ pub struct LogConfig {
 /// Partitions of the ledger and of the visits, when nothing else is asked for.
 pub const DEFAULT_PARTITIONS: u32 = 4;
 
+/// The largest record that a log takes: key, headers and value, in bytes.
+pub const MAX_RECORD: usize = 8 * 1024 * 1024 - 64 * 1024;
+
 /// Where a log is.
 #[derive(Debug, Clone)]
 pub enum Store {
@@ -63,7 +66,22 @@ pub struct KafkaConfig {
 
 /// A log, open. Cheap to clone; all clones are the same.
 #[derive(Clone)]
-pub struct Log(Arc<Inner>);
+pub struct Log(Arc<Inner>, Option<Disturb>);
+
+/// What a test does to an append: see [`Log::disturbed`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disturbance {
+    /// Nothing.
+    None,
+    /// The record lands; nobody hears of it.
+    LandsUnknown,
+    /// The record is lost; nobody knows.
+    LostUnknown,
+    /// The record is refused.
+    Refused,
+}
+
+type Disturb = Arc<dyn Fn(Partition, &Record) -> Disturbance + Send + Sync>;
 
 pub(crate) struct Inner {
     pub(crate) id: LogId,
@@ -160,7 +178,7 @@ impl Log {
     /// # Errors
     /// See [`OpenError`].
     pub async fn open(config: LogConfig) -> Result<Self, OpenError> {
-        open::open(config).await.map(|inner| Self(Arc::new(inner)))
+        open::open(config).await.map(|inner| Self(Arc::new(inner), None))
     }
 
     /// Which log this is.
@@ -201,7 +219,35 @@ impl Log {
         if partition.index >= self.partitions(partition.topic) {
             return Appending::not(ReadError::NoPartition(partition).to_string());
         }
+        if record.size() > MAX_RECORD {
+            return Appending::not(format!(
+                "a record of {} bytes; at most {MAX_RECORD}",
+                record.size()
+            ));
+        }
+        if let Some(disturb) = &self.1 {
+            let unknown = || Appending::failed(AppendError::Unknown("disturbed by a test".to_owned()));
+            match disturb(partition, &record) {
+                Disturbance::None => {}
+                Disturbance::LandsUnknown => {
+                    drop(self.0.adapter.append(partition, record));
+                    return unknown();
+                }
+                Disturbance::LostUnknown => return unknown(),
+                Disturbance::Refused => return Appending::not("refused by a test"),
+            }
+        }
         self.0.adapter.append(partition, record)
+    }
+
+    /// The same log, whose appends through this clone meet what a network does, as a test says. Fault tests use it
+    /// where a real fault cannot be had at the right moment.
+    #[must_use]
+    pub fn disturbed(
+        &self,
+        disturb: impl Fn(Partition, &Record) -> Disturbance + Send + Sync + 'static,
+    ) -> Self {
+        Self(self.0.clone(), Some(Arc::new(disturb)))
     }
 
     /// A reader from an offset on, at most the partition's end.
@@ -289,7 +335,11 @@ impl Appending {
     }
 
     pub(crate) fn not(reason: impl Into<String>) -> Self {
-        Self(Promise::Failed(Some(AppendError::Not(reason.into()))))
+        Self::failed(AppendError::Not(reason.into()))
+    }
+
+    fn failed(error: AppendError) -> Self {
+        Self(Promise::Failed(Some(error)))
     }
 }
 
@@ -331,4 +381,19 @@ impl fmt::Debug for Reader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reader").finish_non_exhaustive()
     }
+}
+
+/// Writes a record into a folder that no log has opened, genesis or not: what a test of foreign logs needs.
+///
+/// # Errors
+/// As [`Log::open`] and [`Log::append`], as text.
+#[doc(hidden)]
+pub async fn plant(dir: &std::path::Path, partition: Partition, record: Record) -> Result<Offset, String> {
+    let log = Embedded::open(dir).await.map_err(|error| error.to_string())?;
+    let offset = log
+        .append(partition, record)
+        .await
+        .map_err(|error| error.to_string());
+    log.close().await;
+    offset
 }

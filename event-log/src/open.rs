@@ -9,7 +9,7 @@ use crate::{
     genesis::{Genesis, LogId},
     kafka::Kafka,
     log::{Adapter, AppendError, DEFAULT_PARTITIONS, Inner, LogConfig, OpenError, ReadError, Store},
-    partition::{Partition, Topic},
+    partition::{Offset, Partition, Topic},
     record::Stated,
     slot::{SLOTS, SlotTable},
 };
@@ -123,7 +123,7 @@ async fn first_record(
     genesis: &Genesis,
 ) -> Result<Genesis, OpenError> {
     let unavailable = |error: ReadError| OpenError::Unavailable(error.to_string());
-    if adapter.end(partition).await.map_err(unavailable)? == 0 {
+    if first_end(adapter, partition).await.map_err(unavailable)? == 0 {
         match adapter.append(partition, genesis.to_record()).await {
             Ok(_) => {}
             Err(AppendError::Not(reason) | AppendError::Unknown(reason)) => {
@@ -155,5 +155,19 @@ async fn first_record(
             Err(foreign("its first record is no genesis".to_owned()))
         }
         Err(malformed) => Err(foreign(format!("its first record is {malformed}"))),
+    }
+}
+
+/// The end of a partition that may have been made a moment ago: its leader may not know yet that it leads.
+async fn first_end(adapter: &Adapter, partition: Partition) -> Result<Offset, ReadError> {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        match adapter.end(partition).await {
+            Err(error @ ReadError::Failed { .. }) if tokio::time::Instant::now() < deadline => {
+                tracing::debug!(%error, "asking again");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            outcome => return outcome,
+        }
     }
 }

@@ -546,4 +546,4 @@ impl<T> Writer<T> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -3,6 +3,8 @@
 mod rules;
 mod simulation;
 
+pub(crate) use self::rules::commit;
+
 /// Mistakes that the simulation must catch, each the omission of one rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Bug {

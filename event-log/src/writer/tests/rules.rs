@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// A commit of one event that carries this number.
-pub(super) fn commit(number: u64) -> Commit {
+pub(crate) fn commit(number: u64) -> Commit {
     let tenant = TenantId::new(Uuid::from_u128(7));
     let envelope = Envelope {
         id: EventId::new(Uuid::from_u128(u128::from(number))),
@@ -66,7 +66,7 @@ impl Bench {
         bench.answer_end();
         bench.feed();
         let effects = bench.effects();
-        let [Effect::AppendClaim { id, epoch }] = effects[..] else {
+        let Some(&Effect::AppendClaim { id, epoch }) = effects.last() else {
             panic!("{effects:?}")
         };
         let at = bench.land(claim("me", epoch));
@@ -128,7 +128,7 @@ fn rule_1_it_folds_first_and_serves_only_once_its_claim_is_read() {
     assert!(matches!(bench.effects()[..], [Effect::ReadTo { from: 0, to: 1 }]));
     bench.feed();
     let effects = bench.effects();
-    let [Effect::AppendClaim { id, epoch: 1 }] = effects[..] else {
+    let Some(&Effect::AppendClaim { id, epoch: 1 }) = effects.last() else {
         panic!("{effects:?}")
     };
     let at = bench.land(claim("me", 1));

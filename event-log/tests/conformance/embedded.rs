@@ -1,0 +1,119 @@
+//! The suite on the embedded adapter, and what only a folder can do.
+
+use std::{io::Write, path::PathBuf};
+
+use event_log::{Log, OpenError, Partition, Record, Store};
+
+use crate::suite::{self, Bench, config, open, record};
+
+pub(crate) struct Folder {
+    dir: tempfile::TempDir,
+}
+
+impl Folder {
+    fn path(&self) -> PathBuf {
+        self.dir.path().join("log")
+    }
+}
+
+impl Bench for Folder {
+    fn new() -> Self {
+        Self {
+            dir: tempfile::tempdir().expect("a folder"),
+        }
+    }
+
+    fn store(&self) -> Store {
+        Store::Embedded { dir: self.path() }
+    }
+
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    async fn plant(&self, partition: Partition, record: Record) {
+        event_log::log::plant(&self.path(), partition, record)
+            .await
+            .expect("planted");
+    }
+}
+
+crate::on_adapter!(folder, super::Folder);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_folder_in_use_is_refused_in_words() {
+    let bench = Folder::new();
+    let log = open(&bench).await;
+    let Err(error) = Log::open(config(bench.store())).await else {
+        panic!("opened twice")
+    };
+    assert!(matches!(error, OpenError::InUse(_)));
+    assert!(error.to_string().contains("in use by another process"), "{error}");
+    log.close().await;
+    open(&bench).await.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_in_the_place_of_the_folder_is_told() {
+    let bench = Folder::new();
+    std::fs::write(bench.path(), "x").expect("written");
+    let error = Log::open(config(bench.store())).await.expect_err("a file");
+    assert!(error.to_string().contains("is a file"), "{error}");
+}
+
+/// The newest journal of the folder.
+fn journal(bench: &Folder) -> PathBuf {
+    let files = std::fs::read_dir(bench.path())
+        .expect("listed")
+        .map(|entry| entry.expect("entry").path());
+    let mut journals: Vec<_> = files
+        .filter(|path| path.extension().is_some_and(|kind| kind == "jnl"))
+        .collect();
+    journals.sort();
+    journals.pop().expect("a journal")
+}
+
+/// Where the written part of a preallocated journal ends.
+fn written(bytes: &[u8]) -> usize {
+    bytes
+        .iter()
+        .rposition(|byte| *byte != 0)
+        .map_or(0, |last| last + 1)
+}
+
+/// Every way in which the last write may be torn: the folder opens, what was acknowledged before is there, and
+/// the log goes on without a gap.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_torn_tail_is_cut_off() {
+    for tear in [1_usize, 2, 7, 20, 50] {
+        let bench = Folder::new();
+        let log = open(&bench).await;
+        for n in 0..10 {
+            log.append(Partition::ledger(0), record(format!("whole {n}")))
+                .await
+                .expect("appended");
+        }
+        log.close().await;
+        let path = journal(&bench);
+        let before = std::fs::read(&path).expect("read");
+        let log = open(&bench).await;
+        log.append(Partition::ledger(0), record("torn"))
+            .await
+            .expect("appended");
+        log.close().await;
+        let mut bytes = std::fs::read(&path).expect("read");
+        let end = written(&bytes);
+        assert!(end > written(&before), "the last record is in this journal");
+        bytes.truncate(end - tear);
+        let mut file = std::fs::File::create(&path).expect("made");
+        file.write_all(&bytes).expect("written");
+        drop(file);
+        let log = open(&bench).await;
+        assert_eq!(log.end(Partition::ledger(0)).await, Ok(11), "torn by {tear}");
+        assert_eq!(log.append(Partition::ledger(0), record("next")).await, Ok(11));
+        let read = suite::read(&mut log.reader(Partition::ledger(0), 1).expect("reader"), 11).await;
+        assert_eq!(read[9].record, record("whole 9"));
+        assert_eq!(read[10].record, record("next"));
+        log.close().await;
+    }
+}

@@ -1,0 +1,167 @@
+//! The suite on a real broker, and what only a cluster can do.
+
+use event_log::{KafkaConfig, Log, LogConfig, OpenError, Partition, Record, Store};
+use rdkafka::{
+    ClientConfig,
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    client::DefaultClientContext,
+    message::{Header, OwnedHeaders},
+    producer::{FutureProducer, FutureRecord},
+};
+
+use crate::suite::{Bench, config};
+
+/// Topics of one test, under a prefix of its own.
+pub(crate) struct Cluster {
+    brokers: String,
+    prefix: String,
+}
+
+impl Cluster {
+    fn kafka(&self) -> KafkaConfig {
+        KafkaConfig {
+            brokers: self.brokers.clone(),
+            prefix: self.prefix.clone(),
+            replication: None,
+        }
+    }
+
+    fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.brokers);
+        config
+    }
+
+    async fn make(&self, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
+        let admin: AdminClient<DefaultClientContext> = self.client().create().expect("admin");
+        let name = format!("{}.{topic}", self.prefix);
+        let new = NewTopic::new(&name, partitions, TopicReplication::Fixed(1));
+        let new = settings.iter().fold(new, |new, (key, value)| new.set(key, value));
+        let made = admin
+            .create_topics([&new], &AdminOptions::new())
+            .await
+            .expect("asked");
+        made[0].as_ref().expect("made");
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        // The broker is shared by many runs: leave nothing behind. Best effort.
+        let Ok(admin) = self.client().create::<AdminClient<DefaultClientContext>>() else {
+            return;
+        };
+        let names = ["directory", "ledger", "visits"].map(|topic| format!("{}.{topic}", self.prefix));
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        let _ = futures::executor::block_on(admin.delete_topics(&names, &AdminOptions::new()));
+    }
+}
+
+impl Bench for Cluster {
+    fn new() -> Self {
+        let brokers =
+            std::env::var("ANNALS_TEST_KAFKA").expect("ANNALS_TEST_KAFKA is not set: run ./dev test");
+        Self {
+            brokers,
+            prefix: format!("test-{}", uuid::Uuid::new_v4().simple()),
+        }
+    }
+
+    fn store(&self) -> Store {
+        Store::Kafka(self.kafka())
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    async fn plant(&self, partition: Partition, record: Record) {
+        self.make(partition.topic.short(), 2, &[("max.message.bytes", "8388608")])
+            .await;
+        let producer: FutureProducer = self.client().create().expect("producer");
+        let headers = record
+            .headers
+            .iter()
+            .fold(OwnedHeaders::new(), |headers, (name, value)| {
+                headers.insert(Header {
+                    key: std::str::from_utf8(name).expect("text"),
+                    value: Some(value),
+                })
+            });
+        let topic = format!("{}.{}", self.prefix, partition.topic.short());
+        let sent = FutureRecord::<(), [u8]>::to(&topic)
+            .partition(i32::try_from(partition.index).expect("small"))
+            .payload(&record.value)
+            .headers(headers);
+        producer
+            .send(sent, std::time::Duration::from_secs(10))
+            .await
+            .expect("sent");
+    }
+}
+
+crate::on_adapter!(cluster, super::Cluster);
+
+fn production(bench: &Cluster) -> LogConfig {
+    LogConfig {
+        development: false,
+        ..config(bench.store())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_may_lose_acknowledged_records_is_refused_outside_development() {
+    let bench = Cluster::new();
+    Log::open(config(bench.store()))
+        .await
+        .expect("taken in development")
+        .close()
+        .await;
+    let Err(OpenError::Unsafe(why)) = Log::open(production(&bench)).await else {
+        panic!("taken")
+    };
+    assert!(why.contains("min.insync.replicas is 1, expected 2"), "{why}");
+    assert!(why.contains("1 replicas, expected 3"), "{why}");
+    assert!(why.contains("ANNALS_ENV=development"), "{why}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_compacts_or_is_too_small_is_refused_everywhere() {
+    for (setting, value, told) in [
+        ("cleanup.policy", "compact", "compaction removes history"),
+        ("max.message.bytes", "1048576", "expected at least 8388608"),
+    ] {
+        let bench = Cluster::new();
+        bench.make("directory", 1, &[(setting, value)]).await;
+        let Err(OpenError::Unsafe(why)) = Log::open(config(bench.store())).await else {
+            panic!("taken")
+        };
+        assert!(why.contains(told), "{why}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_got_more_partitions_is_refused() {
+    let bench = Cluster::new();
+    bench.make("visits", 3, &[("max.message.bytes", "8388608")]).await;
+    let Err(OpenError::Foreign(why)) = Log::open(config(bench.store())).await else {
+        panic!("opened")
+    };
+    assert!(why.contains("3 visits partitions and 1 are configured"), "{why}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_that_is_not_there_is_told() {
+    let nowhere = KafkaConfig {
+        brokers: "127.0.0.1:1".to_owned(),
+        ..Cluster::new().kafka()
+    };
+    let Err(error) = Log::open(config(Store::Kafka(nowhere))).await else {
+        panic!("opened")
+    };
+    assert!(matches!(error, OpenError::Unavailable(_)));
+    assert!(
+        error.to_string().contains("the Kafka cluster does not answer"),
+        "{error}"
+    );
+}

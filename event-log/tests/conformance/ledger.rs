@@ -1,0 +1,291 @@
+//! Cases of the fenced ledger, driven as command-api drives it.
+
+use event_log::{
+    Commit, CommitHeaders, Log, Offset, Partition, Record, State,
+    driver::{Decider, Decision, Options, Outcome, Rewound, Start, Status, Unreadable, drive},
+    log::Disturbance,
+};
+use events::{Envelope, EventId, Recorded, TenantId, directory::TenantCreated};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::JoinHandle,
+};
+use uuid::Uuid;
+
+use crate::suite::{Bench, open, read};
+
+const LEDGER: Partition = Partition::ledger(0);
+
+/// Commands have numbers; each happens once; an even number is refused.
+pub(crate) struct Numbers {
+    done: Vec<u64>,
+}
+
+pub(crate) type Reply = Outcome<Answer>;
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// Appended.
+    Done,
+    /// Was done before.
+    Again,
+    /// Refused, after so many were done.
+    Refused(usize),
+}
+
+pub(crate) trait Offsets {
+    fn offset(&self) -> Option<Offset>;
+}
+
+impl Offsets for Reply {
+    fn offset(&self) -> Option<Offset> {
+        match self {
+            Outcome::Admitted { offset, .. } => Some(*offset),
+            _ => None,
+        }
+    }
+}
+
+impl Decider for Numbers {
+    type Request = (u64, oneshot::Sender<Reply>);
+    type Answer = Answer;
+
+    fn apply(&mut self, _: Offset, commit: &CommitHeaders, record: &Record) -> Result<(), Unreadable> {
+        let commit = Commit::decode(commit, record).map_err(|error| Unreadable(error.to_string()))?;
+        self.done.push(number(&commit));
+        Ok(())
+    }
+
+    fn forget(&mut self) -> Rewound {
+        self.done.clear();
+        Rewound::To(0, State::default())
+    }
+
+    fn decide(&mut self, (number, _): &mut Self::Request) -> Decision<Answer> {
+        if self.done.contains(number) {
+            return Decision::Answer(Answer::Again);
+        }
+        if *number % 2 == 0 {
+            return Decision::Answer(Answer::Refused(self.done.len()));
+        }
+        self.done.push(*number);
+        Decision::Append(commit(*number).prepare().expect("small"), Answer::Done)
+    }
+
+    fn answer(&mut self, (_, reply): Self::Request, outcome: Reply) {
+        let _ = reply.send(outcome);
+    }
+}
+
+fn commit(number: u64) -> Commit {
+    let tenant = TenantId::new(Uuid::from_u128(7));
+    let envelope = Envelope {
+        id: EventId::new(Uuid::from_u128(u128::from(number))),
+        subject: tenant.to_string(),
+        time: events::Timestamp::from_micros(0).expect("in range"),
+        tenant,
+        aggregate_version: Some(1),
+        actor: None,
+        causation: None,
+        correlation: None,
+        traceparent: None,
+    };
+    let event = TenantCreated { name: "a".to_owned() }.into();
+    Commit {
+        tenant,
+        tenant_seq: number,
+        command: None,
+        events: vec![Recorded { envelope, event }],
+    }
+}
+
+fn number(commit: &Commit) -> u64 {
+    commit.events[0].envelope.id.uuid().as_u128() as u64
+}
+
+/// A partition that is served.
+pub(crate) struct Served {
+    requests: mpsc::Sender<(u64, oneshot::Sender<Reply>)>,
+    pub(crate) status: watch::Receiver<Status>,
+}
+
+impl Served {
+    pub(crate) fn ask(&self, number: u64) -> oneshot::Receiver<Reply> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.try_send((number, reply)).expect("room");
+        answer
+    }
+
+    pub(crate) async fn command(&self, number: u64) -> Reply {
+        self.ask(number).await.expect("answered")
+    }
+
+    pub(crate) async fn until(&mut self, wanted: impl Fn(&Status) -> bool) {
+        self.status.wait_for(wanted).await.expect("driven");
+    }
+}
+
+/// Drives a partition and waits until it is served.
+pub(crate) async fn serve(log: &Log, partition: Partition, owner: &str) -> (JoinHandle<Numbers>, Served) {
+    let (requests, receiver) = mpsc::channel(10_000);
+    let (sender, status) = watch::channel(Status::Starting);
+    let numbers = Numbers { done: Vec::new() };
+    let driving = drive(
+        log.clone(),
+        partition,
+        Start::default(),
+        numbers,
+        receiver,
+        sender,
+        Options::new(owner),
+    );
+    let task = tokio::spawn(driving);
+    let mut served = Served { requests, status };
+    served
+        .until(|status| matches!(status, Status::Serving { .. }))
+        .await;
+    (task, served)
+}
+
+/// Admitted commands, as a stranger reads them.
+async fn history(log: &Log) -> Vec<(Offset, u64)> {
+    let end = log.end(LEDGER).await.expect("an end");
+    let mut state = State::default();
+    let all = read(&mut log.reader(LEDGER, 0).expect("reader"), end as usize).await;
+    all.iter()
+        .filter_map(|stored| match state.admit(stored.offset, &stored.record) {
+            event_log::Verdict::Commit(headers) => Some((
+                stored.offset,
+                number(&Commit::decode(&headers, &stored.record).expect("ours")),
+            )),
+            _ => None,
+        })
+        .collect()
+}
+
+pub(crate) async fn commands_are_answered_from_admitted_history(bench: impl Bench) {
+    let log = open(&bench).await;
+    let (task, served) = serve(&log, LEDGER, "a").await;
+    let answers: Vec<_> = (0..2_000).map(|number| served.ask(number)).collect();
+    for (number, answer) in (0..).zip(answers) {
+        let outcome = answer.await.expect("answered");
+        match number % 2 {
+            1 => assert_eq!(
+                outcome,
+                Outcome::Admitted {
+                    answer: Answer::Done,
+                    offset: 2 + number / 2
+                }
+            ),
+            _ => {
+                let Outcome::Settled {
+                    answer: Answer::Refused(after),
+                    next,
+                } = outcome
+                else {
+                    panic!("{outcome:?}")
+                };
+                assert_eq!(after as u64, number / 2, "decided on all before it");
+                assert!(next >= 2 + number / 2);
+            }
+        }
+    }
+    assert!(matches!(
+        served.command(1).await,
+        Outcome::Settled {
+            answer: Answer::Again,
+            ..
+        }
+    ));
+    let commands: Vec<_> = history(&log)
+        .await
+        .into_iter()
+        .map(|(_, number)| number)
+        .collect();
+    assert_eq!(commands, (0..1_000).map(|n| 2 * n + 1).collect::<Vec<_>>());
+    drop(served);
+    task.await.expect("ends");
+    // A second start folds the history and goes on in the next epoch.
+    let (task, served) = serve(&log, LEDGER, "a2").await;
+    assert_eq!(*served.status.borrow(), Status::Serving { epoch: 2 });
+    assert!(matches!(
+        served.command(999).await,
+        Outcome::Settled {
+            answer: Answer::Again,
+            ..
+        }
+    ));
+    drop(served);
+    assert_eq!(task.await.expect("ends").done.len(), 1_000);
+    log.close().await;
+}
+
+pub(crate) async fn a_second_writer_takes_over_and_the_first_steps_down(bench: impl Bench) {
+    let log = open(&bench).await;
+    let (first_task, mut first) = serve(&log, LEDGER, "first").await;
+    assert!(first.command(1).await.offset().is_some());
+    let (second_task, second) = serve(&log, LEDGER, "second").await;
+    assert!(second.command(3).await.offset().is_some());
+    // The first does not know yet; neither a commit nor a refusal of its own may be given.
+    let (append, refusal) = (first.ask(5), first.ask(4));
+    assert!(matches!(append.await.expect("answered"), Outcome::NotServing(why) if why.contains("second")));
+    assert!(matches!(refusal.await.expect("answered"), Outcome::NotServing(_)));
+    first
+        .until(|status| matches!(status, Status::SteppedDown(_)))
+        .await;
+    assert!(matches!(first.command(7).await, Outcome::NotServing(_)));
+    assert!(second.command(9).await.offset().is_some());
+    let commands: Vec<_> = history(&log)
+        .await
+        .into_iter()
+        .map(|(_, number)| number)
+        .collect();
+    assert_eq!(commands, [1, 3, 9]);
+    drop((first, second));
+    let (first, second) = (first_task.await.expect("ends"), second_task.await.expect("ends"));
+    assert_eq!((first.done, second.done), (vec![1], vec![1, 3, 9]));
+    log.close().await;
+}
+
+pub(crate) async fn an_unknown_outcome_is_learnt_from_the_log(bench: impl Bench) {
+    let log = open(&bench).await;
+    // The 10th record lands and is reported unknown; the 20th is lost; the 30th is definitely refused.
+    let count = std::sync::atomic::AtomicU32::new(0);
+    let disturbed = log.disturbed(move |partition, _| {
+        if partition != LEDGER {
+            return Disturbance::None;
+        }
+        match count.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
+            10 => Disturbance::LandsUnknown,
+            20 => Disturbance::LostUnknown,
+            30 => Disturbance::Refused,
+            _ => Disturbance::None,
+        }
+    });
+    let (task, served) = serve(&disturbed, LEDGER, "a").await;
+    let answers: Vec<_> = (0..100)
+        .map(|number| (2 * number + 1, served.ask(2 * number + 1)))
+        .collect();
+    let mut acknowledged = Vec::new();
+    for (number, answer) in answers {
+        match answer.await.expect("answered") {
+            Outcome::Admitted {
+                answer: Answer::Done,
+                offset,
+            } => acknowledged.push((offset, number)),
+            outcome => panic!("{number}: {outcome:?}"),
+        }
+    }
+    let history = history(&log).await;
+    assert_eq!(history.len(), 100, "each command happened once");
+    acknowledged.sort_unstable();
+    assert_eq!(acknowledged, history);
+    assert!(matches!(*served.status.borrow(), Status::Serving { epoch } if epoch > 1));
+    drop(served);
+    let done = task.await.expect("ends").done;
+    assert_eq!(
+        done,
+        history.iter().map(|(_, number)| *number).collect::<Vec<_>>()
+    );
+    log.close().await;
+}
