@@ -18,9 +18,19 @@ use crate::{
 pub const FORMAT: u32 = 1;
 
 /// Which log this is: the UUID of its directory's genesis.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct LogId(pub Uuid);
+
+impl<'de> Deserialize<'de> for LogId {
+    /// One form only, lower case with hyphens: other languages must not have to guess which others we take.
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let id = Uuid::try_parse(&text).ok().filter(|id| id.to_string() == text);
+        id.map(Self)
+            .ok_or_else(|| serde::de::Error::custom("a log id is a UUID in lower case, with hyphens"))
+    }
+}
 
 impl fmt::Display for LogId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -23,6 +23,7 @@ mod open;
 pub mod partition;
 pub mod record;
 pub mod slot;
+pub mod view;
 pub mod visits;
 pub mod writer;
 
