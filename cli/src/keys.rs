@@ -27,6 +27,9 @@ enum Verb {
         /// Who or what uses it.
         #[arg(long)]
         name: Option<String>,
+        /// Print the key and nothing else, for scripts.
+        #[arg(long)]
+        quiet: bool,
         #[command(flatten)]
         connection: Connection,
     },
@@ -48,6 +51,7 @@ impl Keys {
                 tenant,
                 scopes,
                 name,
+                quiet,
                 connection,
             } => {
                 let mut body = json!({"tenant": tenant, "scopes": scopes});
@@ -57,6 +61,9 @@ impl Keys {
                 let request = Request::command(Method::POST, "api/v1/keys", Some(body));
                 let answer = Client::new(&connection, PATIENCE)?.send(request).await?;
                 println!("{}", answer.body["key"].as_str().unwrap_or_default());
+                if !quiet {
+                    eprintln!("Keep it: it is not shown again. For this command line: export ANNALS_KEY=…");
+                }
             }
             Verb::Revoke { id, connection } => {
                 let request = Request::command(Method::DELETE, format!("api/v1/keys/{id}"), None);

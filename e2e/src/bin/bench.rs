@@ -1,0 +1,70 @@
+//! `./dev bench [PHASE…]`: measures the release binary beside this one, and writes BENCHMARKS.md.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Parser, ValueEnum};
+use e2e::bench::{Bench, bare, catch_up, footprint, reads, report, writes};
+use e2e::engines::Engines;
+
+/// Measures Annals on this machine.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// What to measure; everything when none is named. Only a complete run writes BENCHMARKS.md.
+    phases: Vec<Phase>,
+    /// How long each figure is measured, in seconds.
+    #[arg(long, default_value_t = 4.0)]
+    seconds: f64,
+    /// The program to measure; by default `annals` beside this one.
+    #[arg(long)]
+    binary: Option<PathBuf>,
+    /// Be the bare server: what the others are compared with.
+    #[arg(long, hide = true)]
+    bare: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Phase {
+    Footprint,
+    Writes,
+    CatchUp,
+    Reads,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    if arguments.bare {
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?;
+        println!("{}", listener.local_addr()?);
+        return bare::serve(listener).await;
+    }
+    let own = std::env::current_exe()?;
+    let bench = Bench {
+        engines: Engines::from_environment()?,
+        binary: arguments.binary.unwrap_or_else(|| own.with_file_name("annals")),
+        own,
+        duration: Duration::from_secs_f64(arguments.seconds),
+    };
+    let wanted = |phase| arguments.phases.is_empty() || arguments.phases.contains(&phase);
+    let mut report = report::Report::default();
+    if wanted(Phase::Footprint) {
+        footprint::run(&bench, &mut report).await?;
+    }
+    if wanted(Phase::Writes) {
+        writes::run(&bench, &mut report).await?;
+    }
+    if wanted(Phase::CatchUp) {
+        catch_up::run(&bench, &mut report).await?;
+    }
+    if wanted(Phase::Reads) {
+        reads::run(&bench, &mut report).await?;
+    }
+    let page = report.page(&bench.engines).await?;
+    if arguments.phases.is_empty() {
+        std::fs::write(report::place(), &page)?;
+        println!("\nwritten to BENCHMARKS.md");
+    } else {
+        println!("\n{page}");
+    }
+    Ok(())
+}
