@@ -8,8 +8,8 @@ pub mod bare;
 pub mod catch_up;
 pub mod footprint;
 pub mod load;
-pub mod report;
 pub mod reads;
+pub mod report;
 pub mod writes;
 
 use std::{path::PathBuf, process::Stdio, time::Duration};
@@ -41,7 +41,11 @@ impl Bench {
     /// # Errors
     /// It does not start.
     pub async fn bare(&self) -> anyhow::Result<(Child, String)> {
-        let mut child = Command::new(&self.own).arg("--bare").stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
+        let mut child = Command::new(&self.own)
+            .arg("--bare")
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
         let output = child.stdout.take().context("no output")?;
         let mut address = String::new();
         BufReader::new(output).read_line(&mut address).await?;

@@ -21,7 +21,8 @@ pub struct Engines {
 }
 
 fn variable(name: &str) -> anyhow::Result<String> {
-    std::env::var(name).with_context(|| format!("{name} is not set: run ./dev test or ./dev bench, which start the engines"))
+    std::env::var(name)
+        .with_context(|| format!("{name} is not set: run ./dev test or ./dev bench, which start the engines"))
 }
 
 impl Engines {
@@ -31,7 +32,10 @@ impl Engines {
     /// A variable is missing.
     pub fn from_environment() -> anyhow::Result<Self> {
         let user = |role: &str| -> anyhow::Result<(String, String)> {
-            Ok((variable(&format!("ANNALS_TEST_CLICKHOUSE{role}_USER"))?, variable(&format!("ANNALS_TEST_CLICKHOUSE{role}_PASSWORD"))?))
+            Ok((
+                variable(&format!("ANNALS_TEST_CLICKHOUSE{role}_USER"))?,
+                variable(&format!("ANNALS_TEST_CLICKHOUSE{role}_PASSWORD"))?,
+            ))
         };
         Ok(Self {
             postgres: variable("ANNALS_TEST_POSTGRES")?,
@@ -45,7 +49,10 @@ impl Engines {
 
     /// The superuser's URL of this database.
     pub fn postgres_database(&self, name: &str) -> String {
-        let server = self.postgres.rsplit_once('/').map_or(self.postgres.as_str(), |(server, _)| server);
+        let server = self
+            .postgres
+            .rsplit_once('/')
+            .map_or(self.postgres.as_str(), |(server, _)| server);
         format!("{server}/{name}")
     }
 
@@ -60,10 +67,16 @@ impl Engines {
     /// PostgreSQL does not answer or refuses.
     pub async fn create_database(&self, name: &str) -> anyhow::Result<()> {
         let mut server = PgConnection::connect(&self.postgres).await?;
-        server.execute(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).await?;
+        server
+            .execute(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}")))
+            .await?;
         let mut database = PgConnection::connect(&self.postgres_database(name)).await?;
-        database.execute("ALTER DEFAULT PRIVILEGES GRANT USAGE ON SCHEMAS TO annals_reader").await?;
-        database.execute("ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO annals_reader").await?;
+        database
+            .execute("ALTER DEFAULT PRIVILEGES GRANT USAGE ON SCHEMAS TO annals_reader")
+            .await?;
+        database
+            .execute("ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO annals_reader")
+            .await?;
         Ok(())
     }
 
@@ -73,7 +86,11 @@ impl Engines {
     /// PostgreSQL does not answer or refuses.
     pub async fn drop_database(&self, name: &str) -> anyhow::Result<()> {
         let mut server = PgConnection::connect(&self.postgres).await?;
-        server.execute(sqlx::AssertSqlSafe(format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"))).await?;
+        server
+            .execute(sqlx::AssertSqlSafe(format!(
+                "DROP DATABASE IF EXISTS {name} WITH (FORCE)"
+            )))
+            .await?;
         Ok(())
     }
 
@@ -83,7 +100,9 @@ impl Engines {
     /// ClickHouse does not answer or refuses; the text is its own.
     pub async fn clickhouse(&self, statement: &str) -> anyhow::Result<String> {
         let (user, password) = &self.clickhouse_writer;
-        let request = reqwest::Client::new().post(&self.clickhouse).basic_auth(user, Some(password));
+        let request = reqwest::Client::new()
+            .post(&self.clickhouse)
+            .basic_auth(user, Some(password));
         let response = request.body(statement.to_owned()).send().await?;
         let status = response.status();
         let text = response.text().await?;
@@ -98,7 +117,8 @@ impl Engines {
     pub async fn drop_clickhouse(&self, prefix: &str) -> anyhow::Result<()> {
         let listed = self.clickhouse("SHOW DATABASES").await?;
         for name in listed.lines().filter(|name| name.contains(prefix)) {
-            self.clickhouse(&format!("DROP DATABASE IF EXISTS `{name}` SYNC")).await?;
+            self.clickhouse(&format!("DROP DATABASE IF EXISTS `{name}` SYNC"))
+                .await?;
         }
         Ok(())
     }

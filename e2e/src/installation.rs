@@ -89,8 +89,14 @@ impl Installation {
         let mut set = |name: &str, value: &str| environment.insert(name.to_owned(), value.to_owned());
         set("ANNALS_ENV", "development");
         set("ANNALS_POSTGRES_URL", &engines.postgres_database(&name));
-        set("ANNALS_POSTGRES_READER_URL", &engines.postgres_reader_database(&name));
-        set("ANNALS_KEYSTORE_URL", &engines.postgres_database(&format!("{name}_keys")));
+        set(
+            "ANNALS_POSTGRES_READER_URL",
+            &engines.postgres_reader_database(&name),
+        );
+        set(
+            "ANNALS_KEYSTORE_URL",
+            &engines.postgres_database(&format!("{name}_keys")),
+        );
         set("ANNALS_MASTER_KEY", &"5a".repeat(32));
         set("ANNALS_CLICKHOUSE_URL", &engines.clickhouse);
         set("ANNALS_CLICKHOUSE_PREFIX", &format!("{name}_"));
@@ -120,7 +126,9 @@ impl Installation {
             ports: BTreeMap::new(),
             processes: BTreeMap::new(),
             operator_key,
-            http: reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?,
+            http: reqwest::Client::builder()
+                .redirect(reqwest::redirect::Policy::none())
+                .build()?,
         })
     }
 
@@ -158,22 +166,30 @@ impl Installation {
     pub fn spawn(&mut self, role: Role) -> anyhow::Result<()> {
         let port = match self.ports.get(&role) {
             Some(port) => *port,
-            None => std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port(),
+            None => std::net::TcpListener::bind(("127.0.0.1", 0))?
+                .local_addr()?
+                .port(),
         };
         self.ports.insert(role, port);
-        let log = std::fs::File::options().create(true).append(true).open(self.log_file(role))?;
-        let child = Command::new(&self.binary)
-            .args(["serve", "--role", role.name()])
-            .env_clear()
-            .envs(std::env::vars().filter(|(name, _)| matches!(name.as_str(), "PATH" | "HOME" | "RUST_LOG" | "RUST_BACKTRACE")))
-            .envs(&self.environment)
-            .env("ANNALS_LISTEN", format!("127.0.0.1:{port}"))
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .kill_on_drop(true)
-            .spawn()
-            .with_context(|| format!("cannot start {}", self.binary.display()))?;
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.log_file(role))?;
+        let child =
+            Command::new(&self.binary)
+                .args(["serve", "--role", role.name()])
+                .env_clear()
+                .envs(std::env::vars().filter(|(name, _)| {
+                    matches!(name.as_str(), "PATH" | "HOME" | "RUST_LOG" | "RUST_BACKTRACE")
+                }))
+                .envs(&self.environment)
+                .env("ANNALS_LISTEN", format!("127.0.0.1:{port}"))
+                .stdin(Stdio::null())
+                .stdout(log.try_clone()?)
+                .stderr(log)
+                .kill_on_drop(true)
+                .spawn()
+                .with_context(|| format!("cannot start {}", self.binary.display()))?;
         self.processes.insert(role, child);
         Ok(())
     }
@@ -195,16 +211,28 @@ impl Installation {
     /// It ends, or a minute passes; the text holds the end of what it wrote.
     pub async fn ready(&mut self, role: Role) -> anyhow::Result<Duration> {
         let start = Instant::now();
-        let url = format!("http://127.0.0.1:{}/readyz", self.ports.get(&role).context("it was never started")?);
+        let url = format!(
+            "http://127.0.0.1:{}/readyz",
+            self.ports.get(&role).context("it was never started")?
+        );
         loop {
             if let Ok(response) = self.http.get(&url).send().await
                 && response.status().is_success()
             {
                 return Ok(start.elapsed());
             }
-            let ended = self.processes.get_mut(&role).map(Child::try_wait).transpose()?.flatten();
+            let ended = self
+                .processes
+                .get_mut(&role)
+                .map(Child::try_wait)
+                .transpose()?
+                .flatten();
             if ended.is_some() || start.elapsed() > Duration::from_secs(60) {
-                anyhow::bail!("serve --role {} is not ready ({ended:?}):\n{}", role.name(), self.said(role));
+                anyhow::bail!(
+                    "serve --role {} is not ready ({ended:?}):\n{}",
+                    role.name(),
+                    self.said(role)
+                );
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
@@ -215,7 +243,11 @@ impl Installation {
     /// # Errors
     /// It was not running.
     pub async fn kill(&mut self, role: Role) -> anyhow::Result<()> {
-        self.processes.remove(&role).context("not running")?.kill().await?;
+        self.processes
+            .remove(&role)
+            .context("not running")?
+            .kill()
+            .await?;
         Ok(())
     }
 
@@ -226,10 +258,19 @@ impl Installation {
     pub async fn stop(&mut self) -> anyhow::Result<()> {
         for (role, mut child) in std::mem::take(&mut self.processes) {
             let id = child.id().context("it has ended before")?;
-            Command::new("kill").args(["-TERM", &id.to_string()]).status().await?;
+            Command::new("kill")
+                .args(["-TERM", &id.to_string()])
+                .status()
+                .await?;
             let ended = tokio::time::timeout(Duration::from_secs(30), child.wait()).await;
-            let status = ended.with_context(|| format!("{} does not stop:\n{}", role.name(), self.said(role)))??;
-            anyhow::ensure!(status.success(), "{} ended with {status}:\n{}", role.name(), self.said(role));
+            let status =
+                ended.with_context(|| format!("{} does not stop:\n{}", role.name(), self.said(role)))??;
+            anyhow::ensure!(
+                status.success(),
+                "{} ended with {status}:\n{}",
+                role.name(),
+                self.said(role)
+            );
         }
         Ok(())
     }
@@ -250,7 +291,11 @@ impl Installation {
     }
 
     fn address(&self, roles: &[Role]) -> String {
-        let port = roles.iter().find_map(|role| self.ports.get(role)).copied().unwrap_or_default();
+        let port = roles
+            .iter()
+            .find_map(|role| self.ports.get(role))
+            .copied()
+            .unwrap_or_default();
         format!("127.0.0.1:{port}")
     }
 
@@ -291,10 +336,26 @@ impl Installation {
     ///
     /// # Errors
     /// There is no answer.
-    pub async fn command(&self, method: Method, path: &str, key: &str, body: Value) -> anyhow::Result<Answer> {
-        let request = self.http.request(method, format!("http://{}{path}", self.command_address()));
-        let request = if key.is_empty() { request } else { request.bearer_auth(key) };
-        let request = if body.is_null() { request } else { request.json(&body) };
+    pub async fn command(
+        &self,
+        method: Method,
+        path: &str,
+        key: &str,
+        body: Value,
+    ) -> anyhow::Result<Answer> {
+        let request = self
+            .http
+            .request(method, format!("http://{}{path}", self.command_address()));
+        let request = if key.is_empty() {
+            request
+        } else {
+            request.bearer_auth(key)
+        };
+        let request = if body.is_null() {
+            request
+        } else {
+            request.json(&body)
+        };
         answer(request).await
     }
 
@@ -312,7 +373,9 @@ impl Installation {
     /// # Errors
     /// There is no answer.
     pub async fn stats(&self, key: &str, query: Value, position: Option<&str>) -> anyhow::Result<Answer> {
-        let request = self.http.post(format!("http://{}/api/v1/stats/query", self.query_address()));
+        let request = self
+            .http
+            .post(format!("http://{}/api/v1/stats/query", self.query_address()));
         answer(with(request, key, position).json(&query)).await
     }
 
@@ -322,23 +385,43 @@ impl Installation {
     /// One of them is refused.
     pub async fn tenant(&self, name: &str, site: &str) -> anyhow::Result<String> {
         let operator = self.operator_key();
-        let tenant = self.command(Method::POST, "/api/v1/tenants", operator, json!({ "name": name })).await?;
+        let tenant = self
+            .command(Method::POST, "/api/v1/tenants", operator, json!({ "name": name }))
+            .await?;
         anyhow::ensure!(tenant.status == StatusCode::CREATED, "no tenant: {tenant:?}");
-        let scopes = ["content:write", "downloads:write", "visits:write", "read", "admin"];
+        let scopes = [
+            "content:write",
+            "downloads:write",
+            "visits:write",
+            "read",
+            "admin",
+        ];
         let key = json!({"tenant": tenant.body["id"], "scopes": scopes});
         let key = self.command(Method::POST, "/api/v1/keys", operator, key).await?;
         anyhow::ensure!(key.status == StatusCode::CREATED, "no key: {key:?}");
-        let key = key.body["key"].as_str().context("a key without a text")?.to_owned();
-        let site = self.command(Method::POST, "/api/v1/sites", &key, json!({ "domain": site })).await?;
+        let key = key.body["key"]
+            .as_str()
+            .context("a key without a text")?
+            .to_owned();
+        let site = self
+            .command(Method::POST, "/api/v1/sites", &key, json!({ "domain": site }))
+            .await?;
         anyhow::ensure!(site.status == StatusCode::CREATED, "no site: {site:?}");
         if !self.ports.contains_key(&Role::All) && !self.ports.contains_key(&Role::Query) {
             return Ok(key);
         }
         // The query side learns of key and site from its tables.
-        wait::until("the query side to know the key", Duration::from_secs(10), async || {
-            let answer = self.query("/api/v1/sites", &key, site.position.as_deref()).await.ok()?;
-            answer.status.is_success().then_some(())
-        })
+        wait::until(
+            "the query side to know the key",
+            Duration::from_secs(10),
+            async || {
+                let answer = self
+                    .query("/api/v1/sites", &key, site.position.as_deref())
+                    .await
+                    .ok()?;
+                answer.status.is_success().then_some(())
+            },
+        )
         .await?;
         Ok(key)
     }
@@ -359,9 +442,15 @@ impl Installation {
 }
 
 fn with(request: RequestBuilder, key: &str, position: Option<&str>) -> RequestBuilder {
-    let request = if key.is_empty() { request } else { request.bearer_auth(key) };
+    let request = if key.is_empty() {
+        request
+    } else {
+        request.bearer_auth(key)
+    };
     match position {
-        Some(position) => request.header("annals-position", position).header("prefer", "wait=10"),
+        Some(position) => request
+            .header("annals-position", position)
+            .header("prefer", "wait=10"),
         None => request,
     }
 }
@@ -369,8 +458,16 @@ fn with(request: RequestBuilder, key: &str, position: Option<&str>) -> RequestBu
 async fn answer(request: RequestBuilder) -> anyhow::Result<Answer> {
     let response = request.send().await?;
     let status = response.status();
-    let position = response.headers().get("annals-position").and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let position = response
+        .headers()
+        .get("annals-position")
+        .and_then(|value| value.to_str().ok())
+        .map(str::to_owned);
     let text = response.text().await?;
     let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
-    Ok(Answer { status, position, body })
+    Ok(Answer {
+        status,
+        position,
+        body,
+    })
 }

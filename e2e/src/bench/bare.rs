@@ -75,7 +75,15 @@ pub async fn serve(listener: TcpListener) -> anyhow::Result<()> {
 
 async fn draft(Json(draft): Json<Draft>) -> (StatusCode, Json<Drafted>) {
     let slug = draft.slug.unwrap_or(draft.title);
-    (StatusCode::CREATED, Json(Drafted { id: uuid::Uuid::now_v7(), slug, status: "draft", version: 1 }))
+    (
+        StatusCode::CREATED,
+        Json(Drafted {
+            id: uuid::Uuid::now_v7(),
+            slug,
+            status: "draft",
+            version: 1,
+        }),
+    )
 }
 
 async fn event(Json(_visit): Json<Visit>) -> (StatusCode, &'static str) {
@@ -83,9 +91,17 @@ async fn event(Json(_visit): Json<Visit>) -> (StatusCode, &'static str) {
 }
 
 async fn visits(Json(visits): Json<Vec<Visit>>) -> (StatusCode, Json<Value>) {
-    (StatusCode::ACCEPTED, Json(serde_json::json!({"accepted": visits.len(), "dropped": [], "rejected": []})))
+    (
+        StatusCode::ACCEPTED,
+        Json(serde_json::json!({"accepted": visits.len(), "dropped": [], "rejected": []})),
+    )
 }
 
-async fn bytes(Query(Bytes { bytes }): Query<Bytes>) -> ([(axum::http::HeaderName, &'static str); 1], Vec<u8>) {
-    ([(CONTENT_TYPE, "application/json")], vec![b'x'; bytes.min(1 << 20)])
+async fn bytes(
+    Query(Bytes { bytes }): Query<Bytes>,
+) -> ([(axum::http::HeaderName, &'static str); 1], Vec<u8>) {
+    (
+        [(CONTENT_TYPE, "application/json")],
+        vec![b'x'; bytes.min(1 << 20)],
+    )
 }

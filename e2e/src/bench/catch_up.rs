@@ -25,7 +25,14 @@ pub async fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
          empty tables. Beside it: the same rows with COPY into tables of the same shape (indexes included), or with one plain \
          insert into ClickHouse tables of the same shape.",
     );
-    report.table(&["into", "events", "seconds", "events/s", "plain seconds", "of plain"]);
+    report.table(&[
+        "into",
+        "events",
+        "seconds",
+        "events/s",
+        "plain seconds",
+        "of plain",
+    ]);
     postgres(bench, report).await?;
     clickhouse(bench, report).await
 }
@@ -35,8 +42,15 @@ async fn filled(bench: &Bench, visits: bool) -> anyhow::Result<Installation> {
     installation.spawn(Role::Command)?;
     installation.ready(Role::Command).await?;
     let key = installation.tenant("bench", "bench.example").await?;
-    let shape = Shape { connections: if visits { 16 } else { 64 }, duration: bench.duration * 4 };
-    let requests = if visits { writes::visit_batches(&key) } else { writes::drafts(&key) };
+    let shape = Shape {
+        connections: if visits { 16 } else { 64 },
+        duration: bench.duration * 4,
+    };
+    let requests = if visits {
+        writes::visit_batches(&key)
+    } else {
+        writes::drafts(&key)
+    };
     writes::expect_none_refused(&load::run(&installation.command_address(), shape, requests).await?)?;
     installation.stop().await?;
     Ok(installation)
@@ -46,11 +60,17 @@ async fn postgres(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
     let mut installation = filled(bench, false).await?;
     let seconds = caught_up(&mut installation, "content").await?;
     let mut database = PgConnection::connect(&installation.database()).await?;
-    let events: i64 = sqlx::query_scalar("SELECT count(*) FROM content_1.content_versions").fetch_one(&mut database).await?;
+    let events: i64 = sqlx::query_scalar("SELECT count(*) FROM content_1.content_versions")
+        .fetch_one(&mut database)
+        .await?;
     let copy = copy_seconds(&mut database, "content_1").await?;
     row(report, "PostgreSQL (`content`)", events as f64, seconds, copy);
     let wanted = (events as f64 / copy / 2.0).min(50_000.0);
-    report.at_least("catch-up into PostgreSQL, events/s (50,000, or half of COPY)", events as f64 / seconds, wanted);
+    report.at_least(
+        "catch-up into PostgreSQL, events/s (50,000, or half of COPY)",
+        events as f64 / seconds,
+        wanted,
+    );
     installation.stop().await?;
     installation.erase().await
 }
@@ -59,20 +79,37 @@ async fn clickhouse(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
     let mut installation = filled(bench, true).await?;
     let seconds = caught_up(&mut installation, "visits").await?;
     let listed = bench.engines.clickhouse("SHOW DATABASES").await?;
-    let database = listed.lines().find(|name| name.starts_with(installation.name()) && name.ends_with("visits_1"));
-    let database = database.context("no ClickHouse database holds visits")?.to_owned();
-    let events: f64 = bench.engines.clickhouse(&format!("SELECT count() FROM `{database}`.events")).await?.trim().parse()?;
+    let database = listed
+        .lines()
+        .find(|name| name.starts_with(installation.name()) && name.ends_with("visits_1"));
+    let database = database
+        .context("no ClickHouse database holds visits")?
+        .to_owned();
+    let events: f64 = bench
+        .engines
+        .clickhouse(&format!("SELECT count() FROM `{database}`.events"))
+        .await?
+        .trim()
+        .parse()?;
     let plain = insert_seconds(bench, &database).await?;
     row(report, "ClickHouse (`visits`)", events, seconds, plain);
     let wanted = (events / plain / 2.0).min(150_000.0);
-    report.at_least("catch-up into ClickHouse, events/s (150,000, or half of a plain insert)", events / seconds, wanted);
+    report.at_least(
+        "catch-up into ClickHouse, events/s (150,000, or half of a plain insert)",
+        events / seconds,
+        wanted,
+    );
     installation.stop().await?;
     installation.erase().await
 }
 
 fn row(report: &mut Report, into: &str, events: f64, seconds: f64, plain: f64) {
     report.row(&[
-        into.to_owned(), count(events), format!("{seconds:.2}"), count(events / seconds), format!("{plain:.2}"),
+        into.to_owned(),
+        count(events),
+        format!("{seconds:.2}"),
+        count(events / seconds),
+        format!("{plain:.2}"),
         format!("{:.2}", plain / seconds),
     ]);
 }
@@ -86,32 +123,46 @@ async fn caught_up(installation: &mut Installation, projection: &str) -> anyhow:
     loop {
         let query = "SELECT coalesce(sum(next_offset), 0)::bigint AS done, coalesce(sum(log_end), 0)::bigint AS wanted, \
                      count(*) AS partitions FROM annals.checkpoints WHERE projection = $1";
-        let row = sqlx::query(query).bind(projection).fetch_one(&mut database).await?;
-        let (done, wanted, partitions): (i64, i64, i64) = (row.get("done"), row.get("wanted"), row.get("partitions"));
+        let row = sqlx::query(query)
+            .bind(projection)
+            .fetch_one(&mut database)
+            .await?;
+        let (done, wanted, partitions): (i64, i64, i64) =
+            (row.get("done"), row.get("wanted"), row.get("partitions"));
         if partitions > 0 && wanted > 1_000 && done >= wanted {
             return Ok(begin.elapsed().as_secs_f64());
         }
-        anyhow::ensure!(begin.elapsed() < Duration::from_secs(180), "{projection} is at {done} of {wanted} after 3 minutes:\n{}", installation.said(Role::Projector));
+        anyhow::ensure!(
+            begin.elapsed() < Duration::from_secs(180),
+            "{projection} is at {done} of {wanted} after 3 minutes:\n{}",
+            installation.said(Role::Projector)
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
 /// Seconds that COPY takes for all rows of a schema, into tables of the same shape with the same indexes.
 async fn copy_seconds(database: &mut PgConnection, schema: &str) -> anyhow::Result<f64> {
-    let tables: Vec<String> = sqlx::query_scalar("SELECT tablename::text FROM pg_tables WHERE schemaname = $1")
-        .bind(schema)
-        .fetch_all(&mut *database)
-        .await?;
+    let tables: Vec<String> =
+        sqlx::query_scalar("SELECT tablename::text FROM pg_tables WHERE schemaname = $1")
+            .bind(schema)
+            .fetch_all(&mut *database)
+            .await?;
     database.execute("CREATE SCHEMA plain").await?;
     database.execute("SET synchronous_commit = off").await?;
     let mut seconds = 0.0;
     for table in tables {
         let make = format!("CREATE TABLE plain.{table} (LIKE {schema}.{table} INCLUDING ALL)");
         database.execute(AssertSqlSafe(make)).await?;
-        let rows: Vec<bytes::Bytes> =
-            database.copy_out_raw(&format!("COPY {schema}.{table} TO STDOUT (FORMAT binary)")).await?.try_collect().await?;
+        let rows: Vec<bytes::Bytes> = database
+            .copy_out_raw(&format!("COPY {schema}.{table} TO STDOUT (FORMAT binary)"))
+            .await?
+            .try_collect()
+            .await?;
         let begin = Instant::now();
-        let mut copy = database.copy_in_raw(&format!("COPY plain.{table} FROM STDIN (FORMAT binary)")).await?;
+        let mut copy = database
+            .copy_in_raw(&format!("COPY plain.{table} FROM STDIN (FORMAT binary)"))
+            .await?;
         let mut buffer = Vec::with_capacity(1 << 20);
         for row in rows {
             buffer.extend_from_slice(&row);
@@ -133,13 +184,32 @@ async fn insert_seconds(bench: &Bench, database: &str) -> anyhow::Result<f64> {
     let (user, password) = &bench.engines.clickhouse_writer;
     let mut seconds = 0.0;
     for table in ["events", "sessions"] {
-        let ask = |query: String| http.post(&bench.engines.clickhouse).query(&[("query", query)]).basic_auth(user, Some(password));
-        let rows = ask(format!("SELECT * FROM `{database}`.{table} FORMAT Native")).send().await?.error_for_status()?.bytes().await?;
-        bench.engines.clickhouse(&format!("CREATE TABLE `{database}`.plain_{table} AS `{database}`.{table}")).await?;
+        let ask = |query: String| {
+            http.post(&bench.engines.clickhouse)
+                .query(&[("query", query)])
+                .basic_auth(user, Some(password))
+        };
+        let rows = ask(format!("SELECT * FROM `{database}`.{table} FORMAT Native"))
+            .send()
+            .await?
+            .error_for_status()?
+            .bytes()
+            .await?;
+        bench
+            .engines
+            .clickhouse(&format!(
+                "CREATE TABLE `{database}`.plain_{table} AS `{database}`.{table}"
+            ))
+            .await?;
         let begin = Instant::now();
-        let insert = format!("INSERT INTO `{database}`.plain_{table} SETTINGS async_insert = 0 FORMAT Native");
+        let insert =
+            format!("INSERT INTO `{database}`.plain_{table} SETTINGS async_insert = 0 FORMAT Native");
         let answer = ask(insert).body(rows).send().await?;
-        anyhow::ensure!(answer.status().is_success(), "a plain insert failed: {}", answer.text().await?);
+        anyhow::ensure!(
+            answer.status().is_success(),
+            "a plain insert failed: {}",
+            answer.text().await?
+        );
         seconds += begin.elapsed().as_secs_f64();
     }
     Ok(seconds)

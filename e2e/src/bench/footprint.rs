@@ -28,7 +28,10 @@ pub async fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
     }
     usual.sort_by(f64::total_cmp);
     let (middle, worst) = (usual[usual.len() / 2], usual[usual.len() - 1]);
-    report.row(&["ready after, five later starts, middle and worst".to_owned(), format!("{middle:.0} ms, {worst:.0} ms")]);
+    report.row(&[
+        "ready after, five later starts, middle and worst".to_owned(),
+        format!("{middle:.0} ms, {worst:.0} ms"),
+    ]);
     report.at_most("annals serve ready after, ms", middle, 300.0);
     installation.start().await?;
     if let Some(megabytes) = installation.pid(Role::All).and_then(peak_megabytes) {

@@ -46,7 +46,9 @@ pub struct Measured {
 pub async fn run(address: &str, shape: Shape, make: MakeRequest) -> anyhow::Result<Measured> {
     let address = address.to_owned();
     tokio::task::spawn_blocking(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         runtime.block_on(ask(&address, shape, make))
     })
     .await?
@@ -64,10 +66,18 @@ async fn ask(address: &str, shape: Shape, make: MakeRequest) -> anyhow::Result<M
     let tasks = tokio::task::LocalSet::new();
     let mut connections = Vec::new();
     for connection in 0..shape.connections as u64 {
-        let stream = TcpStream::connect(address).await.with_context(|| format!("cannot reach {address}"))?;
+        let stream = TcpStream::connect(address)
+            .await
+            .with_context(|| format!("cannot reach {address}"))?;
         stream.set_nodelay(true)?;
         // Numbers of different connections never meet.
-        connections.push(tasks.spawn_local(converse(stream, connection << 32, begin, end, Arc::clone(&make))));
+        connections.push(tasks.spawn_local(converse(
+            stream,
+            connection << 32,
+            begin,
+            end,
+            Arc::clone(&make),
+        )));
     }
     tasks.await;
     let mut latencies = Vec::new();
@@ -84,11 +94,27 @@ async fn ask(address: &str, shape: Shape, make: MakeRequest) -> anyhow::Result<M
         Duration::from_micros(latencies.get(index).copied().unwrap_or(0).into())
     };
     let rate = latencies.len() as f64 / shape.duration.as_secs_f64();
-    Ok(Measured { rate, p50: at(0.5), p99: at(0.99), refused, example })
+    Ok(Measured {
+        rate,
+        p50: at(0.5),
+        p99: at(0.99),
+        refused,
+        example,
+    })
 }
 
-async fn converse(mut stream: TcpStream, mut number: u64, begin: Instant, end: Instant, make: MakeRequest) -> anyhow::Result<Connection> {
-    let mut outcome = Connection { latencies: Vec::with_capacity(1 << 16), refused: 0, example: None };
+async fn converse(
+    mut stream: TcpStream,
+    mut number: u64,
+    begin: Instant,
+    end: Instant,
+    make: MakeRequest,
+) -> anyhow::Result<Connection> {
+    let mut outcome = Connection {
+        latencies: Vec::with_capacity(1 << 16),
+        refused: 0,
+        example: None,
+    };
     let (mut request, mut answer) = (Vec::new(), Vec::with_capacity(64 * 1024));
     loop {
         request.clear();
@@ -101,7 +127,10 @@ async fn converse(mut stream: TcpStream, mut number: u64, begin: Instant, end: I
         stream.write_all(&request).await?;
         answer.clear();
         let length = loop {
-            anyhow::ensure!(stream.read_buf(&mut answer).await? > 0, "the server closed a connection");
+            anyhow::ensure!(
+                stream.read_buf(&mut answer).await? > 0,
+                "the server closed a connection"
+            );
             if let Some(length) = complete(&answer)? {
                 break length;
             }
@@ -110,19 +139,27 @@ async fn converse(mut stream: TcpStream, mut number: u64, begin: Instant, end: I
         let done = Instant::now();
         if answer[9] >= b'4' {
             outcome.refused += 1;
-            outcome.example.get_or_insert_with(|| String::from_utf8_lossy(&answer).into_owned());
+            outcome
+                .example
+                .get_or_insert_with(|| String::from_utf8_lossy(&answer).into_owned());
         } else if start >= begin && done <= end {
-            outcome.latencies.push(u32::try_from((done - start).as_micros()).unwrap_or(u32::MAX));
+            outcome
+                .latencies
+                .push(u32::try_from((done - start).as_micros()).unwrap_or(u32::MAX));
         }
     }
 }
 
 /// How long the answer is, once all of it is there.
 fn complete(answer: &[u8]) -> anyhow::Result<Option<usize>> {
-    let Some(head) = answer.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(None) };
+    let Some(head) = answer.windows(4).position(|four| four == b"\r\n\r\n") else {
+        return Ok(None);
+    };
     anyhow::ensure!(answer.starts_with(b"HTTP/1.1 "), "no HTTP came back");
     for line in answer[..head].split(|byte| *byte == b'\n') {
-        let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else {
+            continue;
+        };
         let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
         if name.eq_ignore_ascii_case(b"content-length") {
             let length = head + 4 + std::str::from_utf8(value)?.parse::<usize>()?;
@@ -164,6 +201,9 @@ mod tests {
             assert_eq!(complete(&text[..length]).unwrap(), None);
         }
         assert_eq!(complete(text).unwrap(), Some(text.len()));
-        assert_eq!(complete(b"HTTP/1.1 304 Not Modified\r\netag: x\r\n\r\n").unwrap(), Some(39));
+        assert_eq!(
+            complete(b"HTTP/1.1 304 Not Modified\r\netag: x\r\n\r\n").unwrap(),
+            Some(39)
+        );
     }
 }

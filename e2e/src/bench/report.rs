@@ -39,12 +39,22 @@ impl Report {
 
     /// A figure that should be at least so much.
     pub fn at_least(&mut self, what: &str, figure: f64, wanted: f64) {
-        self.targets.push((what.to_owned(), format!("{figure:.2}"), format!("≥ {wanted:.2}"), figure >= wanted));
+        self.targets.push((
+            what.to_owned(),
+            format!("{figure:.2}"),
+            format!("≥ {wanted:.2}"),
+            figure >= wanted,
+        ));
     }
 
     /// A figure that should be at most so much.
     pub fn at_most(&mut self, what: &str, figure: f64, wanted: f64) {
-        self.targets.push((what.to_owned(), format!("{figure:.2}"), format!("≤ {wanted:.2}"), figure <= wanted));
+        self.targets.push((
+            what.to_owned(),
+            format!("{figure:.2}"),
+            format!("≤ {wanted:.2}"),
+            figure <= wanted,
+        ));
     }
 
     /// The whole page.
@@ -91,21 +101,41 @@ pub fn cells(measured: &Measured) -> [String; 3] {
 async fn machine(engines: &Engines) -> anyhow::Result<String> {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let field = |text: &str, name: &str| -> String {
-        let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
-        line.split_once(':').map_or("?", |(_, value)| value).trim().to_owned()
+        let line = text
+            .lines()
+            .find(|line| line.starts_with(name))
+            .unwrap_or_default();
+        line.split_once(':')
+            .map_or("?", |(_, value)| value)
+            .trim()
+            .to_owned()
     };
     let (processor, memory) = (read("/proc/cpuinfo"), read("/proc/meminfo"));
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let gigabytes = field(&memory, "MemTotal").trim_end_matches(" kB").parse::<f64>().unwrap_or(0.0) / 1_048_576.0;
+    let gigabytes = field(&memory, "MemTotal")
+        .trim_end_matches(" kB")
+        .parse::<f64>()
+        .unwrap_or(0.0)
+        / 1_048_576.0;
     let mut postgres = <sqlx::PgConnection as sqlx::Connection>::connect(&engines.postgres).await?;
-    let postgres: String = sqlx::query_scalar("SHOW server_version").fetch_one(&mut postgres).await?;
+    let postgres: String = sqlx::query_scalar("SHOW server_version")
+        .fetch_one(&mut postgres)
+        .await?;
     let clickhouse = engines.clickhouse("SELECT version()").await?;
     let pom = read(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/local/pom.xml"));
     let kafka = pom.split_once("kafka_2.13").and_then(|(_, rest)| {
-        Some(rest.split_once("<version>")?.1.split_once("</version>")?.0.to_owned())
+        Some(
+            rest.split_once("<version>")?
+                .1
+                .split_once("</version>")?
+                .0
+                .to_owned(),
+        )
     });
     let rust = std::process::Command::new("rustc").arg("--version").output();
-    let rust = rust.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default();
+    let rust = rust
+        .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        .unwrap_or_default();
     let (_, librdkafka) = rdkafka::util::get_rdkafka_version();
     Ok(format!(
         "| | |\n|---|---|\n| processor | {cores} cores, {} |\n| memory | {gigabytes:.0} GB |\n| kernel | {} |\n| PostgreSQL | {postgres} |\n\

@@ -48,16 +48,30 @@ struct Case<'a> {
 pub async fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
     let (_process, bare) = bench.bare().await?;
     for (log, name) in [(LogKind::Embedded, "embedded log"), (LogKind::Kafka, "Kafka")] {
-        let case = Case { bench, log, name, bare: bare.clone() };
+        let case = Case {
+            bench,
+            log,
+            name,
+            bare: bare.clone(),
+        };
         let mut installation = Installation::new(&bench.engines, bench.binary.clone(), log).await?;
         installation.spawn(Role::Command)?;
         installation.ready(Role::Command).await?;
         let key = installation.tenant("bench", SITE).await?;
         commands(&case, &installation, &key, report).await?;
         visits(&case, &installation, &key, report).await?;
-        if let Some(memory) = installation.pid(Role::Command).and_then(footprint::peak_megabytes) {
-            report.line(&format!("\nMemory of command-api under this load, at most: {memory:.0} MB."));
-            report.at_most(&format!("memory of command-api under load, {name}, MB"), memory, 100.0);
+        if let Some(memory) = installation
+            .pid(Role::Command)
+            .and_then(footprint::peak_megabytes)
+        {
+            report.line(&format!(
+                "\nMemory of command-api under this load, at most: {memory:.0} MB."
+            ));
+            report.at_most(
+                &format!("memory of command-api under load, {name}, MB"),
+                memory,
+                100.0,
+            );
         }
         installation.stop().await?;
         installation.erase().await?;
@@ -79,7 +93,14 @@ fn draft(number: u64) -> Vec<u8> {
 pub(super) fn drafts(key: &str) -> MakeRequest {
     let run = u64::from(uuid::Uuid::new_v4().as_fields().0) << 8;
     let headers = format!("authorization: Bearer {key}\r\n");
-    Arc::new(move |number, into| load::post("/api/v1/content", &headers, &draft(run.wrapping_add(number)), into))
+    Arc::new(move |number, into| {
+        load::post(
+            "/api/v1/content",
+            &headers,
+            &draft(run.wrapping_add(number)),
+            into,
+        )
+    })
 }
 
 fn page_views() -> MakeRequest {
@@ -88,7 +109,12 @@ fn page_views() -> MakeRequest {
             r#"{{"name":"pageview","url":"https://{SITE}/posts/{}","domain":"{SITE}","referrer":"https://www.google.com/"}}"#,
             number % 100
         );
-        load::post("/api/event", &format!("user-agent: {}\r\n", browser(number)), body.as_bytes(), into);
+        load::post(
+            "/api/event",
+            &format!("user-agent: {}\r\n", browser(number)),
+            body.as_bytes(),
+            into,
+        );
     })
 }
 
@@ -114,10 +140,18 @@ pub(super) fn visit_batches(key: &str) -> MakeRequest {
 }
 
 fn shape(bench: &Bench, connections: usize) -> Shape {
-    Shape { connections, duration: bench.duration }
+    Shape {
+        connections,
+        duration: bench.duration,
+    }
 }
 
-async fn commands(case: &Case<'_>, installation: &Installation, key: &str, report: &mut Report) -> anyhow::Result<()> {
+async fn commands(
+    case: &Case<'_>,
+    installation: &Installation,
+    key: &str,
+    report: &mut Report,
+) -> anyhow::Result<()> {
     let name = case.name;
     report.section(
         &format!("Commands, {name}"),
@@ -125,10 +159,24 @@ async fn commands(case: &Case<'_>, installation: &Installation, key: &str, repor
          Beside it: a bare axum handler that reads the same body; and the log by itself (Kafka: the raw producer with \
          as many records of the same size on their way; embedded: connections divided by the time of one fsync).",
     );
-    report.table(&["connections", "commands/s", "p50 ms", "p99 ms", "bare/s", "of bare", "log alone/s", "of log"]);
+    report.table(&[
+        "connections",
+        "commands/s",
+        "p50 ms",
+        "p99 ms",
+        "bare/s",
+        "of bare",
+        "log alone/s",
+        "of log",
+    ]);
     let mut raw = None;
     for connections in CONNECTIONS {
-        let ours = load::run(&installation.command_address(), shape(case.bench, connections), drafts(key)).await?;
+        let ours = load::run(
+            &installation.command_address(),
+            shape(case.bench, connections),
+            drafts(key),
+        )
+        .await?;
         expect_none_refused(&ours)?;
         let bare = load::run(&case.bare, shape(case.bench, connections), drafts(key)).await?;
         let size = match raw {
@@ -137,19 +185,40 @@ async fn commands(case: &Case<'_>, installation: &Installation, key: &str, repor
         };
         let bound = match case.log {
             LogKind::Embedded => connections as f64 / fsync_seconds(&installation.log_folder(), size)?,
-            LogKind::Kafka => raw_producer(&case.bench.engines, installation.name(), connections, size, case.bench.duration).await?,
+            LogKind::Kafka => {
+                raw_producer(
+                    &case.bench.engines,
+                    installation.name(),
+                    connections,
+                    size,
+                    case.bench.duration,
+                )
+                .await?
+            }
         };
         let [rate, p50, p99] = cells(&ours);
         let (of_bare, of_bound) = (ours.rate / bare.rate, ours.rate / bound);
         report.row(&[
-            connections.to_string(), rate, p50, p99, count(bare.rate), format!("{of_bare:.2}"), count(bound),
+            connections.to_string(),
+            rate,
+            p50,
+            p99,
+            count(bare.rate),
+            format!("{of_bare:.2}"),
+            count(bound),
             format!("{of_bound:.2}"),
         ]);
         match (case.log, connections) {
             (LogKind::Kafka, 1) => {
-                report.at_most("p50 of a command at 1 connection, Kafka, ms", ours.p50.as_secs_f64() * 1_000.0, 1.0);
+                report.at_most(
+                    "p50 of a command at 1 connection, Kafka, ms",
+                    ours.p50.as_secs_f64() * 1_000.0,
+                    1.0,
+                );
             }
-            (LogKind::Kafka, 64) => report.at_least("commands at 64 connections, Kafka, of bare", of_bare, 1.0 / 3.0),
+            (LogKind::Kafka, 64) => {
+                report.at_least("commands at 64 connections, Kafka, of bare", of_bare, 1.0 / 3.0)
+            }
             (LogKind::Embedded, 64) => {
                 let what = "commands at 64 connections, embedded log, of bare or of the fsync bound, whichever is lower";
                 report.at_least(what, of_bare.max(of_bound), 0.5);
@@ -163,33 +232,76 @@ async fn commands(case: &Case<'_>, installation: &Installation, key: &str, repor
     Ok(())
 }
 
-async fn visits(case: &Case<'_>, installation: &Installation, key: &str, report: &mut Report) -> anyhow::Result<()> {
+async fn visits(
+    case: &Case<'_>,
+    installation: &Installation,
+    key: &str,
+    report: &mut Report,
+) -> anyhow::Result<()> {
     let name = case.name;
     report.section(
         &format!("Page views, {name}"),
         "`POST /api/event` as a browser's tracker sends it, and the batch form `POST /api/v1/visits` with 500 events a \
          request (16 connections), beside the bare handler.",
     );
-    report.table(&["form", "connections", "events/s", "p50 ms", "p99 ms", "bare events/s", "of bare"]);
+    report.table(&[
+        "form",
+        "connections",
+        "events/s",
+        "p50 ms",
+        "p99 ms",
+        "bare events/s",
+        "of bare",
+    ]);
     let mut single = 0.0;
     for connections in CONNECTIONS {
-        let ours = load::run(&installation.command_address(), shape(case.bench, connections), page_views()).await?;
+        let ours = load::run(
+            &installation.command_address(),
+            shape(case.bench, connections),
+            page_views(),
+        )
+        .await?;
         expect_none_refused(&ours)?;
         let bare = load::run(&case.bare, shape(case.bench, connections), page_views()).await?;
         let [rate, p50, p99] = cells(&ours);
         let of_bare = ours.rate / bare.rate;
-        report.row(&["singly".to_owned(), connections.to_string(), rate, p50, p99, count(bare.rate), format!("{of_bare:.2}")]);
+        report.row(&[
+            "singly".to_owned(),
+            connections.to_string(),
+            rate,
+            p50,
+            p99,
+            count(bare.rate),
+            format!("{of_bare:.2}"),
+        ]);
         if connections == 64 {
             single = bare.rate;
-            report.at_least(&format!("page views singly at 64 connections, {name}, of bare"), of_bare, 0.5);
+            report.at_least(
+                &format!("page views singly at 64 connections, {name}, of bare"),
+                of_bare,
+                0.5,
+            );
         }
     }
-    let ours = load::run(&installation.command_address(), shape(case.bench, 16), visit_batches(key)).await?;
+    let ours = load::run(
+        &installation.command_address(),
+        shape(case.bench, 16),
+        visit_batches(key),
+    )
+    .await?;
     expect_none_refused(&ours)?;
     let bare = load::run(&case.bare, shape(case.bench, 16), visit_batches(key)).await?;
     let [_, p50, p99] = cells(&ours);
     let (events, bare) = (ours.rate * BATCH as f64, bare.rate * BATCH as f64);
-    report.row(&["in batches".to_owned(), "16".to_owned(), count(events), p50, p99, count(bare), format!("{:.2}", events / bare)]);
+    report.row(&[
+        "in batches".to_owned(),
+        "16".to_owned(),
+        count(events),
+        p50,
+        p99,
+        count(bare),
+        format!("{:.2}", events / bare),
+    ]);
     if case.log == LogKind::Kafka {
         let what = "events/s in batches, Kafka, of the bare handler's requests/s at 64 connections";
         report.at_least(what, events / single, 3.0);
@@ -199,7 +311,9 @@ async fn visits(case: &Case<'_>, installation: &Installation, key: &str, report:
 
 /// A measurement of refusals would be one of nothing.
 pub(super) fn expect_none_refused(measured: &Measured) -> anyhow::Result<()> {
-    let Some(example) = &measured.example else { return Ok(()) };
+    let Some(example) = &measured.example else {
+        return Ok(());
+    };
     anyhow::bail!("{} requests were refused, such as: {example}", measured.refused)
 }
 
@@ -214,13 +328,22 @@ async fn record_size(case: &Case<'_>, installation: &Installation) -> anyhow::Re
         prefix: installation.name().to_owned(),
         replication: None,
     });
-    let log = Log::open(LogConfig { store, ledger_partitions: None, visits_partitions: None, development: true }).await?;
+    let log = Log::open(LogConfig {
+        store,
+        ledger_partitions: None,
+        visits_partitions: None,
+        development: true,
+    })
+    .await?;
     let mut size = TYPICAL;
     for partition in log.all(Topic::Ledger) {
         let end = log.end(partition).await?;
         if end > 2 {
             let batch = log.reader(partition, end - 1)?.next().await?;
-            size = batch.records.first().map_or(size, |stored| stored.record.value.len() + 300);
+            size = batch
+                .records
+                .first()
+                .map_or(size, |stored| stored.record.value.len() + 300);
         }
     }
     log.close().await;
@@ -241,7 +364,13 @@ fn fsync_seconds(folder: &Path, size: usize) -> anyhow::Result<f64> {
 }
 
 /// Records per second of librdkafka alone, with the settings of the log and so many on their way.
-async fn raw_producer(engines: &Engines, name: &str, at_once: usize, size: usize, duration: Duration) -> anyhow::Result<f64> {
+async fn raw_producer(
+    engines: &Engines,
+    name: &str,
+    at_once: usize,
+    size: usize,
+    duration: Duration,
+) -> anyhow::Result<f64> {
     let mut config = ClientConfig::new();
     config
         .set("bootstrap.servers", &engines.kafka)
@@ -252,7 +381,12 @@ async fn raw_producer(engines: &Engines, name: &str, at_once: usize, size: usize
     let topic = format!("{name}.raw");
     let admin: AdminClient<DefaultClientContext> = config.create()?;
     // It may exist from the last round.
-    admin.create_topics([&NewTopic::new(&topic, 1, TopicReplication::Fixed(1))], &AdminOptions::new()).await?;
+    admin
+        .create_topics(
+            [&NewTopic::new(&topic, 1, TopicReplication::Fixed(1))],
+            &AdminOptions::new(),
+        )
+        .await?;
     let producer: FutureProducer = config.create()?;
     let payload: Arc<[u8]> = vec![b'x'; size].into();
     let (begin, mut senders) = (Instant::now() + duration / 5, tokio::task::JoinSet::new());
@@ -261,7 +395,8 @@ async fn raw_producer(engines: &Engines, name: &str, at_once: usize, size: usize
         senders.spawn(async move {
             let mut sent = 0_u64;
             while begin.elapsed() < duration {
-                let record: FutureRecord<'_, (), [u8]> = FutureRecord::to(&topic).payload(&payload).partition(0);
+                let record: FutureRecord<'_, (), [u8]> =
+                    FutureRecord::to(&topic).payload(&*payload).partition(0);
                 if producer.send(record, Duration::from_secs(5)).await.is_ok() && Instant::now() >= begin {
                     sent += 1;
                 }

@@ -1,0 +1,46 @@
+//! The walkthroughs of ARCHITECTURE.md, and what must stay true around them, on real engines and real processes.
+//!
+//! Start them with `./dev test`: it brings the engines.
+
+#[path = "walkthroughs/command.rs"]
+mod command;
+#[path = "walkthroughs/dashboard.rs"]
+mod dashboard;
+#[path = "walkthroughs/imports.rs"]
+mod imports;
+#[path = "walkthroughs/isolation.rs"]
+mod isolation;
+#[path = "walkthroughs/rebuild.rs"]
+mod rebuild;
+#[path = "walkthroughs/sample.rs"]
+mod sample;
+
+use std::{path::PathBuf, time::Duration};
+
+use e2e::{
+    engines::Engines,
+    installation::{Installation, LogKind},
+};
+
+/// How long a projection may take to show what the log has; the machine may be busy with other tests.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// An installation with its processes running.
+async fn running(log: LogKind) -> Installation {
+    let mut installation = prepared(log).await;
+    installation.start().await.unwrap();
+    installation
+}
+
+/// An installation of which nothing runs yet.
+async fn prepared(log: LogKind) -> Installation {
+    let engines = Engines::from_environment().unwrap();
+    let binary = PathBuf::from(env!("CARGO_BIN_EXE_annals-under-test"));
+    Installation::new(&engines, binary, log).await.unwrap()
+}
+
+/// Stops it in order, which must succeed, and removes it.
+async fn finish(mut installation: Installation) {
+    installation.stop().await.unwrap();
+    installation.erase().await.unwrap();
+}

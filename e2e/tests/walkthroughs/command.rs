@@ -1,0 +1,102 @@
+//! A command: decided, kept, answered, read back, and answered the same when it is repeated.
+
+use e2e::installation::LogKind;
+use reqwest::Method;
+use serde_json::json;
+
+#[tokio::test]
+async fn a_command_is_read_back_at_its_position_on_the_embedded_log() {
+    a_command_is_read_back_at_its_position(LogKind::Embedded).await;
+}
+
+#[tokio::test]
+async fn a_command_is_read_back_at_its_position_on_kafka() {
+    a_command_is_read_back_at_its_position(LogKind::Kafka).await;
+}
+
+async fn a_command_is_read_back_at_its_position(log: LogKind) {
+    let mut annals = crate::running(log).await;
+    let key = annals.tenant("writers", "words.example").await.unwrap();
+
+    let draft = json!({
+        "site": "words.example", "kind": "post", "title": "On Birds", "body": "# Birds\n\nThey *fly*. <script>x</script>",
+        "tags": ["nature"], "metadata": {"authors": ["A. Writer"]},
+    });
+    let drafted = annals
+        .command(Method::POST, "/api/v1/content", &key, draft.clone())
+        .await
+        .unwrap();
+    assert_eq!(drafted.status, 201, "{drafted:?}");
+    assert_eq!(drafted.body["slug"], "on-birds");
+    assert_eq!(drafted.body["status"], "draft");
+    let id = drafted.body["id"].as_str().unwrap().to_owned();
+
+    let taken = annals.command(Method::POST, "/api/v1/content", &key, draft).await;
+    let taken = taken.unwrap();
+    assert!(
+        taken.status == 201 || taken.status == 409,
+        "a title may be used again, its slug not: {taken:?}"
+    );
+
+    let at = "2020-02-02T00:00:00Z";
+    let path = format!("/api/v1/content/{id}/publish");
+    let published = annals
+        .command(Method::POST, &path, &key, json!({ "at": at }))
+        .await
+        .unwrap();
+    assert_eq!(published.status, 200, "{published:?}");
+    let again = annals
+        .command(Method::POST, &path, &key, json!({ "at": at }))
+        .await
+        .unwrap();
+    assert_eq!(
+        again.status, 409,
+        "what is published is not published again: {again:?}"
+    );
+
+    // Without a key, as readers see it, and with the position, so that it must be there.
+    let position = published.position.as_deref();
+    assert!(position.is_some(), "a command answers with a position");
+    let read = annals
+        .query("/api/v1/sites/words.example/content/post/on-birds", "", position)
+        .await
+        .unwrap();
+    assert_eq!(read.status, 200, "{read:?}");
+    let text = read.body.to_string();
+    assert!(
+        text.contains("<em>fly</em>") && !read.body["html"].to_string().contains("<script>"),
+        "{text}"
+    );
+
+    let history = annals
+        .query(&format!("/api/v1/content/{id}/history"), &key, position)
+        .await
+        .unwrap();
+    assert_eq!(history.status, 200, "{history:?}");
+    assert_eq!(
+        history.body["items"].as_array().map(Vec::len),
+        Some(2),
+        "{history:?}"
+    );
+
+    // It outlives a restart.
+    annals.stop().await.unwrap();
+    annals.start().await.unwrap();
+    let read = annals
+        .query("/api/v1/sites/words.example/content/post/on-birds", "", position)
+        .await
+        .unwrap();
+    assert_eq!(read.status, 200, "{read:?}");
+    let revised = annals
+        .command(
+            Method::PATCH,
+            &format!("/api/v1/content/{id}"),
+            &key,
+            json!({"title": "Of Birds"}),
+        )
+        .await
+        .unwrap();
+    assert_eq!(revised.status, 200, "{revised:?}");
+    assert_eq!(revised.body["version"], 3);
+    crate::finish(annals).await;
+}

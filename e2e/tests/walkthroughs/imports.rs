@@ -1,0 +1,205 @@
+//! Imports: everything is there once, however often they were interrupted and repeated, and the statistics are what
+//! the log says.
+
+use std::io::Write as _;
+
+use e2e::{
+    installation::{Installation, LogKind},
+    wait,
+};
+
+use crate::sample::{self, SITE, run, told};
+
+#[tokio::test]
+async fn posts_are_imported_once_on_the_embedded_log() {
+    posts_are_imported_once(LogKind::Embedded).await;
+}
+
+#[tokio::test]
+async fn posts_are_imported_once_on_kafka() {
+    posts_are_imported_once(LogKind::Kafka).await;
+}
+
+async fn posts_are_imported_once(log: LogKind) {
+    let annals = crate::running(log).await;
+    let key = annals.tenant("blog", SITE).await.unwrap();
+    // A folder of our own: a file in it will change.
+    let folder = tempfile::tempdir().unwrap();
+    copy(&sample::posts(), folder.path());
+    std::fs::write(folder.path().join("broken.md"), "+++\ntitle = \n+++\n").unwrap();
+    let dir = folder.path().to_str().unwrap();
+    let args = ["import", "posts", dir, "--site", SITE];
+
+    // Killed without mercy in the middle.
+    let mut child = annals
+        .annals(&key, &["import", "posts", dir, "--site", SITE, "--at-once", "1"])
+        .spawn()
+        .unwrap();
+    let some = wait::until("the first posts", crate::PATIENCE, async || {
+        let answer = annals
+            .query(&format!("/api/v1/content?site={SITE}&size=1"), &key, None)
+            .await
+            .ok()?;
+        answer.body["total"].as_u64().filter(|total| *total >= 3)
+    });
+    let some = some.await.unwrap();
+    child.kill().await.unwrap();
+    assert!(some <= sample::POSTS);
+
+    let (code, text) = run(&annals, &key, &args).await;
+    assert_eq!(code, Some(3), "one file cannot be read: {text}");
+    assert!(text.contains("broken.md: the front matter is not TOML"), "{text}");
+    sample::posts_shown(&annals, &key, SITE, sample::POSTS).await;
+
+    let (_, text) = run(&annals, &key, &args).await;
+    assert!(
+        text.contains("0 created, 0 changed, 40 unchanged, 1 not imported"),
+        "{text}"
+    );
+
+    std::fs::remove_file(folder.path().join("broken.md")).unwrap();
+    let changed = folder.path().join("Windows-7.md");
+    let text = std::fs::read_to_string(&changed).unwrap();
+    std::fs::write(&changed, text + "\nOne more line.\n").unwrap();
+    let (code, text) = run(&annals, &key, &args).await;
+    assert_eq!(code, Some(0), "{text}");
+    assert!(
+        text.contains("0 created, 1 changed, 39 unchanged, 0 not imported"),
+        "{text}"
+    );
+
+    // Date, authors, aliases and path are as in the file, and a reader needs no key.
+    let read = || annals.query("/api/v1/sites/semicomplete.com/content/post/windows-7", "", None);
+    let post = wait::until("the changed post", crate::PATIENCE, async || {
+        let answer = read().await.ok()?;
+        answer.body["body"]
+            .as_str()?
+            .contains("One more line")
+            .then_some(answer.body)
+    });
+    let post = post.await.unwrap();
+    assert!(
+        post["published_at"].as_str().unwrap().starts_with("2024-02-26"),
+        "{post}"
+    );
+    assert_eq!(post["metadata"]["path"], "2024/02/26/Windows-7");
+    assert_eq!(post["metadata"]["aliases"][0], "2024/02/26/Windows-7.html");
+    assert!(post["metadata"]["authors"].is_array(), "{post}");
+    crate::finish(annals).await;
+}
+
+#[tokio::test]
+async fn an_access_log_is_imported_once_and_counted_honestly_on_the_embedded_log() {
+    an_access_log_is_imported_once_and_counted_honestly(LogKind::Embedded).await;
+}
+
+#[tokio::test]
+async fn an_access_log_is_imported_once_and_counted_honestly_on_kafka() {
+    an_access_log_is_imported_once_and_counted_honestly(LogKind::Kafka).await;
+}
+
+async fn an_access_log_is_imported_once_and_counted_honestly(log: LogKind) {
+    let annals = crate::running(log).await;
+    let key = annals.tenant("blog", SITE).await.unwrap();
+    let file = sample::log_file();
+    let args = ["import", "access-log", file.to_str().unwrap(), "--site", SITE];
+    let (code, text) = run(&annals, &key, &args).await;
+    assert_eq!(code, Some(0), "{text}");
+    let accepted = told(&text, "page views imported");
+    let (bots, skipped): (u64, u64) = (sum(&text, "visits not counted"), sum(&text, "lines skipped"));
+    assert_eq!(accepted + bots + skipped, 10_000, "every line is told: {text}");
+    assert!(bots > 200, "bots are told apart: {text}");
+    sample::pageviews_shown(&annals, &key, SITE, accepted).await;
+    let expected = sample::firefox(&sample::log_text());
+    assert!(
+        expected.pageviews > 300 && expected.by_page.len() > 50,
+        "{expected:?}"
+    );
+    assert_eq!(sample::firefox_of(&annals, &key, SITE).await, expected);
+
+    // Again, and unpacked: it is the same file.
+    let folder = tempfile::tempdir().unwrap();
+    let unpacked = folder.path().join("another-name.log");
+    std::fs::write(&unpacked, sample::log_text()).unwrap();
+    for file in [file.to_str().unwrap(), unpacked.to_str().unwrap()] {
+        let (code, text) = run(&annals, &key, &["import", "access-log", file, "--site", SITE]).await;
+        assert!(
+            code == Some(0) && text.contains("is complete: nothing to do"),
+            "{text}"
+        );
+    }
+    assert_eq!(sample::firefox_of(&annals, &key, SITE).await, expected);
+    crate::finish(annals).await;
+}
+
+#[tokio::test]
+async fn an_interrupted_import_of_a_log_goes_on_where_it_was() {
+    let annals = crate::running(LogKind::Embedded).await;
+    let key = annals.tenant("blog", SITE).await.unwrap();
+    // The sample on ten days more: long enough to be killed in the middle, several times.
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("long.log");
+    let text: String = (0..10)
+        .map(|month| sample::log_text().replace("/May/2015", &format!("/May/{}", 2000 + month)))
+        .collect();
+    std::fs::File::create(&file)
+        .unwrap()
+        .write_all(text.as_bytes())
+        .unwrap();
+    let args = ["import", "access-log", file.to_str().unwrap(), "--site", SITE];
+    let mut seen = 0;
+    for _ in 0..3 {
+        let mut child = annals.annals(&key, &args).spawn().unwrap();
+        let more = wait::until("more page views than before", crate::PATIENCE, async || {
+            let ended = child.try_wait().ok().flatten().is_some();
+            let now = sample::pageviews(&annals, &key, SITE).await;
+            (now > seen || ended).then_some(now)
+        });
+        seen = more.await.unwrap();
+        child.kill().await.unwrap();
+    }
+    let (code, said) = run(&annals, &key, &args).await;
+    assert_eq!(code, Some(0), "{said}");
+    let expected = sample::firefox(&text);
+    let counted = wait::until("every page view", crate::PATIENCE, async || {
+        let counted = sample::firefox_of(&annals, &key, SITE).await;
+        (counted.pageviews >= expected.pageviews).then_some(counted)
+    });
+    assert_eq!(counted.await.unwrap(), expected);
+    crate::finish(annals).await;
+}
+
+/// The sum of the numbers in lines with these words.
+fn sum(text: &str, words: &str) -> u64 {
+    text.lines()
+        .filter(|line| line.contains(words))
+        .map(|line| told(line, &line[line.find(char::is_alphabetic).unwrap()..]))
+        .sum()
+}
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let place = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &place);
+        } else {
+            std::fs::copy(entry.path(), place).unwrap();
+        }
+    }
+}
+
+/// What the command line shows to operators.
+#[tokio::test]
+async fn operators_see_projections_and_the_log() {
+    let annals: Installation = crate::running(LogKind::Embedded).await;
+    let _key = annals.tenant("blog", SITE).await.unwrap();
+    let operator = annals.operator_key().to_owned();
+    let (code, text) = run(&annals, &operator, &["status"]).await;
+    assert_eq!(code, Some(0), "{text}");
+    for projection in ["directory", "content", "downloads", "visits"] {
+        assert!(text.contains(projection), "{text}");
+    }
+    crate::finish(annals).await;
+}

@@ -1,0 +1,232 @@
+//! The sample input, and what it must come to: counted here by other code than the import's.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::Read as _,
+    path::{Path, PathBuf},
+};
+
+use e2e::{installation::Installation, wait};
+use serde_json::{Value, json};
+
+/// The domain that it is imported into.
+pub(crate) const SITE: &str = "semicomplete.com";
+/// Files in the folder of posts, each of them one post.
+pub(crate) const POSTS: u64 = 40;
+
+pub(crate) fn posts() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("sample/posts")
+}
+
+pub(crate) fn log_file() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("sample/access.log.gz")
+}
+
+pub(crate) fn log_text() -> String {
+    let mut text = String::new();
+    let file = std::fs::File::open(log_file()).unwrap();
+    flate2::read::GzDecoder::new(file)
+        .read_to_string(&mut text)
+        .unwrap();
+    text
+}
+
+/// What a log should come to: of one browser that no bot here pretends to be, for whoever is a bot is the
+/// server's to tell.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Expected {
+    pub(crate) pageviews: u64,
+    /// Different pairs of address and user agent, each day for itself.
+    pub(crate) visitors: u64,
+    pub(crate) by_page: BTreeMap<String, u64>,
+}
+
+/// Files and feeds in this log that were answered with 200 or 304; every other name is a page.
+const NO_PAGES: [&str; 47] = [
+    ".png", ".css", ".ico", ".jpg", ".js", ".txt", ".gif", ".jar", ".ttf", ".pdf", ".xml", ".py", ".log",
+    ".svg", ".xsl", ".conf", ".exe", ".c", ".gz", ".sh", ".jpeg", ".tex", ".deb", ".woff", ".swf", ".spec",
+    ".lua", ".pyc", ".doc", ".patch", ".rb", ".cpp", ".pcap", ".eot", ".zip", ".rpm", ".bz2", ".tgz", ".h",
+    ".java", ".json", ".yml", ".cfg", ".diff", ".csv", ".mp3", ".mp4",
+];
+
+/// Counts Firefox's page views by splitting lines at their quotes.
+pub(crate) fn firefox(text: &str) -> Expected {
+    let mut expected = Expected::default();
+    let mut visitors = BTreeSet::new();
+    for line in text.lines() {
+        let quoted: Vec<&str> = line.split('"').collect();
+        let (before, request, numbers, agent) = (quoted[0], quoted[1], quoted[2], quoted[5]);
+        let firefox = agent.contains("Firefox/")
+            && agent.starts_with("Mozilla/5.0 (")
+            && agent.contains(") Gecko/20100101 Firefox/");
+        let others = [
+            "bot",
+            "Bot",
+            "spider",
+            "crawl",
+            "http",
+            "Seamonkey",
+            "SeaMonkey",
+            "Iceweasel",
+            "PaleMoon",
+            "Mobile",
+            "Tablet",
+            "Android",
+            "Maemo",
+        ];
+        if !firefox || others.iter().any(|other| agent.contains(other)) {
+            continue;
+        }
+        let words: Vec<&str> = request.split(' ').collect();
+        let status = numbers.split_whitespace().next().unwrap();
+        if words[0] != "GET" || !["200", "304"].contains(&status) {
+            continue;
+        }
+        let (path, query) = words[1].split_once('?').unwrap_or((words[1], ""));
+        let name = path.rsplit('/').next().unwrap().to_lowercase();
+        if NO_PAGES.iter().any(|ending| name.ends_with(ending))
+            || query.contains("flav=rss20")
+            || query.contains("flav=atom")
+        {
+            continue;
+        }
+        let day = before.split('[').nth(1).unwrap().split(':').next().unwrap();
+        let address = before.split(' ').next().unwrap();
+        expected.pageviews += 1;
+        *expected.by_page.entry(path.to_owned()).or_default() += 1;
+        visitors.insert((day.to_owned(), address.to_owned(), agent.to_owned()));
+    }
+    expected.visitors = visitors.len() as u64;
+    expected
+}
+
+/// The same as the statistics tell it.
+pub(crate) async fn firefox_of(annals: &Installation, key: &str, site: &str) -> Expected {
+    let ask = async |metrics: Value, dimensions: Value| {
+        let query = json!({
+            "site_id": site, "metrics": metrics, "date_range": "all", "dimensions": dimensions,
+            "filters": [["is", "visit:browser", ["Firefox"]]], "pagination": {"limit": 10_000},
+        });
+        let answer = annals.stats(key, query, None).await.unwrap();
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.body["results"].as_array().unwrap().clone()
+    };
+    let sums = ask(json!(["pageviews", "visitors"]), json!([])).await;
+    let pages = ask(json!(["pageviews"]), json!(["event:page"])).await;
+    let number = |value: &Value| value.as_u64().unwrap_or_default();
+    let page = |row: &Value| {
+        (
+            row["dimensions"][0].as_str().unwrap().to_owned(),
+            number(&row["metrics"][0]),
+        )
+    };
+    Expected {
+        pageviews: sums.first().map_or(0, |row| number(&row["metrics"][0])),
+        visitors: sums.first().map_or(0, |row| number(&row["metrics"][1])),
+        by_page: pages.iter().map(page).collect(),
+    }
+}
+
+/// Every answer that readers and dashboards get of the sample, to be compared with itself later.
+pub(crate) async fn answers(annals: &Installation, key: &str, site: &str) -> Vec<Value> {
+    let mut answers = Vec::new();
+    let mut ids = Vec::new();
+    for page in 1..=4 {
+        let path = format!("/api/v1/content?site={site}&sort=title&size=15&page={page}");
+        let list = annals.query(&path, key, None).await.unwrap().body;
+        ids.extend(
+            list["items"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(|item| item["id"].as_str().unwrap_or_default().to_owned()),
+        );
+        answers.push(list);
+    }
+    for id in ids {
+        for path in [
+            format!("/api/v1/content/{id}"),
+            format!("/api/v1/content/{id}/history"),
+        ] {
+            answers.push(annals.query(&path, key, None).await.unwrap().body);
+        }
+    }
+    let dimensions = [
+        "time:day",
+        "event:page",
+        "visit:source",
+        "visit:browser",
+        "visit:os",
+        "visit:device",
+        "visit:entry_page",
+        "visit:exit_page",
+    ];
+    for dimension in dimensions {
+        let query = json!({
+            "site_id": site, "metrics": ["visitors", "visits", "pageviews", "bounce_rate", "visit_duration"], "date_range": "all",
+            "dimensions": [dimension], "order_by": [["pageviews", "desc"], [dimension, "asc"]],
+        });
+        answers.push(annals.stats(key, query, None).await.unwrap().body["results"].clone());
+    }
+    let report = format!("/api/v1/reports/content?site={site}&from=2015-05-01&to=2015-05-31");
+    answers.push(annals.query(&report, key, None).await.unwrap().body);
+    answers
+}
+
+/// Runs `annals ARGS` to its end: whether it succeeded, and what it printed.
+pub(crate) async fn run(annals: &Installation, key: &str, args: &[&str]) -> (Option<i32>, String) {
+    let output = annals.annals(key, args).output().await.unwrap();
+    let text = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    (output.status.code(), text)
+}
+
+/// Waits until the read models show so many posts.
+pub(crate) async fn posts_shown(annals: &Installation, key: &str, site: &str, count: u64) {
+    let what = format!("{count} posts in the list");
+    let result = wait::until(&what, crate::PATIENCE, async || {
+        let path = format!("/api/v1/content?site={site}&size=1");
+        let answer = annals.query(&path, key, None).await.ok()?;
+        (answer.body["total"] == count).then_some(())
+    });
+    result.await.unwrap();
+}
+
+/// Waits until the statistics show so many page views of all visitors.
+pub(crate) async fn pageviews_shown(annals: &Installation, key: &str, site: &str, count: u64) {
+    let what = format!("{count} page views in the statistics");
+    let result = wait::until(&what, crate::PATIENCE, async || {
+        (pageviews(annals, key, site).await == count).then_some(())
+    });
+    if let Err(error) = result.await {
+        panic!("{error}; there are {}", pageviews(annals, key, site).await);
+    }
+}
+
+pub(crate) async fn pageviews(annals: &Installation, key: &str, site: &str) -> u64 {
+    let query = json!({"site_id": site, "metrics": ["pageviews"], "date_range": "all"});
+    let answer = annals.stats(key, query, None).await.unwrap();
+    answer.body["results"][0]["metrics"][0].as_u64().unwrap_or(0)
+}
+
+/// The number in front of some words of what a command printed.
+pub(crate) fn told(text: &str, words: &str) -> u64 {
+    let line = text
+        .lines()
+        .find(|line| line.contains(words))
+        .unwrap_or_else(|| panic!("{words:?} is not in {text}"));
+    let before = line
+        .split(words)
+        .next()
+        .unwrap()
+        .trim()
+        .rsplit(|c: char| !c.is_ascii_digit())
+        .next()
+        .unwrap();
+    before
+        .parse()
+        .unwrap_or_else(|_| panic!("no number before {words:?} in {line}"))
+}
