@@ -129,6 +129,14 @@ impl Request {
         }
     }
 
+    /// A question that command-api answers, because it is about the log.
+    pub(crate) fn operator(path: impl Into<String>) -> Self {
+        Self {
+            query: false,
+            ..Self::query(path)
+        }
+    }
+
     /// The same command for every run that says this key.
     pub(crate) fn idempotency_key(self, key: impl Into<String>) -> Self {
         self.header("idempotency-key", key.into())

@@ -8,7 +8,11 @@
 mod client;
 mod import;
 mod keys;
+mod log;
+mod openapi;
+mod operator_key;
 mod progress;
+mod serve;
 mod sites;
 mod status;
 mod tenants;
@@ -27,6 +31,7 @@ struct Annals {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    Serve(Box<serve::Serve>),
     Tenants(tenants::Tenants),
     Keys(keys::Keys),
     Sites(sites::Sites),
@@ -34,16 +39,24 @@ enum Command {
     #[command(subcommand)]
     Import(import::Import),
     Status(status::Status),
+    Log(log::Log),
+    OperatorKey(operator_key::OperatorKey),
+    #[command(name = "openapi")]
+    OpenApi(openapi::OpenApi),
 }
 
 impl Command {
     async fn run(self) -> anyhow::Result<ExitCode> {
         match self {
+            Self::Serve(serve) => serve.run().await,
             Self::Tenants(tenants) => tenants.run().await,
             Self::Keys(keys) => keys.run().await,
             Self::Sites(sites) => sites.run().await,
             Self::Import(import) => import.run().await,
             Self::Status(status) => status.run().await,
+            Self::Log(log) => log.run().await,
+            Self::OperatorKey(key) => Ok(key.run()),
+            Self::OpenApi(openapi) => openapi.run(),
         }
     }
 }

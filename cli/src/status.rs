@@ -31,7 +31,7 @@ fn table(body: &Value) -> String {
         .unwrap_or(&none);
     let headings = [
         "PROJECTION",
-        "GEN",
+        "GENERATION",
         "STATE",
         "PARTITION",
         "POSITION",
@@ -41,17 +41,28 @@ fn table(body: &Value) -> String {
         "PARKED",
     ];
     let mut rows = vec![headings.map(str::to_owned)];
+    let mut stopped = String::new();
     for projection in items {
+        let name = show(&projection["projection"]);
         for partition in projection["partitions"].as_array().unwrap_or(&none) {
+            let place = format!("{}/{}", show(&partition["topic"]), show(&partition["partition"]));
+            if let Some(why) = partition["stopped"].as_str() {
+                stopped.push_str(&format!(
+                    "{name} has stopped at {place} {}: {why}\n",
+                    partition["position"]
+                ));
+            }
             rows.push([
-                show(&projection["name"]),
+                name.clone(),
                 show(&projection["generation"]),
                 show(&projection["state"]),
-                show(&partition["partition"]),
+                place,
                 show(&partition["position"]),
                 show(&partition["end"]),
                 show(&partition["lag_events"]),
-                show(&partition["lag_seconds"]),
+                partition["lag_seconds"]
+                    .as_f64()
+                    .map_or_else(|| "-".to_owned(), |seconds| format!("{seconds:.1}")),
                 show(&partition["parked"]),
             ]);
         }
@@ -72,7 +83,7 @@ fn table(body: &Value) -> String {
         text.push_str(cells.join("  ").trim_end());
         text.push('\n');
     }
-    text
+    text + &stopped
 }
 
 fn show(value: &Value) -> String {

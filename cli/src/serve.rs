@@ -1,0 +1,216 @@
+//! `annals serve`: the services, in one process or one role at a time.
+//!
+//! The listener is bound first, so that a taken port is said at once. Then everything starts side by side, and
+//! `/readyz` tells when it can serve. On the way down: the listener ends, what has begun is answered, the writers
+//! let go of their partitions, the projectors write what they hold, the log closes.
+
+mod deferred;
+mod settings;
+
+use std::{net::SocketAddr, process::ExitCode};
+
+use anyhow::Context as _;
+use axum::Router;
+use event_log::{Log, OpenError};
+use key_store::KeyStore;
+use service::Health;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use self::deferred::Deferred;
+use self::settings::{ClickHouse, LogSettings};
+
+/// Run the services: all in one process, or one role of three (which need Kafka).
+#[derive(Debug, clap::Args)]
+pub(crate) struct Serve {
+    /// What this process does.
+    #[arg(long, value_enum, default_value_t = Role::All)]
+    role: Role,
+    /// Address and port; by default 127.0.0.1 and 8080, for queries alone 8081, for projectors alone (health and
+    /// metrics) 8082.
+    #[arg(long, env = "ANNALS_LISTEN")]
+    listen: Option<SocketAddr>,
+    /// For whom it runs: weaker settings are refused in production.
+    #[arg(long, env = "ANNALS_ENV", value_enum, default_value_t)]
+    environment: service::telemetry::Environment,
+    #[command(flatten)]
+    log: LogSettings,
+    #[command(flatten)]
+    keys: Deferred<settings::Keys>,
+    #[command(flatten)]
+    clickhouse: ClickHouse,
+    #[command(flatten)]
+    command: Deferred<command_api::Config>,
+    #[command(flatten)]
+    query: Deferred<query_api::Config>,
+    #[command(flatten)]
+    projectors: Deferred<projectors::Config>,
+}
+
+/// What a process does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Role {
+    /// Everything, on one port.
+    All,
+    /// Takes commands and visits.
+    Command,
+    /// Answers queries.
+    Query,
+    /// Folds the log into tables.
+    Projector,
+}
+
+impl Serve {
+    pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
+        service::telemetry::init(self.environment).map_err(|error| anyhow::anyhow!("{error}"))?;
+        let shutdown = service::shutdown::on_signal()?;
+        let listener = self.bind().await?;
+        tracing::info!(address = %listener.local_addr()?, role = ?self.role, "listening");
+        let health = Health::new();
+        match self.role {
+            Role::All => self.all(listener, health, shutdown).await?,
+            Role::Command => self.command(listener, health, shutdown).await?,
+            Role::Query => self.query(listener, shutdown).await?,
+            Role::Projector => self.projector(listener, health, shutdown).await?,
+        }
+        tracing::info!("stopped");
+        Ok(ExitCode::SUCCESS)
+    }
+
+    async fn bind(&self) -> anyhow::Result<TcpListener> {
+        let port = match self.role {
+            Role::All | Role::Command => 8080,
+            Role::Query => 8081,
+            Role::Projector => 8082,
+        };
+        let address = self.listen.unwrap_or_else(|| ([127, 0, 0, 1], port).into());
+        let listener = TcpListener::bind(address).await;
+        listener.with_context(|| format!("cannot listen on {address}; choose another with ANNALS_LISTEN"))
+    }
+
+    /// Both APIs on one port, and the projectors beside them.
+    async fn all(
+        self,
+        listener: TcpListener,
+        health: Health,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<()> {
+        let Self {
+            environment,
+            log,
+            keys,
+            clickhouse,
+            command,
+            query,
+            projectors,
+            ..
+        } = self;
+        let (command, query, projectors) = (command.needed()?, query.needed()?, projectors.needed()?);
+        let (log, keys) = tokio::try_join!(open_log(log, environment), connect_keys(keys))?;
+        let reads = reading(&clickhouse, &command);
+        let writes = command_api::App::start(writing(&log, keys, &health), &command);
+        let reads = query_api::App::new(&query, reads)?;
+        tokio::spawn(reads.clone().watch(health.clone(), shutdown.clone()));
+        let folding = tokio::spawn(projectors::run(
+            folding(&log, &health, clickhouse),
+            projectors,
+            shutdown.clone(),
+        ));
+        let routes = Router::new()
+            .merge(command_api::router(writes.clone()))
+            .merge(query_api::router(reads))
+            .merge(query_api::docs(vec![("command", command_api::openapi())]))
+            .merge(health.routes());
+        service::serve(listener, service::finish(routes), shutdown.clone()).await?;
+        // The listener may have failed: then nobody else has said that it is over.
+        shutdown.cancel();
+        writes.stop().await;
+        folding.await??;
+        log.close().await;
+        Ok(())
+    }
+
+    async fn command(
+        self,
+        listener: TcpListener,
+        health: Health,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<()> {
+        let command = self.command.needed()?;
+        let (log, keys) = tokio::try_join!(open_log(self.log, self.environment), connect_keys(self.keys))?;
+        command_api::run(listener, writing(&log, keys, &health), command, shutdown).await?;
+        log.close().await;
+        Ok(())
+    }
+
+    async fn query(self, listener: TcpListener, shutdown: CancellationToken) -> anyhow::Result<()> {
+        if self.log.is_embedded() {
+            anyhow::bail!(ONE_PROCESS);
+        }
+        let reads = reading(&self.clickhouse, &self.command.needed()?);
+        Ok(query_api::run(listener, self.query.needed()?, reads, shutdown).await?)
+    }
+
+    async fn projector(
+        self,
+        listener: TcpListener,
+        health: Health,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<()> {
+        let projectors = self.projectors.needed()?;
+        let log = open_log(self.log, self.environment).await?;
+        let served = service::serve(listener, service::finish(health.routes()), shutdown.clone());
+        let folded = projectors::run(
+            folding(&log, &health, self.clickhouse),
+            projectors,
+            shutdown.clone(),
+        );
+        let (served, folded) = tokio::join!(served, async {
+            let folded = folded.await;
+            shutdown.cancel();
+            folded
+        });
+        served?;
+        folded?;
+        log.close().await;
+        Ok(())
+    }
+}
+
+const ONE_PROCESS: &str = "the embedded log belongs to one process: run `annals serve` without --role, \
+                           or use Kafka for separate services (ANNALS_LOG=kafka, ANNALS_KAFKA_BROKERS)";
+
+async fn open_log(
+    settings: LogSettings,
+    environment: service::telemetry::Environment,
+) -> anyhow::Result<Log> {
+    match Log::open(settings.config(environment)?).await {
+        Ok(log) => Ok(log),
+        Err(error @ OpenError::InUse(_)) => Err(anyhow::Error::new(error).context(ONE_PROCESS)),
+        Err(error) => Err(anyhow::Error::new(error).context("cannot open the log")),
+    }
+}
+
+async fn connect_keys(keys: Deferred<settings::Keys>) -> anyhow::Result<KeyStore> {
+    let keys = keys.needed()?;
+    let master = keys.master()?;
+    KeyStore::connect(&keys.keystore_url, master)
+        .await
+        .context("cannot open the key store (ANNALS_KEYSTORE_URL)")
+}
+
+fn writing(log: &Log, keys: KeyStore, health: &Health) -> command_api::Deps {
+    command_api::Deps {
+        log: log.clone(),
+        keys,
+        health: health.clone(),
+    }
+}
+
+fn reading(clickhouse: &ClickHouse, command: &command_api::Config) -> query_api::Dependencies {
+    query_api::Dependencies {
+        operator_key: command.operator_key.clone(),
+        clickhouse_url: clickhouse.clickhouse_url.clone(),
+        clickhouse_prefix: clickhouse.clickhouse_prefix.clone(),
+    }
+}
