@@ -1,6 +1,11 @@
 //! Lines of a log, a batch at a time, read ahead on a thread of their own while the last batch is on its way.
 
-use std::{collections::BTreeMap, io, path::Path};
+use std::{
+    collections::BTreeMap,
+    io,
+    net::{IpAddr, Ipv6Addr},
+    path::Path,
+};
 
 use serde::Serialize;
 use tokio::sync::mpsc;
@@ -40,7 +45,7 @@ pub(super) struct PageView {
     referrer: Option<String>,
     timestamp: String,
     user_agent: String,
-    ip: String,
+    ip: IpAddr,
     import: String,
     pub(super) line: u64,
 }
@@ -123,11 +128,22 @@ impl Reader {
             timestamp: line.time.to_rfc3339(),
             // Nobody's browser sends none: told to be so, it counts as a bot.
             user_agent: line.user_agent.as_deref().unwrap_or_default().to_owned(),
-            ip: line.host.to_owned(),
+            ip: address(line.host),
             import: self.import.clone(),
             line: number,
         }
     }
+}
+
+/// The visitor's address. A server that looks up names logs those: each gets an address of its own, from the range
+/// that is never routed (RFC 4193), for it only has to tell visitors apart.
+fn address(host: &str) -> IpAddr {
+    host.parse().unwrap_or_else(|_| {
+        let name = Uuid::new_v5(&Uuid::NAMESPACE_DNS, host.as_bytes());
+        let mut octets = *name.as_bytes();
+        octets[0] = 0xfd;
+        Ipv6Addr::from(octets).into()
+    })
 }
 
 /// At most how many bytes the event takes, as far as batches are concerned: escapes double a text at worst, but
@@ -169,6 +185,15 @@ mod tests {
             .flat_map(|batch| batch.events.iter().map(|event| event.line))
             .collect();
         assert!(lines.is_sorted());
+    }
+
+    #[test]
+    fn a_host_is_an_address_or_gets_one() {
+        assert_eq!(address("203.0.113.7").to_string(), "203.0.113.7");
+        let named = address("dsl-7.example.net");
+        assert!(named.to_string().starts_with("fd"));
+        assert_eq!(named, address("dsl-7.example.net"));
+        assert_ne!(named, address("dsl-8.example.net"));
     }
 
     #[test]
