@@ -16,6 +16,7 @@ use key_store::KeyStore;
 use service::Health;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use utoipa_swagger_ui::{SwaggerUi, Url};
 
 use self::deferred::Deferred;
 use self::settings::{ClickHouse, LogSettings};
@@ -119,7 +120,11 @@ impl Serve {
         let routes = Router::new()
             .merge(command_api::router(writes.clone()))
             .merge(query_api::router(reads))
-            .merge(query_api::docs(vec![("command", command_api::openapi())]))
+            .merge(query_api::docs(vec![query_api::Document {
+                name: "command",
+                path: "/openapi/command.json",
+                document: command_api::openapi(),
+            }]))
             .merge(health.routes());
         service::serve(listener, service::finish(routes), shutdown.clone()).await?;
         // The listener may have failed: then nobody else has said that it is over.
@@ -138,7 +143,15 @@ impl Serve {
     ) -> anyhow::Result<()> {
         let command = self.command.needed()?;
         let (log, keys) = tokio::try_join!(open_log(self.log, self.environment), connect_keys(self.keys))?;
-        command_api::run(listener, writing(&log, keys, &health), command, shutdown).await?;
+        let app = command_api::App::start(writing(&log, keys, &health), &command);
+        let document = Url::new("command", "/openapi/command.json");
+        let page = SwaggerUi::new("/docs").url(document, command_api::openapi());
+        let routes = command_api::router(app.clone())
+            .merge(Router::from(page))
+            .merge(health.routes());
+        let served = service::serve(listener, service::finish(routes), shutdown).await;
+        app.stop().await;
+        served?;
         log.close().await;
         Ok(())
     }
@@ -212,5 +225,14 @@ fn reading(clickhouse: &ClickHouse, command: &command_api::Config) -> query_api:
         operator_key: command.operator_key.clone(),
         clickhouse_url: clickhouse.clickhouse_url.clone(),
         clickhouse_prefix: clickhouse.clickhouse_prefix.clone(),
+    }
+}
+
+fn folding(log: &Log, health: &Health, clickhouse: ClickHouse) -> projectors::Dependencies {
+    projectors::Dependencies {
+        log: log.clone(),
+        health: health.clone(),
+        clickhouse_url: clickhouse.clickhouse_url,
+        clickhouse_prefix: clickhouse.clickhouse_prefix,
     }
 }
