@@ -112,11 +112,6 @@ impl Serve {
         let writes = command_api::App::start(writing(&log, keys, &health), &command);
         let reads = query_api::App::new(&query, reads)?;
         tokio::spawn(reads.clone().watch(health.clone(), shutdown.clone()));
-        let folding = tokio::spawn(projectors::run(
-            folding(&log, &health, clickhouse),
-            projectors,
-            shutdown.clone(),
-        ));
         let routes = Router::new()
             .merge(command_api::router(writes.clone()))
             .merge(query_api::router(reads))
@@ -126,11 +121,21 @@ impl Serve {
                 document: command_api::openapi(),
             }]))
             .merge(health.routes());
-        service::serve(listener, service::finish(routes), shutdown.clone()).await?;
-        // The listener may have failed: then nobody else has said that it is over.
-        shutdown.cancel();
-        writes.stop().await;
-        folding.await??;
+        let serving = async {
+            let served = service::serve(listener, service::finish(routes), shutdown.clone()).await;
+            // The listener may have failed: then nobody else has said that it is over.
+            shutdown.cancel();
+            writes.stop().await;
+            served
+        };
+        let folding = async {
+            let folded = projectors::run(folding(&log, &health), projectors, shutdown.clone()).await;
+            shutdown.cancel();
+            folded
+        };
+        let (served, folded) = tokio::join!(serving, folding);
+        served?;
+        folded?;
         log.close().await;
         Ok(())
     }
@@ -172,17 +177,13 @@ impl Serve {
     ) -> anyhow::Result<()> {
         let projectors = self.projectors.needed()?;
         let log = open_log(self.log, self.environment).await?;
-        let served = service::serve(listener, service::finish(health.routes()), shutdown.clone());
-        let folded = projectors::run(
-            folding(&log, &health, self.clickhouse),
-            projectors,
-            shutdown.clone(),
-        );
-        let (served, folded) = tokio::join!(served, async {
-            let folded = folded.await;
+        let serving = service::serve(listener, service::finish(health.routes()), shutdown.clone());
+        let folding = async {
+            let folded = projectors::run(folding(&log, &health), projectors, shutdown.clone()).await;
             shutdown.cancel();
             folded
-        });
+        };
+        let (served, folded) = tokio::join!(serving, folding);
         served?;
         folded?;
         log.close().await;
@@ -228,11 +229,10 @@ fn reading(clickhouse: &ClickHouse, command: &command_api::Config) -> query_api:
     }
 }
 
-fn folding(log: &Log, health: &Health, clickhouse: ClickHouse) -> projectors::Dependencies {
-    projectors::Dependencies {
+fn folding(log: &Log, health: &Health) -> projectors::run::Dependencies {
+    projectors::run::Dependencies {
         log: log.clone(),
         health: health.clone(),
-        clickhouse_url: clickhouse.clickhouse_url,
-        clickhouse_prefix: clickhouse.clickhouse_prefix,
+        until: projectors::runner::Until::Shutdown,
     }
 }
