@@ -77,3 +77,11 @@ fn failed(error: &anyhow::Error) -> ExitCode {
     eprintln!("error: {error:#}");
     ExitCode::FAILURE
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_command_line_is_in_order() {
+        <super::Annals as clap::CommandFactory>::command().debug_assert();
+    }
+}

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 
 /// Configuration of the command API. Every field is a flag and an environment variable.
 #[derive(Debug, Clone, Args)]
+#[group(skip)]
 pub struct Config {
     /// The first operator key: whoever shows it makes tenants and keys. Any text of at least 16
     /// characters; without it only operators with keys of their own get in.

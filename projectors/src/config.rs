@@ -4,6 +4,7 @@ use clap::Args;
 
 /// Where the read models are, and how much a projector may hold up.
 #[derive(Clone, Args)]
+#[group(skip)]
 pub struct Config {
     /// PostgreSQL as the owner of the read models: migrations and projectors.
     #[arg(long = "postgres-url", env = "ANNALS_POSTGRES_URL", hide_env_values = true)]

@@ -4,6 +4,7 @@ use clap::Args;
 
 /// Configuration of the query API. Every field is a flag and an environment variable.
 #[derive(Debug, Clone, Args)]
+#[group(skip)]
 pub struct Config {
     /// PostgreSQL, as a user that may only SELECT: `postgres://USER:PASSWORD@HOST:PORT/DATABASE`.
     #[arg(long, env = "ANNALS_POSTGRES_READER_URL", hide_env_values = true)]
