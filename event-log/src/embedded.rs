@@ -226,9 +226,12 @@ fn open_database(dir: &Path) -> Result<Database, OpenError> {
         .manual_journal_persist(true)
         .worker_threads(2)
         .open()
-        .map_err(|error| match error {
-            fjall::Error::Locked => OpenError::InUse(shown),
-            error => OpenError::Unavailable(format!("cannot open the log in {shown}: {}", told(&error))),
+        .map_err(|error| {
+            if matches!(error, fjall::Error::Locked) {
+                OpenError::InUse(shown)
+            } else {
+                OpenError::Unavailable(format!("cannot open the log in {shown}: {}", told(&error)))
+            }
         })
 }
 
@@ -237,20 +240,18 @@ fn told(error: &fjall::Error) -> String {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(this) = cause {
         if let Some(io) = this.downcast_ref::<std::io::Error>() {
-            return match io.kind() {
-                std::io::ErrorKind::StorageFull => {
-                    format!("the disk is full ({io}); make room and start again")
-                }
-                std::io::ErrorKind::PermissionDenied => format!("this user may not write there ({io})"),
-                _ => io.to_string(),
+            return if io.kind() == std::io::ErrorKind::StorageFull {
+                format!("the disk is full ({io}); make room and start again")
+            } else if io.kind() == std::io::ErrorKind::PermissionDenied {
+                format!("this user may not write there ({io})")
+            } else {
+                io.to_string()
             };
         }
         cause = this.source();
     }
-    match error {
-        fjall::Error::Poisoned => {
-            "an earlier write failed; see the log of this process, then start again".to_owned()
-        }
-        error => error.to_string(),
+    if matches!(error, fjall::Error::Poisoned) {
+        return "an earlier write failed; see the log of this process, then start again".to_owned();
     }
+    error.to_string()
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::{StreamExt, TryStreamExt, future::try_join, stream};
 use uuid::Uuid;
 
 use crate::{
@@ -16,6 +17,8 @@ use crate::{
 
 /// How long a store may take to give the first record of a partition.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Partitions looked at together.
+const TOGETHER: usize = 16;
 
 pub(crate) async fn open(config: LogConfig) -> Result<Inner, OpenError> {
     for (name, count) in [
@@ -50,8 +53,9 @@ async fn adopt(adapter: &Adapter, config: &LogConfig) -> Result<(LogId, [(u32, S
     let directory = first_record(adapter, Partition::DIRECTORY, &new).await?;
     check(&directory, directory.log, Partition::DIRECTORY, Some(1))?;
     let id = directory.log;
-    let ledger = adopt_topic(adapter, id, Topic::Ledger, config.ledger_partitions).await?;
-    let visits = adopt_topic(adapter, id, Topic::Visits, config.visits_partitions).await?;
+    let ledger = adopt_topic(adapter, id, Topic::Ledger, config.ledger_partitions);
+    let visits = adopt_topic(adapter, id, Topic::Visits, config.visits_partitions);
+    let (ledger, visits) = try_join(ledger, visits).await?;
     Ok((id, [(1, directory.slots), ledger, visits]))
 }
 
@@ -75,20 +79,26 @@ async fn adopt_topic(
             "the topic {topic} has {made} partitions, but its genesis says {counted}; partitions are never added to a topic of Annals"
         )));
     }
-    for index in 1..first.partitions {
+    let others = (1..first.partitions).map(async |index| {
         let partition = Partition { topic, index };
         let genesis = Genesis {
             partition: index,
             ..first.clone()
         };
         let found = first_record(adapter, partition, &genesis).await?;
-        check(&found, id, partition, Some(first.partitions))?;
-        if found.slots != first.slots {
+        check(&found, id, partition, Some(genesis.partitions))?;
+        if found.slots != genesis.slots {
             return Err(OpenError::Foreign(format!(
                 "{partition} has another slot table than {zero}"
             )));
         }
-    }
+        Ok(())
+    });
+    // Together, because each waits for the store.
+    stream::iter(others)
+        .buffer_unordered(TOGETHER)
+        .try_collect::<()>()
+        .await?;
     Ok((first.partitions, first.slots))
 }
 

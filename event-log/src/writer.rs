@@ -1,5 +1,7 @@
 //! How a process appends to a fenced partition so that what it acknowledges is in history for ever.
 //!
+//! One file of more than 400 lines, because the rules are read together or not at all.
+//!
 //! A state machine without I/O: events go in by methods, effects come out by [`Writer::effect`]. It knows nothing
 //! of clocks, sockets and tasks, so tests drive two of them against one simulated log with every fault that a
 //! network has, and a model checker drives the very code that runs. [`crate::driver`] performs the effects.

@@ -33,6 +33,7 @@ macro_rules! on_adapter {
                 a_second_writer_takes_over_and_the_first_steps_down,
                 an_unknown_outcome_is_learnt_from_the_log,
                 a_closed_log_says_so,
+                the_log_is_shown_as_people_read_it,
             );
         }
     };

@@ -225,7 +225,7 @@ fn headers_of_others_and_the_order_of_headers_do_not_matter() {
     all.push((b"x-mirrored-by", b"\xff\x00"));
     let moved = Record {
         headers: Headers::new(all),
-        ..record.clone()
+        ..record
     };
     let mut state = state;
     assert!(matches!(state.admit(2, &moved), Verdict::Commit(_)));

@@ -164,7 +164,7 @@ impl<D: Decider> Task<D> {
                 self.decider.answer(ticket.request, outcome);
             }
             Effect::Serving { epoch } => {
-                tracing::info!(partition = %self.partition, epoch, "serving");
+                tracing::debug!(partition = %self.partition, epoch, "serving");
                 self.reading = Reading::default();
                 self.status.send_replace(Status::Serving { epoch });
             }

@@ -49,7 +49,7 @@ pub(super) fn spawn(
                 if let Err(error) = commit(&store, &mut batch) {
                     let reason = told(&error);
                     tracing::error!(reason, "the embedded log has stopped for good");
-                    let _ = stopped.set(reason.clone());
+                    let _ = stopped.set(reason);
                     break;
                 }
             }

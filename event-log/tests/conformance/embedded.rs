@@ -2,7 +2,7 @@
 
 use std::{io::Write, path::PathBuf};
 
-use event_log::{Log, OpenError, Partition, Record, Store};
+use event_log::{AppendError, Log, OpenError, Partition, Record, Store};
 
 use crate::suite::{self, Bench, config, open, record};
 
@@ -116,4 +116,104 @@ async fn a_torn_tail_is_cut_off() {
         assert_eq!(read[10].record, record("next"));
         log.close().await;
     }
+}
+
+/// A disk that takes no more, in a process of its own: the first failed write stops the log for good, what was
+/// acknowledged is there after it, and the next start goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failed_write_stops_the_log_for_good_and_loses_nothing() {
+    let bench = Folder::new();
+    let child = "embedded::a_process_whose_disk_fills_up";
+    let output = std::process::Command::new("sh")
+        // The signal that a too long file raises must become an error of the write, as on a full disk.
+        .args([
+            "-c",
+            r#"trap "" XFSZ; exec "$0" --exact "$1" --ignored --nocapture"#,
+        ])
+        .arg(std::env::current_exe().expect("this test"))
+        .arg(child)
+        .env("ANNALS_TEST_FOLDER", bench.path())
+        .output()
+        .expect("sh");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success(),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let acknowledged: u64 = said
+        .lines()
+        .find_map(|line| line.strip_prefix("acknowledged ")?.parse().ok())
+        .unwrap_or_else(|| panic!("{said}"));
+    let log = open(&bench).await;
+    let end = log.end(Partition::ledger(0)).await.expect("an end");
+    assert!(end > acknowledged, "{acknowledged} acknowledged, {end} there");
+    let read = suite::read(
+        &mut log.reader(Partition::ledger(0), 1).expect("reader"),
+        acknowledged as usize,
+    )
+    .await;
+    for (place, stored) in read.iter().take(acknowledged as usize).enumerate() {
+        assert_eq!(stored.record, filler(place as u64), "offset {}", stored.offset);
+    }
+    assert_eq!(log.append(Partition::ledger(0), record("after")).await, Ok(end));
+    log.close().await;
+}
+
+/// A record that lz4 does not shorten.
+fn filler(seed: u64) -> Record {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    let value: Vec<u8> = (0..8_192).flat_map(|_| next().to_le_bytes()).collect();
+    Record {
+        value: value.into(),
+        ..Record::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "run by a_failed_write_stops_the_log_for_good_and_loses_nothing"]
+async fn a_process_whose_disk_fills_up() {
+    let dir = PathBuf::from(std::env::var_os("ANNALS_TEST_FOLDER").expect("a folder"));
+    let log = Log::open(config(Store::Embedded { dir })).await.expect("opens");
+    let limited = std::process::Command::new("prlimit")
+        .args([
+            format!("--pid={}", std::process::id()),
+            "--fsize=3000000".to_owned(),
+        ])
+        .status()
+        .expect("prlimit");
+    assert!(limited.success());
+    let mut acknowledged = 0;
+    let failure = loop {
+        match log.append(Partition::ledger(0), filler(acknowledged)).await {
+            Ok(offset) => assert_eq!(offset, acknowledged + 1),
+            Err(error) => break error,
+        }
+        acknowledged += 1;
+        assert!(acknowledged < 1_000, "the limit did nothing");
+    };
+    assert!(matches!(failure, AppendError::Unknown(_)), "{failure:?}");
+    let after = log.append(Partition::ledger(0), record("after")).await;
+    assert!(
+        matches!(&after, Err(AppendError::Not(why)) if why.contains("has stopped")),
+        "{after:?}"
+    );
+    let read = suite::read(
+        &mut log.reader(Partition::ledger(0), 1).expect("reader"),
+        acknowledged as usize,
+    )
+    .await;
+    assert_eq!(
+        read.len() as u64,
+        acknowledged,
+        "what was acknowledged can be read, and nothing else"
+    );
+    println!("acknowledged {acknowledged}");
+    log.close().await;
 }

@@ -1,9 +1,10 @@
 //! Cases of the fenced ledger, driven as command-api drives it.
 
 use event_log::{
-    Commit, CommitHeaders, Log, Offset, Partition, Record, State,
+    Commit, CommitHeaders, Log, Offset, Partition, Record, State, Verdict,
     driver::{Decider, Decision, Options, Outcome, Rewound, Start, Status, Unreadable, drive},
     log::Disturbance,
+    view::view,
 };
 use events::{Envelope, EventId, Recorded, TenantId, directory::TenantCreated};
 use tokio::{
@@ -39,9 +40,10 @@ pub(crate) trait Offsets {
 
 impl Offsets for Reply {
     fn offset(&self) -> Option<Offset> {
-        match self {
-            Outcome::Admitted { offset, .. } => Some(*offset),
-            _ => None,
+        if let Outcome::Admitted { offset, .. } = self {
+            Some(*offset)
+        } else {
+            None
         }
     }
 }
@@ -153,12 +155,14 @@ async fn history(log: &Log) -> Vec<(Offset, u64)> {
     let mut state = State::default();
     let all = read(&mut log.reader(LEDGER, 0).expect("reader"), end as usize).await;
     all.iter()
-        .filter_map(|stored| match state.admit(stored.offset, &stored.record) {
-            event_log::Verdict::Commit(headers) => Some((
+        .filter_map(|stored| {
+            let Verdict::Commit(headers) = state.admit(stored.offset, &stored.record) else {
+                return None;
+            };
+            Some((
                 stored.offset,
                 number(&Commit::decode(&headers, &stored.record).expect("ours")),
-            )),
-            _ => None,
+            ))
         })
         .collect()
 }
@@ -268,13 +272,15 @@ pub(crate) async fn an_unknown_outcome_is_learnt_from_the_log(bench: impl Bench)
         .collect();
     let mut acknowledged = Vec::new();
     for (number, answer) in answers {
-        match answer.await.expect("answered") {
-            Outcome::Admitted {
-                answer: Answer::Done,
-                offset,
-            } => acknowledged.push((offset, number)),
-            outcome => panic!("{number}: {outcome:?}"),
-        }
+        let outcome = answer.await.expect("answered");
+        let Outcome::Admitted {
+            answer: Answer::Done,
+            offset,
+        } = outcome
+        else {
+            panic!("{number}: {outcome:?}")
+        };
+        acknowledged.push((offset, number));
     }
     let history = history(&log).await;
     assert_eq!(history.len(), 100, "each command happened once");
@@ -288,4 +294,61 @@ pub(crate) async fn an_unknown_outcome_is_learnt_from_the_log(bench: impl Bench)
         history.iter().map(|(_, number)| *number).collect::<Vec<_>>()
     );
     log.close().await;
+}
+
+pub(crate) async fn the_log_is_shown_as_people_read_it(bench: impl Bench) {
+    let log = open(&bench).await;
+    log.append(LEDGER, Record::default()).await.expect("appended");
+    let (task, served) = serve(&log, LEDGER, "a").await;
+    served.command(1).await;
+    let all = view(&log, LEDGER, 0, 100, Start::default())
+        .await
+        .expect("a view");
+    let verdicts: Vec<_> = all.lines.iter().map(|line| line.verdict).collect();
+    assert_eq!(verdicts, ["genesis", "void", "claim", "commit"]);
+    assert_eq!((all.next, all.end), (4, 4));
+    assert!(
+        all.lines[1]
+            .why
+            .as_ref()
+            .is_some_and(|why| why.contains("annals-kind is missing"))
+    );
+    let commit = &all.lines[3];
+    assert_eq!(
+        (commit.epoch, commit.seq, commit.tenant_seq),
+        (Some(1), Some(1), Some(1))
+    );
+    assert_eq!(
+        commit.value.as_ref().expect("json")[0]["type"],
+        "tenant.created.v1"
+    );
+    // A part of it says the same, from the genesis or from a known state.
+    let (next, state) = (3, {
+        let mut state = State::default();
+        fold(&log, 3, &mut state).await;
+        state
+    });
+    for known in [Start::default(), Start { next, state }, Start { next: 4, state }] {
+        let part = view(&log, LEDGER, 3, 1, known).await.expect("a view");
+        assert_eq!(part.lines.len(), 1);
+        assert_eq!(
+            (part.lines[0].verdict, &part.lines[0].hash),
+            ("commit", &commit.hash)
+        );
+    }
+    let beyond = view(&log, LEDGER, 10, 1, Start::default()).await.expect("a view");
+    assert_eq!((beyond.lines.len(), beyond.next), (0, 4));
+    drop(served);
+    task.await.expect("ends");
+    log.close().await;
+}
+
+async fn fold(log: &Log, to: Offset, state: &mut State) {
+    for stored in read(&mut log.reader(LEDGER, 0).expect("reader"), to as usize)
+        .await
+        .iter()
+        .take(to as usize)
+    {
+        state.admit(stored.offset, &stored.record);
+    }
 }

@@ -12,7 +12,7 @@ use futures::future::join_all;
 use crate::ledger::Offsets as _;
 pub(crate) use crate::ledger::{
     a_second_writer_takes_over_and_the_first_steps_down, an_unknown_outcome_is_learnt_from_the_log,
-    commands_are_answered_from_admitted_history,
+    commands_are_answered_from_admitted_history, the_log_is_shown_as_people_read_it,
 };
 
 /// A place for logs of one test.
@@ -281,10 +281,13 @@ pub(crate) async fn garbage_is_void_and_named_and_the_next_commit_counts(bench: 
     let read = read(&mut log.reader(LEDGER, 0).expect("reader"), 6).await;
     let void: Vec<_> = read
         .iter()
-        .filter_map(|stored| match state.admit(stored.offset, &stored.record) {
-            Verdict::Void(Why::Malformed(_)) => Some(stored.offset),
-            _ => None,
+        .filter(|stored| {
+            matches!(
+                state.admit(stored.offset, &stored.record),
+                Verdict::Void(Why::Malformed(_))
+            )
         })
+        .map(|stored| stored.offset)
         .collect();
     assert_eq!(void, offsets);
     assert_eq!((state.epoch, state.seq), (1, 1));
