@@ -33,7 +33,8 @@ pub fn init(environment: Environment) -> Result<(), Box<dyn std::error::Error + 
         Ok(text) if !text.is_empty() => text
             .parse()
             .map_err(|error| format!("RUST_LOG is {text:?}: {error}; for example info,service=debug"))?,
-        _ => EnvFilter::new("info"),
+        // Notices of PostgreSQL are answers to us, such as "already exists".
+        _ => EnvFilter::new("info,sqlx::postgres::notice=warn"),
     };
     let registry = tracing_subscriber::registry().with(filter);
     let layer = tracing_subscriber::fmt::layer()
