@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use event_log::{Log, Partition, Topic};
+use event_log::{Log, Offset, Partition, Topic};
 use events::{
-    ImportId, PrincipalId, Sealed, TenantId,
+    ImportId, PrincipalId, Sealed, TenantId, Timestamp,
     directory::{Domain, Scope, Site},
     download::PrivateAddresses,
 };
 use ipnet::IpNet;
-use key_store::KeyStore;
+use key_store::{ImportSalt, KeyStore, Salt};
 use service::{Health, Position, position::InvalidPosition};
 use tokio::net::TcpListener;
 use tokio_util::{
@@ -25,7 +25,9 @@ use crate::{
     command::Context,
     directory::Directory,
     error::Error,
+    history::History,
     partition::{Command, Handle, Settings},
+    recorder::{Imports, Recorder},
     routes,
 };
 
@@ -53,6 +55,9 @@ struct Inner {
     operator_key: Option<OperatorKey>,
     trusted_proxies: Vec<IpNet>,
     private_downloads: PrivateAddresses,
+    recorder: Recorder,
+    imports: Imports,
+    history: History,
     tasks: TaskTracker,
     _stop: DropGuard,
 }
@@ -75,6 +80,7 @@ impl App {
         let directory = Directory::follow(log.clone(), health.register("directory"), stop.clone());
         let private = config.allow_private_downloads;
         Self(Arc::new(Inner {
+            recorder: Recorder::new(log.clone(), config.waiting_visits.get()),
             directory,
             decides_directory: start(Partition::DIRECTORY),
             ledger: log.all(Topic::Ledger).map(start).collect(),
@@ -87,6 +93,8 @@ impl App {
             },
             log,
             keys,
+            imports: Imports::default(),
+            history: History::default(),
             tasks,
             _stop: stop.drop_guard(),
         }))
@@ -256,6 +264,48 @@ impl App {
         destroyed.map_err(|error| Error::outside("destroying an import's salt", error))
     }
 
+    /// The salt of the day of a visit.
+    ///
+    /// # Errors
+    /// The key store cannot be reached.
+    pub async fn day_salt(&self, time: Timestamp) -> Result<Salt, Error> {
+        self.0
+            .keys
+            .day_salt(time)
+            .await
+            .map_err(|error| Error::outside("reading a day's salt", error))
+    }
+
+    /// The salt of an import.
+    ///
+    /// # Errors
+    /// The key store cannot be reached.
+    pub async fn import_salt(&self, import: ImportId) -> Result<ImportSalt, Error> {
+        self.0
+            .keys
+            .import_salt(import)
+            .await
+            .map_err(|error| Error::outside("reading an import's salt", error))
+    }
+
+    /// Everything before these places, for the client to pass on.
+    pub fn position_of(&self, places: &[(Partition, Offset)]) -> Position {
+        let start = Position::new(self.0.log.id().0);
+        places.iter().fold(start, |position, (partition, next)| {
+            position.at(topic_of(partition.topic), partition.index, *next)
+        })
+    }
+
+    /// The way into the log for visits.
+    pub fn recorder(&self) -> &Recorder {
+        &self.0.recorder
+    }
+
+    /// Whose turn it is to bring lines of an import.
+    pub fn imports(&self) -> &Imports {
+        &self.0.imports
+    }
+
     /// The directory followed.
     pub fn directory(&self) -> &Directory {
         &self.0.directory
@@ -264,6 +314,11 @@ impl App {
     /// The log.
     pub fn log(&self) -> &Log {
         &self.0.log
+    }
+
+    /// The log, as operators read it.
+    pub fn history(&self) -> &History {
+        &self.0.history
     }
 
     /// The key store.

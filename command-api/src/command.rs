@@ -105,7 +105,11 @@ fn if_match() -> Error {
 /// The longest Idempotency-Key, in bytes.
 const KEY_MAX: usize = 255;
 
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<&[u8]>, Error> {
+/// The Idempotency-Key of a request, when it brings one.
+///
+/// # Errors
+/// It is empty, too long, or there are two.
+pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<&[u8]>, Error> {
     let mut keys = headers.get_all("idempotency-key").iter();
     let Some(key) = keys.next() else { return Ok(None) };
     let wrong = |detail: &'static str| Error::Header {
@@ -178,9 +182,14 @@ impl<T: Body> FromRequest<App> for CommandRequest<T> {
         let body = if bytes.is_empty() && T::OPTIONAL {
             Json::from_bytes(b"{}")?.0
         } else {
-            Json::from_request(Request::from_parts(parts, bytes.into()), app)
+            let body = Json::from_request(Request::from_parts(parts, bytes.clone().into()), app)
                 .await?
-                .0
+                .0;
+            // serde takes a list for an object, its items for the fields in their order; we do not.
+            if bytes.trim_ascii_start().first() != Some(&b'{') {
+                return Err(Error::field("", "the body must be an object"));
+            }
+            body
         };
         Ok(Self {
             caller,
@@ -191,7 +200,8 @@ impl<T: Body> FromRequest<App> for CommandRequest<T> {
     }
 }
 
-fn unread(rejection: BytesRejection) -> Problem {
+/// What is said of a body that could not be taken in.
+pub fn unread(rejection: BytesRejection) -> Problem {
     if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
         Problem::new(
             rejection.status(),

@@ -40,6 +40,14 @@ pub enum Error {
     /// Readable, but some field breaks a limit.
     #[error("the request is invalid")]
     Invalid(Vec<FieldError>),
+    /// A field is larger than the log takes.
+    #[error("{pointer} is larger than {max} bytes")]
+    TooLarge {
+        /// JSON pointer to the field.
+        pointer: &'static str,
+        /// How many it may have.
+        max: usize,
+    },
     /// A rule of the domain stands in the way.
     #[error("{detail}")]
     Refused {
@@ -119,6 +127,10 @@ impl Error {
             Self::Header { .. } => Problem::new(StatusCode::BAD_REQUEST, "invalid-header", detail),
             Self::Invalid(errors) => {
                 Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", detail).with_errors(errors)
+            }
+            Self::TooLarge { pointer, max } => {
+                let field = FieldError::new(pointer, format!("at most {max} bytes are allowed"));
+                Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail).with_errors(vec![field])
             }
             Self::Refused { kind, suggestion, .. } => {
                 let problem = Problem::new(StatusCode::CONFLICT, kind, detail);

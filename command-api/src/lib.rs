@@ -14,9 +14,12 @@ pub mod command;
 pub mod config;
 pub mod directory;
 pub mod error;
+pub mod history;
 pub mod metrics;
 pub mod partition;
+pub mod recorder;
 pub mod routes;
+pub mod visit;
 
 pub use app::{App, Deps, run};
 pub use config::Config;

@@ -9,14 +9,17 @@ pub mod idempotency;
 pub mod state;
 pub mod timers;
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{Arc, PoisonError, RwLock, Weak},
+    time::{Duration, Instant},
+};
 
 use event_log::{
     Commit, Log, Offset, Partition,
     driver::{Options, Outcome, Start, Status, drive},
     record::Stated,
 };
-use events::{ContentId, TenantId, Timestamp, content::Piece, directory, tenant};
+use events::{ContentId, ImportId, TenantId, Timestamp, content::Piece, directory, import::Import, tenant};
 use service::health::Reporter;
 use tokio::sync::{
     mpsc::{self, error::TrySendError},
@@ -61,14 +64,12 @@ pub enum Request {
         /// Who waits.
         reply: oneshot::Sender<Result<(Done, Offset), Error>>,
     },
-    /// Something wants to know how a piece stands.
+    /// Someone wants to know how a tenant's aggregates stand.
     Look {
         /// Whose.
         tenant: TenantId,
-        /// Which.
-        content: ContentId,
-        /// Who waits.
-        reply: oneshot::Sender<Result<Option<Piece>, Error>>,
+        /// Takes what it wants from them; gets none when the tenant has nothing here.
+        look: Look,
     },
     /// The time of a scheduled publication has come.
     Due {
@@ -77,13 +78,19 @@ pub enum Request {
     },
 }
 
+/// Looks at a tenant's aggregates, when they may be looked at; is given the next offset after what it sees.
+pub type Look = Box<dyn FnOnce(Result<(Option<&events::Tenant>, Offset), Error>) + Send + Sync>;
+
 /// The door of a partition. Cheap to clone.
 #[derive(Clone)]
-pub struct Handle {
+pub struct Handle(Arc<Door>);
+
+struct Door {
     log: Log,
     partition: Partition,
-    requests: mpsc::Sender<Request>,
-    status: watch::Receiver<Status>,
+    /// To the task that serves the partition now; another one after each claim that was lost.
+    requests: RwLock<mpsc::Sender<Request>>,
+    status: watch::Sender<Status>,
 }
 
 /// How a partition is run.
@@ -105,27 +112,21 @@ impl Handle {
         tasks: &TaskTracker,
     ) -> Self {
         let (requests, incoming) = mpsc::channel(settings.waiting);
-        let (next_due, due) = watch::channel(None);
-        let (report, status) = watch::channel(Status::Starting);
-        let options = Options::new(settings.owner.clone());
-        let decider = Decider::new(partition, next_due);
-        tasks.spawn(drive(
-            log.clone(),
-            partition,
-            Start::default(),
-            decider,
-            incoming,
-            report,
-            options,
-        ));
-        tasks.spawn(follow_status(partition, status.clone(), reporter));
-        tasks.spawn(ring(due, requests.downgrade()));
-        Self {
+        let status = watch::Sender::new(Status::Starting);
+        let door = Arc::new(Door {
             log,
             partition,
-            requests,
+            requests: RwLock::new(requests),
             status,
-        }
+        });
+        tasks.spawn(report(partition, door.status.subscribe(), reporter));
+        tasks.spawn(supervise(
+            Arc::downgrade(&door),
+            incoming,
+            settings.clone(),
+            tasks.clone(),
+        ));
+        Self(door)
     }
 
     /// Decides a command and waits for its answer.
@@ -150,17 +151,43 @@ impl Handle {
         }
     }
 
-    /// How a piece stands now.
+    /// How a piece stands now, and the next offset after what that rests on.
     ///
     /// # Errors
     /// Too many wait, or the partition is not served here.
-    pub async fn look(&self, tenant: TenantId, content: ContentId) -> Result<Option<Piece>, Error> {
+    pub async fn piece(
+        &self,
+        tenant: TenantId,
+        content: ContentId,
+    ) -> Result<(Option<Piece>, Offset), Error> {
+        self.look(tenant, move |tenant| tenant.content().piece(content).cloned())
+            .await
+            .map(|(piece, next)| (piece.flatten(), next))
+    }
+
+    /// How an import stands now.
+    ///
+    /// # Errors
+    /// Too many wait, or the partition is not served here.
+    pub async fn import(&self, tenant: TenantId, import: ImportId) -> Result<Import, Error> {
+        let (found, _) = self
+            .look(tenant, move |tenant| tenant.imports().import(import).clone())
+            .await?;
+        Ok(found.unwrap_or_default())
+    }
+
+    /// What is seen of a tenant; none, when it has nothing here.
+    async fn look<T: Send + 'static>(
+        &self,
+        tenant: TenantId,
+        see: impl FnOnce(&events::Tenant) -> T + Send + Sync + 'static,
+    ) -> Result<(Option<T>, Offset), Error> {
         let (reply, answered) = oneshot::channel();
-        self.send(Request::Look {
-            tenant,
-            content,
-            reply,
-        })?;
+        let look: Look = Box::new(move |seen| {
+            // Whoever asked may have gone.
+            let _ = reply.send(seen.map(|(tenant, next)| (tenant.map(see), next)));
+        });
+        self.send(Request::Look { tenant, look })?;
         answered
             .await
             .map_err(|_| Error::NotServed("the process is stopping"))?
@@ -168,7 +195,7 @@ impl Handle {
 
     /// Waits until the partition is served, or was given up.
     pub async fn settled(&self) -> Status {
-        let mut status = self.status.clone();
+        let mut status = self.0.status.subscribe();
         let settled =
             status.wait_for(|status| matches!(status, Status::Serving { .. } | Status::SteppedDown(_)));
         settled
@@ -177,10 +204,16 @@ impl Handle {
     }
 
     fn send(&self, request: Request) -> Result<(), Error> {
-        self.requests.try_send(request).map_err(|error| match error {
+        let sent = self
+            .0
+            .requests
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .try_send(request);
+        sent.map_err(|error| match error {
             TrySendError::Full(_) => {
                 metrics::TURNED_AWAY
-                    .with_label_values(&[&self.partition.to_string()])
+                    .with_label_values(&[&self.0.partition.to_string()])
                     .inc();
                 Error::Busy
             }
@@ -191,7 +224,7 @@ impl Handle {
     /// The answer of the commit at this offset, made from its record again.
     async fn stored(&self, offset: Offset) -> Result<Answer, Error> {
         let failed = |error| Error::outside("reading a stored answer", error);
-        let mut reader = self.log.reader(self.partition, offset).map_err(failed)?;
+        let mut reader = self.0.log.reader(self.0.partition, offset).map_err(failed)?;
         let batch = reader.next().await.map_err(failed)?;
         let stored = batch.records.first().filter(|stored| stored.offset == offset);
         let record = &stored
@@ -206,30 +239,98 @@ impl Handle {
     }
 }
 
+/// Serves the partition, and when another writer took it claims it anew after a growing random while: so two
+/// that both believe it theirs do not claim back and forth, and it is not left without an owner.
+async fn supervise(
+    door: Weak<Door>,
+    mut incoming: mpsc::Receiver<Request>,
+    settings: Settings,
+    tasks: TaskTracker,
+) {
+    let mut lost: u32 = 0;
+    loop {
+        let Some((log, partition, forward)) = door.upgrade().map(|door| {
+            let forward = door.status.clone();
+            (door.log.clone(), door.partition, forward)
+        }) else {
+            return;
+        };
+        let (next_due, due) = watch::channel(None);
+        let (status, mut seen) = watch::channel(Status::Starting);
+        let decider = Decider::new(partition, next_due);
+        let options = Options::new(settings.owner.clone());
+        tasks.spawn(drive(
+            log,
+            partition,
+            Start::default(),
+            decider,
+            incoming,
+            status,
+            options,
+        ));
+        if let Some(door) = door.upgrade() {
+            let requests = door
+                .requests
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .downgrade();
+            tasks.spawn(ring(due, requests));
+        }
+        let began = Instant::now();
+        loop {
+            let now = seen.borrow_and_update().clone();
+            forward.send_replace(now.clone());
+            if matches!(now, Status::SteppedDown(_)) {
+                break;
+            }
+            if seen.changed().await.is_err() {
+                return;
+            }
+        }
+        lost = if began.elapsed() > CALM {
+            1
+        } else {
+            lost.saturating_add(1)
+        };
+        let wait = reclaim_after(lost);
+        tracing::info!(%partition, seconds = wait.as_secs_f64(), "will claim again");
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            // The driver ends when the last handle is gone.
+            _ = seen.wait_for(|_| false) => return,
+        }
+        let (requests, next_incoming) = mpsc::channel(settings.waiting);
+        incoming = next_incoming;
+        let Some(door) = door.upgrade() else { return };
+        *door.requests.write().unwrap_or_else(PoisonError::into_inner) = requests;
+    }
+}
+
+/// Whoever served this long starts to count its lost claims anew.
+const CALM: Duration = Duration::from_secs(300);
+
+/// One second, then twice as long each time, at most two minutes; random in its upper half.
+fn reclaim_after(lost: u32) -> Duration {
+    let full = Duration::from_secs(1)
+        .saturating_mul(1 << lost.saturating_sub(1).min(7))
+        .min(Duration::from_secs(120));
+    full.mul_f64(0.5 + rand::random::<f64>() / 2.0)
+}
+
 /// Reports how the partition does.
-async fn follow_status(partition: Partition, mut status: watch::Receiver<Status>, reporter: Reporter) {
-    let label = partition.to_string();
-    let serving = metrics::SERVING.with_label_values(&[&label]);
+async fn report(partition: Partition, mut status: watch::Receiver<Status>, reporter: Reporter) {
+    let serving = metrics::SERVING.with_label_values(&[&partition.to_string()]);
     loop {
         let now = status.borrow_and_update().clone();
         serving.set(matches!(now, Status::Serving { .. }).into());
         match &now {
             Status::Starting => reporter.down("is being read"),
-            Status::Serving { epoch } => {
-                tracing::info!(%partition, epoch, "serving");
-                reporter.ok();
-            }
-            Status::Recovering => {
-                tracing::warn!(%partition, "an append failed; claiming anew");
-                reporter.degraded("an append failed; what happened is being read");
-            }
-            Status::SteppedDown(why) => {
-                tracing::warn!(%partition, why, "not serving");
-                reporter.degraded("another process serves it, or it cannot be served");
-            }
+            Status::Serving { .. } => reporter.ok(),
+            Status::Recovering => reporter.degraded("an append failed; what happened is being read"),
+            Status::SteppedDown(_) => reporter.degraded("another process serves it, or it cannot be served"),
         }
         if status.changed().await.is_err() {
-            return;
+            return serving.set(0);
         }
     }
 }

@@ -2,17 +2,21 @@
 
 pub mod content;
 pub mod downloads;
+pub mod event;
 pub mod fields;
 pub mod imports;
 pub mod keys;
+pub mod log;
 pub mod sites;
 pub mod tenants;
+pub mod view;
+pub mod visits;
 
-use axum::{Router, extract::DefaultBodyLimit};
+use axum::{Router, extract::DefaultBodyLimit, routing::options};
 use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::App;
+use crate::{App, visit};
 
 /// The largest body of a command without content, in bytes.
 const SMALL: usize = 256 * 1024;
@@ -34,6 +38,9 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(content::draft))
         .routes(routes!(content::revise))
         .layer(DefaultBodyLimit::max(LARGE));
+    let batches = OpenApiRouter::new()
+        .routes(routes!(visits::visits))
+        .layer(DefaultBodyLimit::max(visit::batch::BODY_MAX));
     OpenApiRouter::new()
         .routes(routes!(tenants::create))
         .routes(routes!(keys::issue))
@@ -52,6 +59,11 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(downloads::fail))
         .routes(routes!(imports::start))
         .routes(routes!(imports::complete))
+        .routes(routes!(log::show))
+        .routes(routes!(view::view))
+        .routes(routes!(event::event))
+        .route("/api/event", options(event::preflight))
         .layer(DefaultBodyLimit::max(SMALL))
         .merge(with_content)
+        .merge(batches)
 }

@@ -33,8 +33,7 @@ pub fn init(environment: Environment) -> Result<(), Box<dyn std::error::Error + 
         Ok(text) if !text.is_empty() => text
             .parse()
             .map_err(|error| format!("RUST_LOG is {text:?}: {error}; for example info,service=debug"))?,
-        // Notices of PostgreSQL are answers to us, such as "already exists".
-        _ => EnvFilter::new("info,sqlx::postgres::notice=warn"),
+        _ => EnvFilter::new("info"),
     };
     let registry = tracing_subscriber::registry().with(filter);
     let layer = tracing_subscriber::fmt::layer()

@@ -39,8 +39,8 @@ pub enum Done {
 pub enum Reply {
     /// To a command.
     Done(Done),
-    /// To a question.
-    Piece(Option<content::Piece>),
+    /// To who looks: what is there may be looked at.
+    Settled,
     /// To the timer.
     Rung,
 }
@@ -288,9 +288,7 @@ impl driver::Decider for Decider {
     fn decide(&mut self, request: &mut Request) -> Decision<Self::Answer> {
         match request {
             Request::Ask { command, context, .. } => self.decide_command(context, command),
-            Request::Look { tenant, content, .. } => Decision::Answer(Ok(Reply::Piece(
-                self.speculated.piece(*tenant, *content).cloned(),
-            ))),
+            Request::Look { .. } => Decision::Answer(Ok(Reply::Settled)),
             Request::Due { .. } => self.decide_due(),
         }
     }
@@ -312,7 +310,7 @@ impl driver::Decider for Decider {
                 let counter = match &heard {
                     Ok((Reply::Done(Done::Admitted(_)), _)) => &self.counters.admitted,
                     Ok((Reply::Done(Done::Stored(_)), _)) => &self.counters.stored,
-                    Ok((Reply::Done(Done::Unchanged(_)) | Reply::Piece(_) | Reply::Rung, _)) => {
+                    Ok((Reply::Done(Done::Unchanged(_)) | Reply::Settled | Reply::Rung, _)) => {
                         &self.counters.unchanged
                     }
                     Err(Error::NotServed(_) | Error::Outside { .. }) => &self.counters.unavailable,
@@ -325,14 +323,12 @@ impl driver::Decider for Decider {
                     .set(i64::try_from(self.under_way.len()).unwrap_or(i64::MAX));
                 let _ = reply.send(heard.and_then(|(reply, next)| match reply {
                     Reply::Done(done) => Ok((done, next)),
-                    Reply::Piece(_) | Reply::Rung => Err(Error::NotServed("answered as something else")),
+                    Reply::Settled | Reply::Rung => Err(Error::NotServed("answered as something else")),
                 }));
             }
-            Request::Look { reply, .. } => {
-                let _ = reply.send(heard.map(|(reply, _)| match reply {
-                    Reply::Piece(piece) => piece,
-                    Reply::Done(_) | Reply::Rung => None,
-                }));
+            // What is admitted now is at least what was there when it was asked.
+            Request::Look { tenant, look } => {
+                look(heard.map(|(_, next)| (self.admitted.tenant(tenant), next)));
             }
             Request::Due { reply } => {
                 if heard.is_ok() {

@@ -79,9 +79,9 @@ impl State {
         self.tenants.get(&tenant).map_or(0, |tenant| tenant.seq) + 1
     }
 
-    /// A piece of content, when there is one.
-    pub fn piece(&self, tenant: TenantId, content: ContentId) -> Option<&content::Piece> {
-        self.tenants.get(&tenant)?.aggregates.content().piece(content)
+    /// A tenant's aggregates, when it has any here.
+    pub fn tenant(&self, tenant: TenantId) -> Option<&events::Tenant> {
+        self.tenants.get(&tenant).map(|tenant| &tenant.aggregates)
     }
 
     /// Forgets a timer.

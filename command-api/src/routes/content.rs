@@ -5,6 +5,7 @@ use events::{
     ContentId, Timestamp,
     content::{
         self, Body as Markdown, Draft, Kind, Language, Metadata, Revision, Slug, Summary, Tags, Title,
+        text::BODY_MAX,
     },
     directory::Scope,
     tenant,
@@ -135,8 +136,19 @@ fn tags(tags: Vec<String>) -> Result<Tags, events::Invalid> {
     Tags::new(tags.iter().map(String::as_str))
 }
 
+fn fits(body: Option<&String>) -> Result<(), Error> {
+    if body.is_some_and(|body| body.len() > BODY_MAX) {
+        return Err(Error::TooLarge {
+            pointer: "/body",
+            max: BODY_MAX,
+        });
+    }
+    Ok(())
+}
+
 impl DraftBody {
     fn draft(self, site: events::SiteId) -> Result<Draft, Error> {
+        fits(self.body.as_ref())?;
         let mut fields = Fields::default();
         let title = fields.check("/title", Title::new(&self.title));
         let slug = match self.slug {
@@ -174,6 +186,7 @@ impl DraftBody {
 
 impl ReviseBody {
     fn revision(self) -> Result<Revision, Error> {
+        fits(self.body.as_ref())?;
         let mut fields = Fields::default();
         let revision = Revision {
             title: fields.optional("/title", self.title, |text| Title::new(&text)),

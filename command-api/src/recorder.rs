@@ -1,0 +1,177 @@
+//! Visits on their way into the log: grouped by partition, one record for each group, acknowledged together.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Arc, PoisonError, Weak},
+    time::Instant,
+};
+
+use axum::extract::FromRequestParts;
+use event_log::{AppendError, Log, Offset, Partition, visits};
+use events::{
+    Envelope, Event, EventId, ImportId, Recorded, TenantId, Timestamp, event::VisitEvent, visit::Visit,
+};
+use futures::future::try_join_all;
+use http::request::Parts;
+use service::TraceContext;
+use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore};
+use uuid::Uuid;
+
+use crate::{error::Error, metrics, partition::idempotency::Hash};
+
+/// Who sends a hit.
+pub struct Source<'a> {
+    /// From where.
+    pub address: IpAddr,
+    /// What it calls itself.
+    pub user_agent: &'a str,
+    /// In which trace.
+    pub traced: Traced,
+}
+
+/// The trace of a request, when its client follows one: the many that do not are not burdened with one.
+#[derive(Debug, Clone)]
+pub struct Traced(Option<TraceContext>);
+
+impl<S: Sync> FromRequestParts<S> for Traced {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        let follows = parts.headers.contains_key(service::trace::HEADER);
+        Ok(Self(follows.then(|| parts.extensions.get().copied()).flatten()))
+    }
+}
+
+impl Traced {
+    /// As `traceparent` has it.
+    pub fn text(&self) -> Option<String> {
+        self.0.map(|trace| trace.to_string())
+    }
+
+    /// The event with its envelope. A key and the place in its request make the same id again.
+    pub fn recorded(
+        &self,
+        tenant: TenantId,
+        time: Timestamp,
+        key: Option<(Hash, usize)>,
+        event: VisitEvent,
+    ) -> Recorded {
+        let id = match key {
+            Some((key, index)) => {
+                let mut name = [0; 24];
+                name[..16].copy_from_slice(&key);
+                name[16..].copy_from_slice(&(index as u64).to_be_bytes());
+                Uuid::new_v5(&tenant.uuid(), &name)
+            }
+            None => Uuid::now_v7(),
+        };
+        let envelope = Envelope {
+            id: EventId::new(id),
+            subject: visit_of(&event).site.to_string(),
+            time,
+            tenant,
+            aggregate_version: None,
+            actor: None,
+            causation: None,
+            correlation: None,
+            traceparent: self.text(),
+        };
+        Recorded {
+            envelope,
+            event: event.into(),
+        }
+    }
+}
+
+fn visit_of(event: &VisitEvent) -> &Visit {
+    match event {
+        VisitEvent::PageViewed(event) => &event.visit,
+        VisitEvent::CustomEventRecorded(event) => &event.visit,
+        VisitEvent::EngagementRecorded(event) => &event.visit,
+    }
+}
+
+/// The way into the log for visits. Bounded: what does not fit is turned away.
+#[derive(Clone)]
+pub struct Recorder {
+    log: Log,
+    permits: Arc<Semaphore>,
+}
+
+impl Recorder {
+    /// At most `waiting` requests wait for the log at a time.
+    pub fn new(log: Log, waiting: usize) -> Self {
+        Self {
+            log,
+            permits: Arc::new(Semaphore::new(waiting.min(Semaphore::MAX_PERMITS))),
+        }
+    }
+
+    /// Appends visits and waits until the log has them all. Says what comes next in each partition.
+    ///
+    /// # Errors
+    /// Too many wait, or the log did not take them; some may be there, so a retry must bring the same ids.
+    pub async fn record(&self, events: Vec<Recorded>) -> Result<Vec<(Partition, Offset)>, Error> {
+        let Ok(_permit) = self.permits.try_acquire() else {
+            metrics::TURNED_AWAY.with_label_values(&["visits"]).inc();
+            return Err(Error::Busy);
+        };
+        let began = Instant::now();
+        let appends = self
+            .grouped(events)
+            .into_iter()
+            .filter_map(|(partition, events)| {
+                let tenant = events.first()?.envelope.tenant;
+                let appending = self.log.append(partition, visits::encode(tenant, &events));
+                Some(async move { appending.await.map(|offset| (partition, offset + 1)) })
+            });
+        let appended = try_join_all(appends).await.map_err(|error| match error {
+            AppendError::Not(_) => Error::outside("appending visits", error),
+            AppendError::Unknown(_) => Error::outside("appending visits, which may be there", error),
+        });
+        metrics::VISIT_SECONDS.observe(began.elapsed().as_secs_f64());
+        appended
+    }
+
+    /// By partition, in the order in which they came.
+    fn grouped(&self, events: Vec<Recorded>) -> Vec<(Partition, Vec<Recorded>)> {
+        let mut groups: Vec<(Partition, Vec<Recorded>)> = Vec::new();
+        for recorded in events {
+            let Event::Visit(event) = &recorded.event else {
+                continue;
+            };
+            let partition = self
+                .log
+                .visits_partition(recorded.envelope.tenant, visit_of(event).visitor);
+            match groups.iter_mut().find(|(known, _)| *known == partition) {
+                Some((_, group)) => group.push(recorded),
+                None => groups.push((partition, vec![recorded])),
+            }
+        }
+        groups
+    }
+}
+
+/// Whose turn it is to bring lines of an import: they must stand in the log in their order.
+#[derive(Debug, Default)]
+pub struct Imports(std::sync::Mutex<HashMap<ImportId, Weak<Mutex<()>>>>);
+
+impl Imports {
+    /// Waits until no other request of this process brings lines of the import.
+    pub async fn turn(&self, import: ImportId) -> OwnedMutexGuard<()> {
+        let turn = {
+            let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            match turns.get(&import).and_then(Weak::upgrade) {
+                Some(turn) => turn,
+                None => {
+                    turns.retain(|_, turn| turn.strong_count() > 0);
+                    let turn = Arc::new(Mutex::new(()));
+                    turns.insert(import, Arc::downgrade(&turn));
+                    turn
+                }
+            }
+        };
+        turn.lock_owned().await
+    }
+}

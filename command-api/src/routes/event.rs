@@ -1,0 +1,128 @@
+//! A hit of a tracker, as Plausible's trackers send it. Anyone may send one: the sites are told by their domains.
+
+use axum::{
+    body::Bytes,
+    extract::{State, rejection::BytesRejection},
+    response::{IntoResponse, Response},
+};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+
+use crate::{
+    App,
+    caller::ClientAddress,
+    command::unread,
+    error::Error,
+    metrics,
+    partition::now,
+    recorder::{Source, Traced},
+    visit::{Agent, Dropped, Place, tracker},
+};
+
+const DOOR: &str = "event";
+/// Says to trackers of Plausible's that the hit was not kept.
+const PLAUSIBLE_DROPPED: HeaderName = HeaderName::from_static("x-plausible-dropped");
+/// Says why.
+const DROPPED: HeaderName = HeaderName::from_static("x-annals-dropped");
+
+/// Records a hit. 202 comes when the log has it, or when it is not kept, and then says so.
+#[utoipa::path(post, path = "/api/event", tag = "visits",
+    request_body(content_type = "application/json", content = Object,
+        description = "as Plausible's trackers send it, JSON or text/plain: name, url, domain, referrer, props, …"),
+    responses((status = 202, body = String)))]
+pub async fn event(
+    State(app): State<App>,
+    ClientAddress(address): ClientAddress,
+    traced: Traced,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    let source = Source {
+        address,
+        user_agent: user_agent(&headers),
+        traced,
+    };
+    let mut response = match record(&app, &source, body).await {
+        Ok(dropped) => {
+            let mut response = (StatusCode::ACCEPTED, "ok").into_response();
+            if let Some(dropped) = dropped {
+                let headers = response.headers_mut();
+                headers.insert(PLAUSIBLE_DROPPED, HeaderValue::from_static("1"));
+                headers.insert(DROPPED, HeaderValue::from_static(dropped.reason()));
+            }
+            response
+        }
+        Err(error) => error.into_response(),
+    };
+    response
+        .headers_mut()
+        .insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    response
+}
+
+/// Lets pages of any origin send hits.
+pub async fn preflight() -> impl IntoResponse {
+    let headers = [
+        (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
+        (header::ACCESS_CONTROL_ALLOW_METHODS, "POST, OPTIONS"),
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, "content-type, traceparent"),
+        (header::ACCESS_CONTROL_MAX_AGE, "86400"),
+    ];
+    (StatusCode::NO_CONTENT, headers)
+}
+
+/// Appends a hit for each of its sites; says why, when one of them did not keep it.
+async fn record(
+    app: &App,
+    source: &Source<'_>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Option<Dropped>, Error> {
+    let tracked = tracker::read(&body.map_err(unread)?)?;
+    let agent = match Agent::read(source.user_agent) {
+        Ok(agent) => agent,
+        Err(dropped) => return Ok(Some(drop_one(dropped))),
+    };
+    let at = now();
+    let salt = app.day_salt(at).await?;
+    let mut events = Vec::with_capacity(1);
+    let mut dropped = None;
+    for domain in &tracked.domains {
+        let Some(site) = app.directory().site(domain).await? else {
+            dropped = Some(drop_one(Dropped::UnknownSite));
+            continue;
+        };
+        let place = Place {
+            site: site.id,
+            domain: site.domain.as_str(),
+            visitor: salt.visitor(site.id, source.address, source.user_agent),
+            agent,
+            content: None,
+            import: None,
+        };
+        events.push(
+            source
+                .traced
+                .recorded(site.tenant, at, None, tracked.hit.clone().event(place)),
+        );
+    }
+    if !events.is_empty() {
+        let count = events.len() as u64;
+        app.recorder().record(events).await?;
+        metrics::VISITS.with_label_values(&[DOOR]).inc_by(count);
+    }
+    Ok(dropped)
+}
+
+fn drop_one(dropped: Dropped) -> Dropped {
+    metrics::DROPPED
+        .with_label_values(&[DOOR, dropped.reason()])
+        .inc();
+    dropped
+}
+
+/// What the client calls itself; nothing, when it is no text.
+pub fn user_agent(headers: &HeaderMap) -> &str {
+    headers
+        .get(header::USER_AGENT)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default()
+}

@@ -1,0 +1,122 @@
+//! A view of a piece of content, told by who shows it.
+
+use axum::extract::State;
+use events::{
+    ContentId,
+    content::{Kind, Piece},
+    directory::Scope,
+};
+use http::{HeaderMap, StatusCode};
+use serde::Deserialize;
+use serde_json::json;
+use utoipa::ToSchema;
+
+use crate::{
+    App,
+    answer::{Accepted, Answer},
+    caller::ClientAddress,
+    command::{Body, CommandRequest, Id},
+    error::Error,
+    metrics,
+    partition::now,
+    recorder::{Source, Traced},
+    routes::event::user_agent,
+    visit::{Agent, Hit, Page, Place},
+};
+
+const DOOR: &str = "view";
+
+/// A view of a piece.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ViewBody {
+    /// The address that led there.
+    referrer: Option<String>,
+}
+
+impl Body for ViewBody {
+    const SCOPES: &'static [Scope] = &[Scope::ContentWrite, Scope::VisitsWrite];
+    const OPTIONAL: bool = true;
+}
+
+/// Records a page view of a piece; who views is told by `User-Agent` and address, as with trackers.
+#[utoipa::path(post, path = "/api/v1/content/{id}/view", tag = "visits", request_body = Option<ViewBody>,
+    params(("id" = Uuid, Path)), responses((status = 202)))]
+pub async fn view(
+    State(app): State<App>,
+    Id(id): Id<ContentId>,
+    ClientAddress(address): ClientAddress,
+    traced: Traced,
+    headers: HeaderMap,
+    request: CommandRequest<ViewBody>,
+) -> Result<Accepted, Error> {
+    let source = Source {
+        address,
+        user_agent: user_agent(&headers),
+        traced,
+    };
+    let tenant = request.context.principal.tenant;
+    let (handle, ledger) = app.ledger(tenant)?;
+    let (piece, next) = handle.piece(tenant, id).await?;
+    let piece = piece.ok_or(Error::NotFound("content"))?;
+    let site = app
+        .directory()
+        .site_by_id(piece.site)
+        .ok_or(Error::NotFound("site"))?;
+    let agent = match Agent::read(source.user_agent) {
+        Ok(agent) => agent,
+        Err(dropped) => {
+            metrics::DROPPED
+                .with_label_values(&[DOOR, dropped.reason()])
+                .inc();
+            let body = json!({"accepted": 0, "dropped": dropped.reason()});
+            return Ok(accepted(body, app.position(ledger, next)));
+        }
+    };
+    let at = now();
+    let salt = app.day_salt(at).await?;
+    let page = Page {
+        hostname: site.domain.as_str().to_owned(),
+        pathname: path(&piece),
+        utm: std::collections::BTreeMap::new(),
+        source: None,
+    };
+    let place = Place {
+        site: site.id,
+        domain: site.domain.as_str(),
+        visitor: salt.visitor(site.id, source.address, source.user_agent),
+        agent,
+        content: Some(id),
+        import: None,
+    };
+    let key = request.context.key.map(|key| (key, 0));
+    let event = Hit::view(page, request.body.referrer).event(place);
+    let recorded = app
+        .recorder()
+        .record(vec![source.traced.recorded(tenant, at, key, event)])
+        .await?;
+    metrics::VISITS.with_label_values(&[DOOR]).inc();
+    Ok(accepted(json!({"accepted": 1}), app.position_of(&recorded)))
+}
+
+/// Where a piece is read, as far as the write side knows: statistics find it by its id.
+fn path(piece: &Piece) -> String {
+    let kind = match piece.kind {
+        Kind::Page => return format!("/{}", piece.slug),
+        Kind::Post => "post",
+        Kind::Project => "project",
+        Kind::Idea => "idea",
+        Kind::Resume => "resume",
+    };
+    format!("/{kind}/{}", piece.slug)
+}
+
+fn accepted(body: serde_json::Value, position: service::Position) -> Accepted {
+    let answer = Answer {
+        status: StatusCode::ACCEPTED,
+        location: None,
+        version: None,
+        body,
+    };
+    Accepted { answer, position }
+}

@@ -1,0 +1,331 @@
+//! Visits in batches: an array or one object a line, of now, of the past, or of a file that is imported.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv6Addr},
+};
+
+use axum::extract::FromRequest;
+use axum::{
+    body::Bytes,
+    extract::{FromRequestParts, Request, State},
+};
+use events::{
+    CommandId, ImportId, Recorded, TenantId, Timestamp,
+    directory::{Scope, Site},
+    import, tenant,
+};
+use http::{HeaderMap, StatusCode, header};
+use key_store::{ImportSalt, Salt};
+use serde::Serialize;
+use serde_json::json;
+use service::{FieldError, Problem};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::{
+    App,
+    answer::{Accepted, Answer},
+    caller::Caller,
+    command::{Context, Expected, Principal, idempotency_key, unread},
+    error::Error,
+    metrics,
+    partition::{idempotency::Hash, now},
+    recorder::Traced,
+    visit::{
+        Agent, Dropped, Place,
+        batch::{self, Item},
+    },
+};
+
+const DOOR: &str = "batch";
+
+/// What became of a batch.
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub struct BatchAnswer {
+    /// How many the log has now.
+    accepted: usize,
+    /// Those that are well-formed and not kept.
+    dropped: Vec<DroppedItem>,
+    /// Those that are not well-formed.
+    rejected: Vec<RejectedItem>,
+}
+
+/// A visit that was not kept.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DroppedItem {
+    /// Its place in the batch, from 0.
+    index: usize,
+    /// `unknown-site`, `bot`, `no-user-agent`, or `already-imported`.
+    reason: &'static str,
+}
+
+/// A visit that was refused.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RejectedItem {
+    /// Its place in the batch, from 0.
+    index: usize,
+    /// Which field, and what would be right.
+    detail: String,
+}
+
+/// What a line is called that the log has already.
+const ALREADY_IMPORTED: &str = "already-imported";
+
+/// Records visits. 202 comes when the log has every accepted one; an import's `next` is durable by then.
+#[utoipa::path(post, path = "/api/v1/visits", tag = "visits",
+    request_body(content_type = "application/json", content = Vec<Object>,
+        description = "an array, or NDJSON, of {id?, name, url, domain, referrer?, timestamp?, user_agent?, ip?, props?, import?, line?}; at most 1,000 and 1 MiB"),
+    responses((status = 202, body = BatchAnswer)))]
+pub async fn visits(State(app): State<App>, traced: Traced, request: Request) -> Result<Accepted, Error> {
+    let (mut parts, body) = request.into_parts();
+    let caller = Caller::from_request_parts(&mut parts, &app).await?;
+    let principal = caller.may(Scope::VisitsWrite)?;
+    check_type(&parts.headers)?;
+    let key = idempotency_key(&parts.headers)?.map(|key| {
+        app.keys()
+            .keyed_hash("idempotency key", &[&principal.bytes(), key])
+    });
+    let bytes = Bytes::from_request(Request::from_parts(parts, body), &app)
+        .await
+        .map_err(unread)?;
+    let at = now();
+    let items = batch::read(&bytes, at)?;
+    let import = only_import(&items)?;
+    let _turn = match import {
+        Some(import) => Some(app.imports().turn(import).await),
+        None => None,
+    };
+    let progress = match import {
+        Some(import) => Some((import, progress(&app, principal.tenant, import).await?)),
+        None => None,
+    };
+    let mut batch = Batch::new(&app, principal.tenant, at, key, traced, progress);
+    for (index, item) in items.into_iter().enumerate() {
+        batch.add(index, item).await?;
+    }
+    batch.finish(principal).await
+}
+
+/// JSON, NDJSON, or plain text that is one of them.
+fn check_type(headers: &HeaderMap) -> Result<(), Error> {
+    let text = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    let essence = text
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
+    let known = [
+        "application/json",
+        "application/x-ndjson",
+        "application/ndjson",
+        "application/jsonl",
+    ];
+    if known.contains(&essence.as_str()) && !headers.contains_key(header::CONTENT_ENCODING) {
+        return Ok(());
+    }
+    let detail = "the body must be application/json or application/x-ndjson, without Content-Encoding";
+    Err(Problem::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "unsupported-media-type",
+        detail,
+    )
+    .into())
+}
+
+/// The import that all lines of a batch are of.
+fn only_import(items: &[Result<Item, Vec<FieldError>>]) -> Result<Option<ImportId>, Error> {
+    let mut imports = items
+        .iter()
+        .flatten()
+        .filter_map(|item| item.import.as_ref())
+        .map(|line| line.id);
+    let first = imports.next();
+    if imports.any(|import| Some(import) != first) {
+        return Err(Error::field("", "a batch holds lines of one import only"));
+    }
+    Ok(first)
+}
+
+async fn progress(app: &App, tenant: TenantId, import: ImportId) -> Result<import::Progress, Error> {
+    let (handle, _) = app.ledger(tenant)?;
+    match handle.import(tenant, import).await? {
+        import::Import::Nothing => Err(Error::NotFound("import")),
+        import::Import::Completed(_) => Err(import::Rejection::Completed.into()),
+        import::Import::Running(progress) => Ok(progress),
+    }
+}
+
+/// A batch on its way.
+struct Batch<'a> {
+    app: &'a App,
+    tenant: TenantId,
+    at: Timestamp,
+    key: Option<Hash>,
+    traced: Traced,
+    /// The import whose lines these are, and how far it was.
+    import: Option<(ImportId, import::Progress)>,
+    import_salt: Option<ImportSalt>,
+    /// The first line after all that were told.
+    next: u64,
+    sites: HashMap<String, Option<Site>>,
+    salts: HashMap<i64, Salt>,
+    events: Vec<Recorded>,
+    answer: BatchAnswer,
+}
+
+const DAY_MICROS: i64 = 86_400_000_000;
+
+impl<'a> Batch<'a> {
+    fn new(
+        app: &'a App,
+        tenant: TenantId,
+        at: Timestamp,
+        key: Option<Hash>,
+        traced: Traced,
+        import: Option<(ImportId, import::Progress)>,
+    ) -> Self {
+        Self {
+            app,
+            tenant,
+            at,
+            key,
+            traced,
+            next: import.map_or(0, |(_, progress)| progress.next),
+            import,
+            import_salt: None,
+            sites: HashMap::new(),
+            salts: HashMap::new(),
+            events: Vec::new(),
+            answer: BatchAnswer::default(),
+        }
+    }
+
+    async fn add(&mut self, index: usize, item: Result<Item, Vec<FieldError>>) -> Result<(), Error> {
+        let item = match item {
+            Ok(item) => item,
+            Err(faults) => return Ok(self.reject(index, batch::detail(&faults))),
+        };
+        if let Some(line) = &item.import {
+            let line = line.line.0;
+            if line < self.next {
+                return Ok(self.drop(index, ALREADY_IMPORTED));
+            }
+            self.next = line.saturating_add(1);
+        }
+        let Some(site) = self.site(&item.domain).await? else {
+            return Ok(self.drop(index, Dropped::UnknownSite.reason()));
+        };
+        let agent = match &item.user_agent {
+            None => Agent::default(),
+            Some(text) => match Agent::read(text) {
+                Ok(agent) => agent,
+                Err(dropped) => return Ok(self.drop(index, dropped.reason())),
+            },
+        };
+        let time = item.time.unwrap_or(self.at);
+        let salt = self.salt(time).await?;
+        let address = item.address.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+        let place = Place {
+            site: site.id,
+            domain: site.domain.as_str(),
+            visitor: salt.visitor(site.id, address, item.user_agent.as_deref().unwrap_or_default()),
+            agent,
+            content: None,
+            import: item.import,
+        };
+        let key = self.key.map(|key| (key, index));
+        let mut recorded = self
+            .traced
+            .recorded(self.tenant, time, key, item.hit.event(place));
+        if let Some(id) = item.id {
+            recorded.envelope.id = id;
+        }
+        self.events.push(recorded);
+        Ok(())
+    }
+
+    fn reject(&mut self, index: usize, detail: String) {
+        self.answer.rejected.push(RejectedItem { index, detail });
+    }
+
+    fn drop(&mut self, index: usize, reason: &'static str) {
+        metrics::DROPPED.with_label_values(&[DOOR, reason]).inc();
+        self.answer.dropped.push(DroppedItem { index, reason });
+    }
+
+    /// The tenant's site with this domain.
+    async fn site(&mut self, domain: &str) -> Result<Option<Site>, Error> {
+        if let Some(known) = self.sites.get(domain) {
+            return Ok(known.clone());
+        }
+        let found = self
+            .app
+            .directory()
+            .site(domain)
+            .await?
+            .filter(|site| site.tenant == self.tenant);
+        self.sites.insert(domain.to_owned(), found.clone());
+        Ok(found)
+    }
+
+    async fn salt(&mut self, time: Timestamp) -> Result<Salt, Error> {
+        let day = time.micros().div_euclid(DAY_MICROS);
+        if let Some(salt) = self.salts.get(&day) {
+            return Ok(salt.clone());
+        }
+        let salt = match (self.import, &self.import_salt) {
+            (None, _) => self.app.day_salt(time).await?,
+            (Some(_), Some(salt)) => salt.of_day(time),
+            (Some((import, _)), None) => {
+                let salt = self.app.import_salt(import).await?;
+                self.import_salt.insert(salt).of_day(time)
+            }
+        };
+        self.salts.insert(day, salt.clone());
+        Ok(salt)
+    }
+
+    /// Appends, then moves the import's mark, so that `next` never passes what the log has.
+    async fn finish(mut self, principal: Principal) -> Result<Accepted, Error> {
+        self.answer.accepted = self.events.len();
+        let recorded = self.app.recorder().record(self.events).await?;
+        metrics::VISITS
+            .with_label_values(&[DOOR])
+            .inc_by(self.answer.accepted as u64);
+        let mut position = self.app.position_of(&recorded);
+        if let Some((import, progress)) = self.import
+            && self.next > progress.next
+        {
+            let context = Context {
+                id: CommandId::new(Uuid::now_v7()),
+                principal,
+                key: None,
+                request: [0; 16],
+                expected: Expected::Any,
+                traceparent: self.traced.text(),
+                correlation: None,
+            };
+            // Lines that the client left out, because they are no visits, are not missing.
+            let advance = import::Command::Advance {
+                first: progress.next,
+                next: self.next,
+            };
+            let command = tenant::Command::Import(import, advance);
+            let advanced = self.app.execute(context, command.into()).await?;
+            // Both are of this log, so they merge.
+            let _ = position.merge(&advanced.position);
+        }
+        let answer = Answer {
+            status: StatusCode::ACCEPTED,
+            location: None,
+            version: None,
+            body: json!(self.answer),
+        };
+        Ok(Accepted { answer, position })
+    }
+}

@@ -1,0 +1,125 @@
+//! A retry is not a second command, also after a restart.
+
+use reqwest::Method;
+use serde_json::json;
+
+use crate::world::{OPERATOR, World};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_key_gives_the_first_answer_again_also_after_a_restart() {
+    let world = World::new().await;
+    let tenant = world.process.tenant().await;
+    let body = json!({"site": tenant.domain, "kind": "post", "title": "Once"});
+    let draft = |world: &World, key: &str| {
+        world
+            .process
+            .post("/api/v1/content", &tenant.key, &body)
+            .header("idempotency-key", key)
+    };
+    let first = draft(&world, "k1").send().await.expect(201);
+    let count = world.commits().await;
+    let second = draft(&world, "k1").send().await.expect(201);
+    let world = world.restart().await;
+    let third = draft(&world, "k1").send().await.expect(201);
+    for again in [&second, &third] {
+        assert_eq!(again.text, first.text);
+        for header in ["etag", "location", "annals-position", "content-type"] {
+            assert_eq!(again.header(header), first.header(header), "{header}");
+        }
+    }
+    draft(&world, "k2").send().await.problem(409, "slug-taken");
+    let claims = 1 + 4; // of the restart
+    assert_eq!(world.commits().await, count + claims);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_key_with_another_request_is_refused() {
+    let world = World::new().await;
+    let (api, tenant) = (&world.process, world.process.tenant().await);
+    let other = api.tenant().await;
+    let draft = |key: &str, domain: &str, title: &str| {
+        let body = json!({"site": domain, "kind": "post", "title": title});
+        api.post("/api/v1/content", key, &body)
+            .header("idempotency-key", "same")
+    };
+    let first = draft(&tenant.key, &tenant.domain, "a").send().await.expect(201);
+    draft(&tenant.key, &tenant.domain, "b")
+        .send()
+        .await
+        .problem(422, "idempotency-key-reused");
+    let id = first.body["id"].as_str().unwrap();
+    let publish = api
+        .call(Method::POST, &format!("/api/v1/content/{id}/publish"))
+        .key(&tenant.key);
+    publish
+        .header("idempotency-key", "same")
+        .send()
+        .await
+        .problem(422, "idempotency-key-reused");
+    // Another principal's keys are its own, within the tenant and outside.
+    draft(&other.key, &other.domain, "a").send().await.expect(201);
+    let colleague = api.issue(&tenant.id, &["content:write"]).await;
+    draft(&colleague, &tenant.domain, "c").send().await.expect(201);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_leaves_no_record_and_is_decided_anew() {
+    let world = World::new().await;
+    let (api, tenant) = (&world.process, world.process.tenant().await);
+    let holder = api.draft(&tenant, "Wanted").await;
+    let body = json!({"site": tenant.domain, "kind": "post", "title": "Wanted"});
+    let draft = || {
+        api.post("/api/v1/content", &tenant.key, &body)
+            .header("idempotency-key", "again")
+    };
+    draft().send().await.problem(409, "slug-taken");
+    api.call(Method::POST, &format!("/api/v1/content/{holder}/archive"))
+        .key(&tenant.key)
+        .send()
+        .await
+        .expect(200);
+    draft().send().await.expect(201);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_shown_again_to_who_repeats_the_request() {
+    let world = World::new().await;
+    let tenant = world.process.tenant().await;
+    let body = json!({"tenant": tenant.id, "scopes": ["read"]});
+    let issue = |world: &World| {
+        world
+            .process
+            .post("/api/v1/keys", OPERATOR, &body)
+            .header("idempotency-key", "k")
+    };
+    let first = issue(&world).send().await.expect(201);
+    let world = world.restart().await;
+    let again = issue(&world).send().await.expect(201);
+    assert_eq!(first.text, again.text);
+    assert!(first.body["key"].is_string());
+    let other = world
+        .process
+        .post("/api/v1/keys", OPERATOR, &body)
+        .send()
+        .await
+        .expect(201);
+    assert_ne!(other.body["key"], first.body["key"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_cannot_be_read_are_refused() {
+    let world = World::new().await;
+    let (api, tenant) = (&world.process, world.process.tenant().await);
+    let body = json!({"site": tenant.domain, "kind": "post", "title": "a"});
+    for key in ["", &"x".repeat(256)] {
+        let draft = api
+            .post("/api/v1/content", &tenant.key, &body)
+            .header("idempotency-key", key);
+        draft.send().await.problem(400, "invalid-header");
+    }
+    let longest = "x".repeat(255);
+    let draft = api
+        .post("/api/v1/content", &tenant.key, &body)
+        .header("idempotency-key", &longest);
+    draft.send().await.expect(201);
+}

@@ -1,0 +1,15 @@
+//! The write side through its public door: the real router on port 0, the embedded log, a real PostgreSQL.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "what fails here fails the test"
+)]
+
+mod commands;
+mod concurrency;
+mod fuzz;
+mod idempotency;
+mod refusals;
+mod visits;
+mod world;

@@ -1,0 +1,299 @@
+//! Page views at the door: from trackers, in batches, from files.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::world::{Answer, BROWSER, Process, Tenant, World};
+
+/// Every visit in the log.
+async fn visits(world: &World) -> Vec<Value> {
+    let mut all = Vec::new();
+    for partition in 0..4 {
+        for record in world.records("visits", partition).await {
+            if record["kind"] == "visits" {
+                all.extend(record["value"].as_array().unwrap().clone());
+            }
+        }
+    }
+    all
+}
+
+async fn hit(api: &Process, body: &Value) -> Answer {
+    api.call(Method::POST, "/api/event")
+        .body("text/plain", body.to_string())
+        .header("user-agent", BROWSER)
+        .send()
+        .await
+}
+
+async fn batch(api: &Process, tenant: &Tenant, body: &Value) -> Answer {
+    api.post("/api/v1/visits", &tenant.key, body).send().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hit_of_a_tracker_is_in_the_log_when_it_is_answered() {
+    let world = World::new().await;
+    let (api, tenant) = (&world.process, world.process.tenant().await);
+    let body = json!({"n": "pageview", "u": "https://www.a.example/p?utm_source=hn", "d": tenant.domain, "r": "https://news.ycombinator.com/"});
+    let answer = hit(api, &body).await.expect(202);
+    assert_eq!(answer.text, "ok");
+    assert_eq!(answer.header("access-control-allow-origin"), "*");
+    assert!(answer.headers.get("x-plausible-dropped").is_none());
+    let visits = visits(&world).await;
+    assert_eq!(visits.len(), 1);
+    assert_eq!(visits[0]["type"], "visit.page-viewed.v1");
+    assert_eq!(visits[0]["tenant"], tenant.id.as_str());
+    let visit = &visits[0]["data"]["visit"];
+    assert_eq!(
+        (&visit["hostname"], &visit["pathname"]),
+        (&json!("www.a.example"), &json!("/p"))
+    );
+    assert_eq!(visit["browser"], "Firefox");
+    assert_eq!(visit["site"], visits[0]["subject"]);
+    let text = format!("{visits:?}");
+    assert!(!text.contains("127.0.0.1") && !text.contains("Gecko"), "{text}");
+
+    let preflight = api
+        .call(Method::OPTIONS, "/api/event")
+        .header("origin", "https://x.example")
+        .send()
+        .await
+        .expect(204);
+    assert_eq!(preflight.header("access-control-allow-origin"), "*");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_kept_is_said_and_counted() {
+    let world = World::new().await;
+    let (api, tenant) = (&world.process, world.process.tenant().await);
+    let body = json!({"name": "pageview", "url": "https://a.example/", "domain": "nowhere.example"});
+    let unknown = hit(api, &body).await.expect(202);
+    assert_eq!(
+        (
+            unknown.header("x-plausible-dropped"),
+            unknown.header("x-annals-dropped")
+        ),
+        ("1", "unknown-site")
+    );
+    let body = json!({"name": "pageview", "url": "https://a.example/", "domain": tenant.domain});
+    let curl = api
+        .call(Method::POST, "/api/event")
+        .json(&body)
+        .header("user-agent", "curl/8.1")
+        .send()
+        .await
+        .expect(202);
+    assert_eq!(curl.header("x-annals-dropped"), "bot");
+    let both = json!({"name": "pageview", "url": "https://a.example/", "domain": format!("{},nowhere.example", tenant.domain)});
+    assert_eq!(
+        hit(api, &both).await.expect(202).header("x-annals-dropped"),
+        "unknown-site"
+    );
+    assert_eq!(visits(&world).await.len(), 1);
+    for wrong in [
+        json!({}),
+        json!({"name": "pageview", "domain": tenant.domain, "url": "nonsense"}),
+        json!([1]),
+    ] {
+        let answer = hit(api, &wrong).await.expect(400);
+        assert_eq!(answer.header("access-control-allow-origin"), "*");
+    }
+    hit(api, &json!("x".repeat(300 * 1024)))
+        .await
+        .problem(413, "too-large");
+    assert_eq!(visits(&world).await.len(), 1);
+    let dropped = command_api::metrics::DROPPED
+        .with_label_values(&["event", "bot"])
+        .get();
+    assert!(dropped >= 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_says_what_became_of_each_visit() {
+    let world = World::new().await;
+    let (api, tenant, other) = (
+        &world.process,
+        world.process.tenant().await,
+        world.process.tenant().await,
+    );
+    let visit = |domain: &str, agent: &str| json!({"name": "pageview", "url": "https://a.example/x", "domain": domain, "user_agent": agent, "ip": "203.0.113.7"});
+    let body = json!([
+        visit(&tenant.domain, BROWSER),
+        visit("nowhere.example", BROWSER),
+        visit(&other.domain, BROWSER),
+        visit(&tenant.domain, "Googlebot/2.1 (+http://www.google.com/bot.html)"),
+        {"name": "pageview", "domain": tenant.domain},
+        visit(&tenant.domain, BROWSER),
+    ]);
+    let answer = batch(api, &tenant, &body).await.expect(202);
+    assert_eq!(answer.body["accepted"], 2);
+    let reasons = json!([
+        {"index": 1, "reason": "unknown-site"}, {"index": 2, "reason": "unknown-site"}, {"index": 3, "reason": "bot"},
+    ]);
+    assert_eq!(answer.body["dropped"], reasons);
+    assert_eq!(answer.body["rejected"][0]["index"], 4);
+    assert!(
+        answer.body["rejected"][0]["detail"]
+            .as_str()
+            .unwrap()
+            .contains("/url")
+    );
+    assert!(!answer.header("annals-position").is_empty());
+    let visits = visits(&world).await;
+    assert_eq!(visits.len(), 2);
+    assert_eq!(
+        visits[0]["data"]["visit"]["visitor"],
+        visits[1]["data"]["visit"]["visitor"]
+    );
+
+    let lines = format!("{}\n{}\n", visit(&tenant.domain, BROWSER), "garbage");
+    let answer = api
+        .call(Method::POST, "/api/v1/visits")
+        .key(&tenant.key)
+        .body("application/x-ndjson", lines)
+        .send()
+        .await
+        .expect(202);
+    assert_eq!(
+        (&answer.body["accepted"], &answer.body["rejected"][0]["index"]),
+        (&json!(1), &json!(1))
+    );
+    assert_eq!(
+        batch(api, &tenant, &json!([])).await.expect(202).body["accepted"],
+        0
+    );
+    batch(api, &tenant, &json!(vec![json!({}); 1001]))
+        .await
+        .problem(422, "invalid");
+    let huge = api
+        .call(Method::POST, "/api/v1/visits")
+        .key(&tenant.key)
+        .body("application/json", vec![b' '; 1024 * 1024 + 1]);
+    huge.send().await.problem(413, "too-large");
+    let csv = api
+        .call(Method::POST, "/api/v1/visits")
+        .key(&tenant.key)
+        .body("text/csv", "a,b");
+    csv.send().await.problem(415, "unsupported-media-type");
+    api.call(Method::POST, "/api/v1/visits")
+        .json(&body)
+        .send()
+        .await
+        .problem(401, "unauthenticated");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_sent_again_brings_the_same_ids() {
+    let world = World::new().await;
+    let (api, tenant) = (&world.process, world.process.tenant().await);
+    let body = json!([
+        {"name": "pageview", "url": "https://a.example/1", "domain": tenant.domain},
+        {"name": "pageview", "url": "https://a.example/2", "domain": tenant.domain, "id": "019aa000-0000-7000-8000-00000000000a"},
+    ]);
+    for _ in 0..2 {
+        let send = api
+            .post("/api/v1/visits", &tenant.key, &body)
+            .header("idempotency-key", "batch 1");
+        send.send().await.expect(202);
+    }
+    let ids: std::collections::BTreeSet<String> = visits(&world)
+        .await
+        .iter()
+        .map(|visit| visit["id"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(ids.len(), 2);
+    assert!(ids.contains("019aa000-0000-7000-8000-00000000000a"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_import_goes_on_where_the_log_ends() {
+    let world = World::new().await;
+    let tenant = world.process.tenant().await;
+    let start = json!({"site": tenant.domain, "source": "access.log", "fingerprint": "cd".repeat(32)});
+    let begin = async |world: &World| {
+        world
+            .process
+            .post("/api/v1/imports", &tenant.key, &start)
+            .send()
+            .await
+    };
+    let import = begin(&world).await.expect(201).body["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let line = |number: u64| {
+        json!({
+            "name": "pageview", "url": format!("https://a.example/{number}"), "domain": tenant.domain, "import": import,
+            "line": number, "timestamp": "2015-05-17T10:05:03Z", "ip": "203.0.113.7", "user_agent": BROWSER,
+        })
+    };
+    let first = batch(&world.process, &tenant, &json!([line(0), line(1), line(4)]))
+        .await
+        .expect(202);
+    assert_eq!(first.body["accepted"], 3);
+    assert_eq!(begin(&world).await.expect(200).body["next"], 5);
+    let world = world.restart().await;
+    assert_eq!(begin(&world).await.expect(200).body["next"], 5);
+    let again = batch(&world.process, &tenant, &json!([line(1), line(4), line(7)]))
+        .await
+        .expect(202);
+    assert_eq!(again.body["accepted"], 1);
+    assert_eq!(
+        again.body["dropped"][0],
+        json!({"index": 0, "reason": "already-imported"})
+    );
+    assert_eq!(begin(&world).await.expect(200).body["next"], 8);
+    assert_eq!(visits(&world).await.len(), 4);
+    let other = json!({"site": tenant.domain, "source": "b", "fingerprint": "ef".repeat(32)});
+    let other = world
+        .process
+        .post("/api/v1/imports", &tenant.key, &other)
+        .send()
+        .await
+        .expect(201);
+    let mut mixed = line(9);
+    mixed["import"] = other.body["id"].clone();
+    batch(&world.process, &tenant, &json!([line(8), mixed]))
+        .await
+        .problem(422, "invalid");
+    let complete = format!("/api/v1/imports/{import}/complete");
+    world
+        .process
+        .call(Method::POST, &complete)
+        .key(&tenant.key)
+        .send()
+        .await
+        .expect(200);
+    batch(&world.process, &tenant, &json!([line(9)]))
+        .await
+        .problem(409, "import-completed");
+    let stranger = world.process.tenant().await;
+    batch(&world.process, &stranger, &json!([line(9)]))
+        .await
+        .problem(404, "not-found");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_of_a_piece_is_a_page_view_of_it() {
+    let world = World::new().await;
+    let (api, tenant) = (&world.process, world.process.tenant().await);
+    let id = api.draft(&tenant, "Read me").await;
+    let view = |agent: &str| {
+        let call = api
+            .call(Method::POST, &format!("/api/v1/content/{id}/view"))
+            .key(&tenant.key);
+        call.json(&json!({"referrer": "https://example.net/"}))
+            .header("user-agent", agent)
+            .send()
+    };
+    assert_eq!(view(BROWSER).await.expect(202).body["accepted"], 1);
+    assert_eq!(view("curl/8.1").await.expect(202).body["dropped"], "bot");
+    let visits = visits(&world).await;
+    assert_eq!(visits.len(), 1);
+    let visit = &visits[0]["data"]["visit"];
+    assert_eq!(
+        (&visit["content"], &visit["pathname"]),
+        (&json!(id), &json!("/post/read-me"))
+    );
+    assert_eq!(visit["hostname"], tenant.domain.as_str());
+}
