@@ -17,9 +17,17 @@ pub struct Document {
 /// `/docs` for the query API, whose document is at `/openapi/query.json`, and for the others. The page is part of
 /// the program and loads nothing from elsewhere.
 pub fn docs(others: Vec<Document>) -> Router {
-    let query = Document { name: "query", path: "/openapi/query.json", document: crate::openapi() };
+    let query = Document {
+        name: "query",
+        path: "/openapi/query.json",
+        document: crate::openapi(),
+    };
     let documents = std::iter::once(query).chain(others);
-    let urls = documents.map(|it| (Url::new(it.name, it.path), it.document)).collect();
-    let config = Config::default().persist_authorization(false).try_it_out_enabled(true);
+    let urls = documents
+        .map(|it| (Url::new(it.name, it.path), it.document))
+        .collect();
+    let config = Config::default()
+        .persist_authorization(false)
+        .try_it_out_enabled(true);
     SwaggerUi::new("/docs").urls(urls).config(config).into()
 }

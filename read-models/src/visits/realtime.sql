@@ -14,6 +14,7 @@ WITH
         GROUP BY minute
     )
 SELECT
-    (SELECT uniqExact(visitor) FROM recent_events
-     WHERE time >= fromUnixTimestamp64Micro({recent:Int64}, 'UTC')) AS visitors,
+    -- A scalar subquery is Nullable; the reader wants a plain number.
+    ifNull((SELECT uniqExact(visitor) FROM recent_events
+            WHERE time >= fromUnixTimestamp64Micro({recent:Int64}, 'UTC')), 0) AS visitors,
     (SELECT groupArray((toInt64(minute), toUInt64(views))) FROM per_minute) AS minutes

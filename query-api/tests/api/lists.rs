@@ -1,0 +1,173 @@
+//! Lists: filters, pages, cursors, and what is refused.
+
+use crate::stage::{Stage, Tenant, post, time};
+
+async fn twelve(stage: &mut Stage) -> Tenant {
+    let tenant = stage.tenant("a").await;
+    let mut inserted = Vec::new();
+    for n in 0..12_u32 {
+        let mut piece = post(&tenant, &format!("piece-{n:02}"));
+        piece.published_at = Some(time(n));
+        piece.featured = n % 3 == 0;
+        if n % 2 == 1 {
+            "project".clone_into(&mut piece.kind);
+        }
+        if n == 7 {
+            "Vom Übersetzen der Bücher".clone_into(&mut piece.body);
+            piece.language = Some("de-AT".to_owned());
+        }
+        inserted.push(piece);
+    }
+    stage
+        .write(&read_models::content::Changes {
+            inserted,
+            ..Default::default()
+        })
+        .await;
+    tenant
+}
+
+fn slugs(list: &serde_json::Value) -> Vec<&str> {
+    list["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| item["slug"].as_str().unwrap())
+        .collect()
+}
+
+#[tokio::test]
+async fn a_list_is_walked_by_number_and_by_cursor() {
+    let mut stage = Stage::start().await;
+    let tenant = twelve(&mut stage).await;
+    let key = Some(tenant.key.as_str());
+    let first = stage.read("/api/v1/content?size=5", key).await.ok();
+    assert_eq!(
+        (&first["total"], &first["page"], &first["total_pages"]),
+        (&12.into(), &1.into(), &3.into())
+    );
+    assert_eq!(slugs(&first)[0], "piece-11");
+    assert!(first["items"][0].get("body").is_none());
+    for (page, count, more) in [(2, 5, true), (3, 2, false), (4, 0, false)] {
+        let list = stage
+            .read(&format!("/api/v1/content?size=5&page={page}"), key)
+            .await
+            .ok();
+        assert_eq!(
+            (slugs(&list).len(), list["next"].is_string()),
+            (count, more),
+            "page {page}"
+        );
+    }
+    for (query, sort) in [
+        ("", ""),
+        ("&sort=title", "&sort=title"),
+        ("&sort=-updated_at", ""),
+    ] {
+        let (mut seen, mut after) = (Vec::new(), String::new());
+        loop {
+            let list = stage
+                .read(&format!("/api/v1/content?size=5&total=false{query}{after}"), key)
+                .await
+                .ok();
+            assert!(list.get("total").is_none() && list.get("total_pages").is_none());
+            seen.extend(slugs(&list).into_iter().map(str::to_owned));
+            let Some(next) = list["next"].as_str() else { break };
+            after = format!("&after={}", next.replace('~', "%7E"));
+        }
+        assert_eq!(seen.len(), 12, "{query}");
+        if !sort.is_empty() {
+            assert!(seen.is_sorted());
+        }
+        seen.sort();
+        seen.dedup();
+        assert_eq!(seen.len(), 12);
+    }
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn a_list_is_filtered() {
+    let mut stage = Stage::start().await;
+    let tenant = twelve(&mut stage).await;
+    let site = format!("/api/v1/content?site={}", tenant.domain);
+    for (filter, count) in [
+        ("", 12),
+        ("&kind=project", 6),
+        ("&featured=true", 4),
+        ("&featured=false", 8),
+        ("&tag=all", 12),
+        ("&tag=piece-03", 1),
+        ("&tag=none", 0),
+        ("&language=de", 1),
+        ("&language=en", 11),
+        ("&search=bucher", 1),
+        ("&search=B%C3%BCcher", 1),
+        ("&search=words", 11),
+        ("&search=%22piece-04%22", 1),
+        ("&search=%20", 12),
+        ("&search=%27%29%3B--%20%5C%20%3A%2A%20%26%20%7C", 0),
+        ("&status=published", 12),
+    ] {
+        for key in [None, Some(tenant.key.as_str())] {
+            let list = stage.read(&format!("{site}{filter}"), key).await.ok();
+            assert_eq!(list["total"], count, "{filter}");
+        }
+    }
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn what_makes_no_sense_is_pointed_at() {
+    let mut stage = Stage::start().await;
+    let tenant = twelve(&mut stage).await;
+    let key = Some(tenant.key.as_str());
+    let cursor = stage.read("/api/v1/content?size=5", key).await.ok()["next"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    for (query, pointers) in [
+        ("size=101", vec!["/size"]),
+        ("size=0", vec!["/size"]),
+        (
+            "page=0&size=1000&kind=poem&status=lost&sort=shape",
+            vec!["/page", "/size", "/kind", "/status", "/sort"],
+        ),
+        ("page=-1", vec!["/page"]),
+        ("page=99999999999", vec!["/page"]),
+        ("featured=perhaps", vec!["/featured"]),
+        ("colour=red", vec!["/colour"]),
+        ("after=nonsense", vec!["/after"]),
+        ("search=a%00b", vec![""]),
+        (&format!("after={cursor}&sort=title"), vec!["/sort"]),
+        (&format!("after={cursor}&page=2"), vec!["/page"]),
+        (&format!("search={}", "x".repeat(400)), vec!["/search"]),
+        (&format!("tag={}", "x".repeat(101)), vec!["/tag"]),
+    ] {
+        let answer = stage.read(&format!("/api/v1/content?{query}"), key).await;
+        assert_eq!(answer.problem(422, "invalid"), pointers, "{query}");
+    }
+    assert_eq!(
+        stage.read("/api/v1/content", None).await.problem(422, "invalid"),
+        ["/site"]
+    );
+    let draft = format!("/api/v1/content?site={}&status=draft", tenant.domain);
+    assert_eq!(
+        stage.read(&draft, None).await.problem(422, "invalid"),
+        ["/status"]
+    );
+    stage
+        .read("/api/v1/content?site=nobody.example", key)
+        .await
+        .problem(404, "not-found");
+    // Far beyond the end is an empty page.
+    let far = stage
+        .read("/api/v1/content?page=4294967295&size=100", key)
+        .await
+        .ok();
+    assert_eq!(
+        (far["items"].as_array().unwrap().len(), &far["next"]),
+        (0, &serde_json::Value::Null)
+    );
+    stage.end().await;
+}

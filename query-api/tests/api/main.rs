@@ -1,0 +1,12 @@
+//! The query API over a real socket, on real PostgreSQL and ClickHouse, with rows that a projector would write.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod caching;
+mod callers;
+mod content;
+mod documents;
+mod downloads;
+mod lists;
+mod positions;
+mod stage;
+mod statistics;
