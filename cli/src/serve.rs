@@ -129,7 +129,7 @@ impl Serve {
             served
         };
         let folding = async {
-            let folded = projectors::run(folding(&log, &health), projectors, shutdown.clone()).await;
+            let folded = projectors::run(folding(&log, &clickhouse, &health), projectors, shutdown.clone()).await;
             shutdown.cancel();
             folded
         };
@@ -179,7 +179,7 @@ impl Serve {
         let log = open_log(self.log, self.environment).await?;
         let serving = service::serve(listener, service::finish(health.routes()), shutdown.clone());
         let folding = async {
-            let folded = projectors::run(folding(&log, &health), projectors, shutdown.clone()).await;
+            let folded = projectors::run(folding(&log, &self.clickhouse, &health), projectors, shutdown.clone()).await;
             shutdown.cancel();
             folded
         };
@@ -229,9 +229,11 @@ fn reading(clickhouse: &ClickHouse, command: &command_api::Config) -> query_api:
     }
 }
 
-fn folding(log: &Log, health: &Health) -> projectors::run::Dependencies {
+fn folding(log: &Log, clickhouse: &ClickHouse, health: &Health) -> projectors::run::Dependencies {
     projectors::run::Dependencies {
         log: log.clone(),
+        clickhouse_url: clickhouse.clickhouse_url.clone(),
+        clickhouse_prefix: clickhouse.clickhouse_prefix.clone(),
         health: health.clone(),
         until: projectors::runner::Until::Shutdown,
     }

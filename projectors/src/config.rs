@@ -12,6 +12,12 @@ pub struct Config {
     /// PostgreSQL as the role of the query API, which is given SELECT; made when it is missing.
     #[arg(id = "projectors_reader_url", long = "postgres-reader-grant-url", env = "ANNALS_POSTGRES_READER_URL", hide_env_values = true)]
     pub postgres_reader_url: Option<String>,
+    /// ClickHouse's user that may create databases and insert.
+    #[arg(long, env = "ANNALS_CLICKHOUSE_USER", default_value = "annals_writer")]
+    pub clickhouse_user: String,
+    /// Its password.
+    #[arg(long, env = "ANNALS_CLICKHOUSE_PASSWORD", default_value = "", hide_env_values = true)]
+    pub clickhouse_password: String,
     /// Aggregates of one projection that may be parked; one more stops the partition.
     #[arg(long = "parking-limit", env = "ANNALS_PARKING_LIMIT", default_value_t = 1_000)]
     pub parking_limit: usize,

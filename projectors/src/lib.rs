@@ -1,6 +1,6 @@
 //! Log → tables: event → change, pure, one file per projection, and the one runner that moves them.
 //!
-//! Reading order: [`content`], [`downloads`], [`directory`] (what an event means for the tables), then
+//! Reading order: [`content`], [`downloads`], [`directory`], [`visits`], [`facts`] (what an event means for the tables), then
 //! [`runner`] (read, fold, write with checkpoint), then [`run`] (which projections there are).
 
 #![forbid(unsafe_code)]
@@ -9,9 +9,11 @@ pub mod config;
 pub mod content;
 pub mod directory;
 pub mod downloads;
+pub mod facts;
 mod metrics;
 pub mod run;
 pub mod runner;
+pub mod visits;
 
 pub use config::Config;
 pub use run::{Error, run};

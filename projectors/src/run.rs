@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use event_log::{Log, Topic};
-use read_models::{Projection, Writer};
+use read_models::{Projection, Writer, clickhouse};
 use service::health::Health;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -13,7 +13,13 @@ use crate::{
     content::ContentFold,
     directory::DirectoryFold,
     downloads::DownloadsFold,
-    runner::{Gather, Plan, Until, drive, feed::chain, postgres::{Fold, PostgresSink}},
+    runner::{
+        Gather, Plan, Until,
+        clickhouse::{Engines, facts::FactsSink, run_visits},
+        drive,
+        feed::chain,
+        postgres::{Fold, PostgresSink},
+    },
 };
 
 /// How long to wait for a database that is not there at the start.
@@ -35,6 +41,10 @@ pub enum Error {
 pub struct Dependencies {
     /// What is folded.
     pub log: Log,
+    /// ClickHouse's HTTP interface.
+    pub clickhouse_url: String,
+    /// Goes before the names of ClickHouse's databases; empty but in tests, which share an engine.
+    pub clickhouse_prefix: String,
     /// Where it is told how they do.
     pub health: Health,
     /// [`Until::Shutdown`], but in tests and measurements.
@@ -70,6 +80,7 @@ pub async fn run(dependencies: Dependencies, config: Config, shutdown: Cancellat
     project.start::<DirectoryFold>(&mut tasks).await?;
     project.start::<ContentFold>(&mut tasks).await?;
     project.start::<DownloadsFold>(&mut tasks).await?;
+    project.start_clickhouse(&mut tasks);
     while let Some(ended) = tasks.join_next().await {
         if let Err(error) = ended {
             tracing::error!(error = &error as &dyn std::error::Error, "a projection ended");
@@ -86,7 +97,7 @@ async fn open(log: &Log, config: &Config) -> Result<Writer, read_models::Error> 
     Ok(writer)
 }
 
-/// Starts projections into PostgreSQL.
+/// Starts projections.
 struct Project<'a> {
     writer: &'a Writer,
     dependencies: &'a Dependencies,
@@ -96,7 +107,7 @@ struct Project<'a> {
 
 impl Project<'_> {
     async fn start<F: Fold>(&self, tasks: &mut JoinSet<()>) -> Result<(), Error> {
-        let Dependencies { log, health, until } = self.dependencies;
+        let Dependencies { log, health, until, .. } = self.dependencies;
         let topic = match F::PROJECTION {
             Projection::Directory => Topic::Directory,
             Projection::Content | Projection::Downloads | Projection::ContentFacts => Topic::Ledger,
@@ -120,5 +131,42 @@ impl Project<'_> {
             tasks.spawn(drive(sink, plan));
         }
         Ok(())
+    }
+
+    /// Visits and the facts about content; each waits for ClickHouse by itself.
+    fn start_clickhouse(&self, tasks: &mut JoinSet<()>) {
+        let Dependencies { log, health, until, clickhouse_url, clickhouse_prefix } = self.dependencies;
+        let rows = clickhouse::Writer::new(&clickhouse::Config {
+            url: clickhouse_url.clone(),
+            user: self.config.clickhouse_user.clone(),
+            password: self.config.clickhouse_password.clone(),
+            prefix: clickhouse_prefix.clone(),
+        });
+        let plan = |projection: Projection| {
+            let reporter = health.register(format!("projection {projection}"));
+            reporter.degraded("starting");
+            Plan {
+                log: log.clone(),
+                gather: Gather::AT_ONCE,
+                until: *until,
+                health: reporter,
+                shutdown: self.shutdown.clone(),
+            }
+        };
+        let facts = FactsSink::new(
+            self.writer.clone(),
+            rows.clone(),
+            log.partitions(Topic::Ledger),
+            self.config.parking_limit,
+        );
+        tasks.spawn(drive(facts, plan(Projection::ContentFacts)));
+        let engines = Engines {
+            log: log.clone(),
+            control: self.writer.clone(),
+            rows,
+            owner: format!("process {}", std::process::id()),
+            parking_limit: self.config.parking_limit,
+        };
+        tasks.spawn(run_visits(engines, plan(Projection::Visits)));
     }
 }

@@ -18,6 +18,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 pub mod batch;
+pub mod clickhouse;
 pub mod feed;
 pub mod parking;
 pub mod postgres;

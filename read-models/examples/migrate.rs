@@ -13,7 +13,10 @@
 use anyhow::{Context as _, bail};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
-const CONTROL: &[&str] = &[include_str!("../migrations/postgres/control/0001_control.sql")];
+const CONTROL: &[&str] = &[
+    include_str!("../migrations/postgres/control/0001_control.sql"),
+    include_str!("../migrations/postgres/control/0002_fold_snapshots.sql"),
+];
 
 const TEMPLATES: &[(&str, &str)] = &[
     ("directory", include_str!("../migrations/postgres/directory.sql")),

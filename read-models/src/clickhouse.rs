@@ -14,6 +14,12 @@ pub type Error = clickhouse::error::Error;
 /// One generation of a projection has a database of its own, named after both.
 pub type Generation = i32;
 
+/// The tables of one generation of `visits`; a change of this text makes a new generation.
+pub const VISITS_TABLES: &str = include_str!("../migrations/clickhouse/visits/0001_tables.sql");
+
+/// The table of one generation of `content_facts`, likewise.
+pub const FACTS_TABLES: &str = include_str!("../migrations/clickhouse/content_facts/0001_tables.sql");
+
 /// Where ClickHouse listens and who we are there.
 #[derive(Clone)]
 pub struct Config {
@@ -113,8 +119,7 @@ impl Writer {
     /// # Errors
     /// When ClickHouse does not answer or refuses.
     pub async fn create_visits(&self, generation: Generation) -> Result<(), Error> {
-        let tables = include_str!("../migrations/clickhouse/visits/0001_tables.sql");
-        self.create(&database(&self.prefix, "visits", generation), tables).await
+        self.create(&database(&self.prefix, "visits", generation), VISITS_TABLES).await
     }
 
     /// Makes database and tables of one generation of `content_facts`; what is there stays.
@@ -122,8 +127,7 @@ impl Writer {
     /// # Errors
     /// When ClickHouse does not answer or refuses.
     pub async fn create_facts(&self, generation: Generation) -> Result<(), Error> {
-        let tables = include_str!("../migrations/clickhouse/content_facts/0001_tables.sql");
-        self.create(&database(&self.prefix, "content_facts", generation), tables).await
+        self.create(&database(&self.prefix, "content_facts", generation), FACTS_TABLES).await
     }
 
     /// Removes one generation of a projection, as when a rebuild was given up.
@@ -144,32 +148,71 @@ impl Writer {
         Ok(())
     }
 
-    /// Points the views of the database `live` at these generations, with the comments of the tables
-    /// behind them. Views are replaced one by one, so an analyst never finds one missing.
+    /// Whether one generation of `visits` has all its tables.
+    ///
+    /// # Errors
+    /// When ClickHouse does not answer.
+    pub async fn has_visits(&self, generation: Generation) -> Result<bool, Error> {
+        self.has(&database(&self.prefix, "visits", generation), &["events", "sessions", "fences"]).await
+    }
+
+    /// Whether one generation of `content_facts` has its table.
+    ///
+    /// # Errors
+    /// When ClickHouse does not answer.
+    pub async fn has_facts(&self, generation: Generation) -> Result<bool, Error> {
+        self.has(&database(&self.prefix, "content_facts", generation), &["facts"]).await
+    }
+
+    async fn has(&self, database: &str, tables: &[&str]) -> Result<bool, Error> {
+        let found: u64 = self
+            .client
+            .query_raw(
+                "SELECT count() FROM system.tables \
+                 WHERE database = {database:String} AND has({tables:Array(String)}, name)",
+            )
+            .param("database", database)
+            .param("tables", tables)
+            .fetch_one()
+            .await?;
+        Ok(found == tables.len() as u64)
+    }
+
+    /// Points the analysts' views `live.events` and `live.sessions` at this generation, with the comments of
+    /// its tables. A view is replaced in one step, so an analyst never finds it missing.
     ///
     /// # Errors
     /// When ClickHouse does not answer or refuses.
-    pub async fn point_live(&self, visits: Generation, facts: Generation) -> Result<(), Error> {
+    pub async fn show_visits(&self, generation: Generation) -> Result<(), Error> {
+        let from = database(&self.prefix, "visits", generation);
+        self.show("events", &format!("{from}.events"), "").await?;
+        self.show("sessions", &format!("{from}.sessions"), " FINAL").await
+    }
+
+    /// Points the analysts' view `live.content` at this generation, as above.
+    ///
+    /// # Errors
+    /// When ClickHouse does not answer or refuses.
+    pub async fn show_facts(&self, generation: Generation) -> Result<(), Error> {
+        let from = database(&self.prefix, "content_facts", generation);
+        self.show("content", &format!("{from}.facts"), " FINAL").await
+    }
+
+    /// The view has the rights of its definer, so that an analyst needs none on the table behind it.
+    async fn show(&self, view: &str, table: &str, modifier: &str) -> Result<(), Error> {
         let live = live_database(&self.prefix);
-        let visits = database(&self.prefix, "visits", visits);
-        let facts = database(&self.prefix, "content_facts", facts);
         self.client.query_raw(&format!("CREATE DATABASE IF NOT EXISTS {live}")).execute().await?;
-        for (view, from, modifier) in
-            [("events", &visits, ""), ("sessions", &visits, " FINAL"), ("content", &facts, " FINAL")]
-        {
-            let table = if view == "content" { "facts" } else { view };
-            let columns = self.commented_columns(from, table).await?;
-            let comment = self.table_comment(from, table).await?;
-            let statement = format!(
-                "CREATE OR REPLACE VIEW {live}.{view} ({columns})\n\
-                 DEFINER = CURRENT_USER SQL SECURITY DEFINER\n\
-                 AS SELECT * FROM {from}.{table}{modifier}\n\
-                 COMMENT {}",
-                quoted(&comment.replace(": read with FINAL", "").replace("; read with FINAL", "")),
-            );
-            self.client.query_raw(&statement).execute().await?;
-        }
-        Ok(())
+        let (database, name) = table.split_once('.').unwrap_or(("", table));
+        let columns = self.commented_columns(database, name).await?;
+        let comment = self.table_comment(database, name).await?;
+        let statement = format!(
+            "CREATE OR REPLACE VIEW {live}.{view} ({columns})\n\
+             DEFINER = CURRENT_USER SQL SECURITY DEFINER\n\
+             AS SELECT * FROM {table}{modifier}\n\
+             COMMENT {}",
+            quoted(comment.trim_end_matches("; read with FINAL")),
+        );
+        self.client.query_raw(&statement).execute().await
     }
 
     async fn commented_columns(&self, database: &str, table: &str) -> Result<String, Error> {
@@ -209,13 +252,14 @@ impl Writer {
     }
 }
 
-/// `visits_1`; with a prefix, `prefix_visits_1`.
+/// `visits_1`; with the prefix `test_`, `test_visits_1`.
 pub(crate) fn database(prefix: &str, projection: &str, generation: Generation) -> String {
-    if prefix.is_empty() { format!("{projection}_{generation}") } else { format!("{prefix}_{projection}_{generation}") }
+    format!("{prefix}{projection}_{generation}")
 }
 
-/// `live`; with a prefix, `live_prefix`, since analysts may read databases whose name begins so.
+/// `live`; with the prefix `test_`, `live_test`, since analysts may read databases whose name begins so.
 pub(crate) fn live_database(prefix: &str) -> String {
+    let prefix = prefix.trim_end_matches('_');
     if prefix.is_empty() { "live".to_owned() } else { format!("live_{prefix}") }
 }
 

@@ -1,11 +1,12 @@
 //! Visits: the tables of the projection `visits`, who writes them, and the questions asked of them.
 //!
-//! Reading order: [`rows`] and [`store`] (what the projector writes), then the query side: [`query`] (the
+//! Reading order: [`rows`], [`store`] and [`ranges`] (what the projector writes), then the query side: [`query`] (the
 //! words of a query and how a body becomes one), [`range`] (days of a time zone), [`sql`] (a query as SQL),
 //! [`stats`] (asked and answered), [`realtime`], [`report`].
 
 pub mod query;
 pub mod range;
+pub mod ranges;
 pub mod realtime;
 pub mod report;
 pub mod rows;

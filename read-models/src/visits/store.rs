@@ -3,6 +3,8 @@
 //! The steps and their order are those of DESIGN section 5; the state machine that decides on them is
 //! `projectors/src/runner/clickhouse.rs`. Nothing here decides anything.
 
+use std::time::Duration;
+
 use clickhouse::{Client, Row};
 use serde::Deserialize;
 
@@ -77,15 +79,30 @@ impl Store {
             .await
     }
 
-    /// Ends inserts that a predecessor left running, and waits until they have ended. An insert that began
-    /// before the fence was written knows nothing of it; one that begins later is refused by it.
+    /// Ends inserts and deletions that a predecessor left running, and waits until they have ended. One that
+    /// began before the fence was written knows nothing of it; one that begins later is refused by it.
     ///
     /// # Errors
-    /// When ClickHouse does not answer.
-    pub async fn stop_inserts(&self) -> Result<(), Error> {
+    /// When ClickHouse does not answer, or a deletion does not end within 30 seconds.
+    pub async fn stop_predecessors(&self) -> Result<(), Error> {
         let statement =
-            format!("KILL QUERY WHERE startsWith(query_id, 'annals-insert-{}-') SYNC FORMAT Null", self.name);
-        self.client.query_raw(&statement).execute().await
+            format!("KILL QUERY WHERE startsWith(query_id, 'annals-write-{}-') SYNC FORMAT Null", self.name);
+        self.client.query_raw(&statement).execute().await?;
+        // Of a deletion only the waiting is a query; it goes on without it.
+        let ended = async {
+            loop {
+                let running: u64 = self
+                    .client
+                    .query_raw("SELECT count() FROM system.mutations WHERE database = currentDatabase() AND NOT is_done")
+                    .fetch_one()
+                    .await?;
+                if running == 0 {
+                    return Ok(());
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), ended).await.unwrap_or(Err(Error::TimedOut))
     }
 
     /// What stands there of a partition, from an offset on and before another.
@@ -102,19 +119,24 @@ impl Store {
             .await
     }
 
-    /// Deletes the events of a partition from an offset on, and waits until they are gone.
+    /// Deletes the events of a partition from an offset on, and waits until they are gone; while the fence is
+    /// the highest, else nothing. What is inserted later than this begins is never touched by it.
     ///
     /// Sessions stay: a row of theirs is a function of the log up to its version, so the events that made
     /// it will make it again, and until then it is only ahead of its time.
     ///
     /// # Errors
     /// When ClickHouse does not answer.
-    pub async fn delete_from(&self, partition: u32, from: u64) -> Result<(), Error> {
+    pub async fn delete_from(&self, partition: u32, from: u64, fence: u64) -> Result<(), Error> {
+        let statement = format!(
+            "DELETE FROM events WHERE log_partition = {{partition:UInt32}} AND log_offset >= {{from:UInt64}} \
+             AND NOT ({}) \
+             SETTINGS lightweight_deletes_sync = 2, mutations_execute_subqueries_on_initiator = 1",
+            fenced(&[(partition, fence)])
+        );
         self.client
-            .query_raw(
-                "DELETE FROM events WHERE log_partition = {partition:UInt32} AND log_offset >= {from:UInt64} \
-                 SETTINGS lightweight_deletes_sync = 2",
-            )
+            .query_raw(&statement)
+            .with_setting("query_id", format!("annals-write-{}-delete-{partition}-{from}-{fence}", self.name))
             .param("partition", partition)
             .param("from", from)
             .execute()
@@ -162,7 +184,7 @@ impl Store {
             .with_setting("async_insert", "0")
             .with_setting("insert_deduplicate", "1")
             .with_setting("insert_deduplication_token", &token)
-            .with_setting("query_id", format!("annals-insert-{}-{token}", self.name))
+            .with_setting("query_id", format!("annals-write-{}-{token}", self.name))
             // One block, so one part, so all or nothing: an insert never has a million rows.
             .with_setting("max_insert_threads", "1")
             .with_setting("min_insert_block_size_rows", "1000000")

@@ -80,7 +80,7 @@ CREATE TABLE IF NOT EXISTS sessions
 )
 ENGINE = ReplacingMergeTree(log_offset)
 ORDER BY (tenant, site, opened, session)
-COMMENT 'The complete state of each visit; several versions may stand here until they are merged: read with FINAL';
+COMMENT 'One row for each visit: its complete state; read with FINAL';
 
 CREATE TABLE IF NOT EXISTS fences
 (

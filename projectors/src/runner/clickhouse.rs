@@ -1,0 +1,480 @@
+//! The runner of projections in ClickHouse: does what the state machine says.
+//!
+//! Reading order: [`machine`] (the protocol), this file (its effects), `gather.rs` (reading and folding ahead
+//! of the inserts), [`facts`] (the projection that needs none of it).
+
+pub mod facts;
+mod gather;
+mod machine;
+
+use std::collections::HashMap;
+
+use event_log::{Log, Partition, ReadError, Topic};
+use read_models::{
+    Checkpoint, Projection, Writer,
+    clickhouse::{self, Generation},
+    visits::{
+        ranges::Part,
+        store::{Insert, InsertError, Store},
+    },
+};
+use sha2::{Digest, Sha256};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use self::{
+    gather::{Gather, Ready},
+    machine::{Effect, Found, Held, Input, Machine, Range, Unsettled},
+};
+use super::{IDLE, LONGEST_PAUSE, PAUSE, Plan, Until, feed::chain};
+use crate::{
+    metrics,
+    visits::{FOLD, Fold},
+};
+
+/// What the runner works with.
+#[derive(Clone)]
+pub struct Engines {
+    /// What is folded.
+    pub log: Log,
+    /// Checkpoints, and what is about to be written.
+    pub control: Writer,
+    /// Rows.
+    pub rows: clickhouse::Writer,
+    /// Who we are, for people who look at fences.
+    pub owner: String,
+    /// Events that may be parked; with one more, nothing is written until a person has looked at it.
+    pub parking_limit: usize,
+}
+
+/// Why a run ended. The next one takes over again.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// PostgreSQL.
+    #[error("the control tables")]
+    Control(#[from] read_models::Error),
+    /// ClickHouse.
+    #[error("ClickHouse")]
+    Rows(#[from] clickhouse::Error),
+    /// An insert whose outcome is unknown, or that came too late.
+    #[error("an insert")]
+    Insert(#[from] InsertError),
+    /// The log.
+    #[error("the log")]
+    Log(#[from] ReadError),
+    /// More events cannot be read than may be parked.
+    #[error("{0}")]
+    TooManyParked(String),
+    /// A fold panicked; its message was printed.
+    #[error("a fold panicked")]
+    Panicked,
+    /// The driver is wrong.
+    #[error("out of order: {0}")]
+    Protocol(String),
+    /// A test ends the run here.
+    #[error("stopped at {0}")]
+    Stopped(&'static str),
+}
+
+/// A place between two steps of the protocol, where a test may end a run as a crash would.
+pub type Stops = std::sync::Arc<dyn Fn(&'static str) -> bool + Send + Sync>;
+
+/// Projects visits until it is done; after a failure it rests and takes over again.
+pub async fn run_visits(engines: Engines, plan: Plan) {
+    let mut pause = PAUSE;
+    loop {
+        let began = Instant::now();
+        let outcome = tokio::select! {
+            () = plan.shutdown.cancelled() => return,
+            outcome = one_run(&engines, &plan, None) => outcome,
+        };
+        let Err(failure) = outcome else { return };
+        metrics::RETRIES.with_label_values(&[Projection::Visits.name()]).inc();
+        tracing::warn!(projection = %Projection::Visits, error = chain(&failure), "taking over again");
+        plan.health.degraded(match failure {
+            Failure::TooManyParked(_) => "too many events cannot be read",
+            _ => "its tables cannot be written now; retrying",
+        });
+        if began.elapsed() > LONGEST_PAUSE {
+            pause = PAUSE;
+        }
+        if plan.shutdown.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+            return;
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// One run, from taking over to the first failure, or to the end. Tests call it with places to stop at.
+///
+/// # Errors
+/// See [`Failure`].
+pub async fn one_run(engines: &Engines, plan: &Plan, stops: Option<Stops>) -> Result<(), Failure> {
+    let partitions = engines.log.partitions(Topic::Visits);
+    let generation = prepare(engines, partitions).await?;
+    let store = engines.rows.visits_store(generation);
+    let mut goals = HashMap::new();
+    if plan.until == Until::CaughtUp {
+        for partition in engines.log.all(Topic::Visits) {
+            goals.insert(partition.index, engines.log.end(partition).await?);
+        }
+    }
+    let mut run = Run {
+        engines,
+        plan,
+        generation,
+        partitions,
+        store,
+        held: HashMap::new(),
+        unsettled: Vec::new(),
+        parked: 0,
+        gather: None,
+        batch: Vec::new(),
+        began: Instant::now(),
+    };
+    let (mut machine, mut effect) = Machine::begin();
+    loop {
+        let step = name(&effect);
+        if stops.as_ref().is_some_and(|stops| stops(step)) {
+            return Err(Failure::Stopped(step));
+        }
+        if effect == Effect::Fold {
+            plan.health.ok();
+            let reached = |(partition, end): (&u32, &u64)| {
+                run.held.get(partition).is_some_and(|checkpoint| checkpoint.next_offset >= *end)
+            };
+            if plan.until == Until::CaughtUp && goals.iter().all(reached) {
+                return Ok(());
+            }
+        }
+        let input = run.perform(effect).await?;
+        effect = machine.on(input).map_err(|error| Failure::Protocol(error.to_string()))?;
+    }
+}
+
+/// The generation that we fill: the live one, or a new one where it is missing on either side or was made by
+/// another fold.
+async fn prepare(engines: &Engines, partitions: u32) -> Result<Generation, Failure> {
+    let fold = fingerprint(FOLD, clickhouse::VISITS_TABLES);
+    let known = engines.control.generation(Projection::Visits, partitions, &fold).await?;
+    let generation = match known {
+        Some(generation) if engines.rows.has_visits(generation).await? => generation,
+        known => {
+            let generation = known.unwrap_or(1);
+            engines.rows.drop_generation(Projection::Visits.name(), generation).await?;
+            engines.rows.create_visits(generation).await?;
+            engines.control.begin_generation(Projection::Visits, generation, partitions, &fold).await?;
+            generation
+        }
+    };
+    engines.rows.show_visits(generation).await?;
+    Ok(generation)
+}
+
+/// What makes rows what they are: the fold and the definition of the tables.
+pub(crate) fn fingerprint(fold: &str, tables: &str) -> String {
+    let mut hasher = Sha256::new();
+    hasher.update(fold);
+    hasher.update(tables);
+    hex::encode(hasher.finalize())
+}
+
+struct Run<'a> {
+    engines: &'a Engines,
+    plan: &'a Plan,
+    generation: Generation,
+    partitions: u32,
+    store: Store,
+    held: HashMap<u32, Checkpoint>,
+    unsettled: Vec<read_models::visits::ranges::Unsettled>,
+    /// Events of this generation that could not be read.
+    parked: usize,
+    gather: Option<Gather>,
+    batch: Vec<Ready>,
+    /// When the batch was begun.
+    began: Instant,
+}
+
+impl Run<'_> {
+    async fn perform(&mut self, effect: Effect) -> Result<Input, Failure> {
+        match effect {
+            Effect::TakeOver => self.take_over().await,
+            Effect::WriteFences(fences) => {
+                self.store.write_fences(&fences, &self.engines.owner).await?;
+                Ok(Input::FencesWritten)
+            }
+            Effect::StopInserts => {
+                self.store.stop_predecessors().await?;
+                Ok(Input::InsertsStopped)
+            }
+            Effect::Compare(ranges) => self.compare(&ranges).await,
+            Effect::Settle { inserts, ranges } => self.settle(&inserts, &ranges).await,
+            Effect::Trim(places) => self.trim(&places).await,
+            Effect::Fold => self.fold().await,
+            Effect::Record { attempt, ranges } => self.record(attempt, &ranges).await,
+            Effect::InsertSessions { insert, attempt } => {
+                let blocks = self.batch.iter_mut().filter_map(|ready| ready.session_block.take()).collect();
+                self.store.insert_sessions(&self.insert(insert, attempt), blocks).await?;
+                Ok(Input::SessionsInserted)
+            }
+            Effect::InsertEvents { insert, attempt } => {
+                let blocks = self.batch.iter_mut().filter_map(|ready| ready.event_block.take()).collect();
+                self.store.insert_events(&self.insert(insert, attempt), blocks).await?;
+                Ok(Input::EventsInserted)
+            }
+            Effect::Advance { insert, ranges: _ } => self.advance(insert).await,
+        }
+    }
+
+    async fn take_over(&mut self) -> Result<Input, Failure> {
+        let control = &self.engines.control;
+        for partition in 0..self.partitions {
+            let checkpoint = control.take_over(Projection::Visits, self.generation, partition).await?;
+            let parked = control.parked_aggregates(&checkpoint).await?;
+            self.parked = usize::try_from(parked).unwrap_or(usize::MAX);
+            self.held.insert(partition, checkpoint);
+        }
+        self.unsettled = control.unsettled(Projection::Visits, self.generation).await?;
+        let held = self.held.values().map(held).collect();
+        let unsettled = self.unsettled.iter().map(|insert| Unsettled {
+            insert: insert.insert,
+            attempt: insert.attempt,
+            ranges: insert.parts.iter().map(range).collect(),
+        });
+        Ok(Input::TakenOver { held, unsettled: unsettled.collect() })
+    }
+
+    async fn compare(&self, ranges: &[Range]) -> Result<Input, Failure> {
+        let mut compared = Vec::with_capacity(ranges.len());
+        for range in ranges {
+            let found = self.store.found(range.partition, range.from, range.to).await?;
+            let (rows, fingerprint, sessions) = (found.rows, found.fingerprint, found.sessions);
+            tracing::info!(
+                projection = "visits", partition = range.partition, from = range.from, to = range.to,
+                expected = range.rows, found = rows, "an insert was left unsettled"
+            );
+            compared.push(Found { rows, fingerprint, sessions });
+        }
+        Ok(Input::Compared(compared))
+    }
+
+    async fn settle(&mut self, inserts: &[i64], ranges: &[Range]) -> Result<Input, Failure> {
+        let parts: Vec<Part> = self.unsettled.iter().flat_map(|insert| insert.parts.clone()).collect();
+        let settled = |part: &Part| ranges.iter().any(|settled| *settled == range(part));
+        let moves: Vec<(Checkpoint, Part)> = parts
+            .into_iter()
+            .filter(settled)
+            .filter_map(|part| self.held.get(&part.partition).map(|checkpoint| (*checkpoint, part)))
+            .collect();
+        // All checkpoints are locked, so that one who was fenced off forgets no insert of another.
+        let others = |(partition, _): &(&u32, &Checkpoint)| moves.iter().all(|(at, _)| at.partition != **partition);
+        let others: Vec<Checkpoint> = self.held.iter().filter(others).map(|(_, at)| *at).collect();
+        self.move_checkpoints(inserts, &moves, &others).await?;
+        Ok(Input::Settled)
+    }
+
+    async fn trim(&self, places: &[(u32, u64)]) -> Result<Input, Failure> {
+        for (partition, from) in places {
+            let beyond = self.store.found(*partition, *from, u64::MAX).await?.rows;
+            let Some(checkpoint) = self.held.get(partition).filter(|_| beyond > 0) else { continue };
+            tracing::info!(projection = %Projection::Visits, partition, from, rows = beyond, "deleting what lies beyond the checkpoint");
+            self.store.delete_from(*partition, *from, checkpoint.fence.cast_unsigned()).await?;
+            if self.store.found(*partition, *from, u64::MAX).await?.rows > 0 {
+                return Err(InsertError::Fenced.into());
+            }
+        }
+        Ok(Input::Trimmed)
+    }
+
+    async fn fold(&mut self) -> Result<Input, Failure> {
+        if self.gather.is_none() {
+            let mut partitions = Vec::new();
+            for checkpoint in self.held.values() {
+                let saved = self.engines.control.saved_fold(checkpoint).await?;
+                let fold = saved.and_then(|state| Fold::restore(&state).ok());
+                let fits = |fold: &Fold| fold.next_offset() <= checkpoint.next_offset;
+                partitions.push((*checkpoint, fold.filter(fits).unwrap_or_else(|| Fold::new(checkpoint.partition))));
+            }
+            partitions.sort_by_key(|(checkpoint, _)| checkpoint.partition);
+            self.gather = Some(Gather::begin(&self.engines.log, partitions)?);
+        }
+        let Some(mut gather) = self.gather.take() else { return Err(Failure::Panicked) };
+        let mut idle = tokio::time::interval(IDLE);
+        idle.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let batch = {
+            let next = gather.next();
+            tokio::pin!(next);
+            loop {
+                tokio::select! {
+                    batch = &mut next => break batch,
+                    _ = idle.tick() => self.saw_end().await?,
+                }
+            }
+        };
+        self.report_stopped(&gather).await?;
+        self.gather = Some(gather);
+        self.batch = batch?;
+        self.began = Instant::now();
+        let unread: usize = self.batch.iter().map(|ready| ready.piece.parked.len()).sum();
+        if unread > 0 && self.parked + unread > self.engines.parking_limit {
+            return self.too_many(unread).await;
+        }
+        self.parked += unread;
+        Ok(Input::Folded(self.batch.iter().map(|ready| range(&part(ready, 0))).collect()))
+    }
+
+    /// Keeps the log's end known while nothing happens.
+    async fn saw_end(&self) -> Result<(), Failure> {
+        for checkpoint in self.held.values() {
+            let partition = Partition::visits(checkpoint.partition);
+            if let Ok(end) = self.engines.log.end(partition).await {
+                metrics::lag(Projection::Visits, partition, checkpoint.next_offset, end, None);
+                self.engines.control.saw_end(checkpoint, end).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A partition with an event of a newer release stays where it is; the others go on.
+    async fn report_stopped(&self, gather: &Gather) -> Result<(), Failure> {
+        for (partition, reason) in gather.stopped() {
+            tracing::error!(projection = %Projection::Visits, partition, reason, "the partition does not go on");
+            self.plan.health.degraded(format!("visits/{partition}: {reason}"));
+            if let Some(checkpoint) = self.held.get(&partition) {
+                self.engines.control.stopped(checkpoint, &reason).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn too_many(&self, unread: usize) -> Result<Input, Failure> {
+        let reason = format!(
+            "{} events are parked and {unread} more cannot be read, of at most {}",
+            self.parked, self.engines.parking_limit
+        );
+        for checkpoint in self.held.values() {
+            self.engines.control.stopped(checkpoint, &reason).await?;
+        }
+        Err(Failure::TooManyParked(reason))
+    }
+
+    async fn record(&self, attempt: i32, _: &[Range]) -> Result<Input, Failure> {
+        let (checkpoints, parts): (Vec<_>, Vec<_>) = self.moves().into_iter().unzip();
+        let insert = self.engines.control.record_insert(&checkpoints, attempt, &parts).await?;
+        Ok(Input::Recorded(insert))
+    }
+
+    async fn advance(&mut self, insert: Option<i64>) -> Result<Input, Failure> {
+        let moves = self.moves();
+        self.move_checkpoints(insert.as_slice(), &moves, &[]).await?;
+        self.count();
+        for ready in std::mem::take(&mut self.batch) {
+            let partition = ready.partition;
+            for (offset, why) in &ready.piece.void {
+                metrics::VOID.with_label_values(&[Topic::Visits.short()]).inc();
+                tracing::info!(topic = "visits", partition, offset, %why, "void");
+            }
+            for unread in &ready.piece.parked {
+                let (offset, index, reason) = (unread.offset, unread.index, &unread.reason);
+                tracing::error!(topic = "visits", partition, offset, index, reason, "parked");
+            }
+            if let (Some(state), Some(checkpoint)) = (&ready.snapshot, self.held.get(&partition)) {
+                self.engines.control.save_fold(checkpoint, ready.piece.to, state).await?;
+            }
+        }
+        Ok(Input::Advanced)
+    }
+
+    fn count(&self) {
+        let label = [Projection::Visits.name()];
+        let sum = |of: fn(&Ready) -> usize| self.batch.iter().map(of).sum::<usize>() as u64;
+        let events = sum(|ready| ready.rows);
+        metrics::BATCHES.with_label_values(&label).inc();
+        metrics::EVENTS.with_label_values(&label).inc_by(events);
+        metrics::ROWS.with_label_values(&label).inc_by(events + sum(|ready| ready.sessions));
+        metrics::SECONDS.with_label_values(&label).observe(self.began.elapsed().as_secs_f64());
+        for ready in &self.batch {
+            let partition = Partition::visits(ready.partition);
+            metrics::lag(Projection::Visits, partition, ready.piece.to, ready.log_end, ready.piece.last_time);
+        }
+    }
+
+    async fn move_checkpoints(
+        &mut self,
+        inserts: &[i64],
+        moves: &[(Checkpoint, Part)],
+        others: &[Checkpoint],
+    ) -> Result<(), Failure> {
+        let control = &self.engines.control;
+        for moved in control.settle(Projection::Visits, self.generation, inserts, moves, others).await? {
+            self.held.insert(moved.partition, moved);
+        }
+        Ok(())
+    }
+
+    /// Where each piece of the batch leads.
+    fn moves(&self) -> Vec<(Checkpoint, Part)> {
+        let held = |ready: &Ready| self.held.get(&ready.partition).copied();
+        self.batch.iter().filter_map(|ready| held(ready).map(|at| (at, part(ready, at.fence)))).collect()
+    }
+
+    fn insert(&self, insert: i64, attempt: i32) -> Insert {
+        let moves = self.moves();
+        let ranges: Vec<String> =
+            moves.iter().map(|(_, part)| format!("{}.{}-{}.{}", part.partition, part.from, part.to, part.fence)).collect();
+        Insert {
+            token: format!("g{}-i{insert}-a{attempt}-{}", self.generation, ranges.join("-")),
+            fences: moves.iter().map(|(at, _)| (at.partition, at.fence.cast_unsigned())).collect(),
+        }
+    }
+}
+
+fn held(checkpoint: &Checkpoint) -> Held {
+    Held {
+        partition: checkpoint.partition,
+        next: checkpoint.next_offset,
+        fence: checkpoint.fence.cast_unsigned(),
+    }
+}
+
+fn range(part: &Part) -> Range {
+    Range {
+        partition: part.partition,
+        from: part.from,
+        to: part.to,
+        rows: part.rows,
+        fingerprint: u64::from_str_radix(&part.fingerprint, 16).unwrap_or_default(),
+        sessions: part.sessions,
+    }
+}
+
+fn part(ready: &Ready, fence: i64) -> Part {
+    Part {
+        topic: Topic::Visits.short().to_owned(),
+        partition: ready.partition,
+        from: ready.piece.from,
+        to: ready.piece.to,
+        fence,
+        rows: ready.rows as u64,
+        fingerprint: format!("{:016x}", ready.piece.fingerprint),
+        sessions: ready.sessions as u64,
+        log_end: ready.log_end,
+        last_time: ready.piece.last_time,
+        parked: ready.piece.parked.clone(),
+    }
+}
+
+fn name(effect: &Effect) -> &'static str {
+    match effect {
+        Effect::TakeOver => "take over",
+        Effect::WriteFences(_) => "write fences",
+        Effect::StopInserts => "stop inserts",
+        Effect::Compare(_) => "compare",
+        Effect::Settle { .. } => "settle",
+        Effect::Trim(_) => "trim",
+        Effect::Fold => "fold",
+        Effect::Record { .. } => "record",
+        Effect::InsertSessions { .. } => "insert sessions",
+        Effect::InsertEvents { .. } => "insert events",
+        Effect::Advance { .. } => "advance",
+    }
+}

@@ -1,0 +1,174 @@
+//! The sink of `content_facts`. Its rows are complete states, idempotent by key and version, so it needs no
+//! recorded ranges: rows first, then the checkpoint; what is repeated after a crash writes the same again.
+//!
+//! The state before a batch is read from the table itself. It may be ahead of the checkpoint after a crash,
+//! and that does no harm: every event sets fields, so folding the same events over their own outcome gives
+//! their outcome.
+
+use std::collections::{BTreeSet, HashMap};
+
+use event_log::{Offset, Partition, Topic};
+use read_models::{
+    Advance, Checkpoint, Projection, Tables, Writer,
+    clickhouse::{self, FACTS_TABLES, Generation},
+    facts::{Fact, FactColumns, FactStore},
+};
+use uuid::Uuid;
+
+use super::fingerprint;
+use crate::{
+    facts::{FOLD, apply, subject},
+    metrics,
+    runner::{Batch, Sink, SinkError, parking::Parking},
+};
+
+/// Writes every partition of one generation.
+pub struct FactsSink {
+    control: Writer,
+    rows: clickhouse::Writer,
+    partitions: u32,
+    parking_limit: usize,
+    held: Option<Held>,
+}
+
+struct Held {
+    tables: Tables,
+    store: FactStore,
+    partitions: HashMap<u32, (Checkpoint, Parking)>,
+}
+
+impl From<clickhouse::Error> for SinkError {
+    fn from(error: clickhouse::Error) -> Self {
+        Self::Unavailable(Box::new(error))
+    }
+}
+
+impl FactsSink {
+    /// A sink for all partitions of the ledger; at most so many aggregates may be parked.
+    pub const fn new(control: Writer, rows: clickhouse::Writer, partitions: u32, parking_limit: usize) -> Self {
+        Self { control, rows, partitions, parking_limit, held: None }
+    }
+
+    async fn prepare(&self) -> Result<Generation, SinkError> {
+        let fold = fingerprint(FOLD, FACTS_TABLES);
+        let projection = Projection::ContentFacts;
+        let known = self.control.generation(projection, self.partitions, &fold).await?;
+        let generation = match known {
+            Some(generation) if self.rows.has_facts(generation).await? => generation,
+            known => {
+                let generation = known.unwrap_or(1);
+                self.rows.drop_generation(projection.name(), generation).await?;
+                self.rows.create_facts(generation).await?;
+                self.control.begin_generation(projection, generation, self.partitions, &fold).await?;
+                generation
+            }
+        };
+        self.rows.show_facts(generation).await?;
+        Ok(generation)
+    }
+
+    async fn write_one(held: &mut Held, batch: &Batch) -> Result<u64, SinkError> {
+        let (checkpoint, parking) =
+            held.partitions.get_mut(&batch.partition.index).ok_or(SinkError::Fenced)?;
+        if batch.from != checkpoint.next_offset {
+            return Err(SinkError::Fenced);
+        }
+        let pieces: BTreeSet<Uuid> =
+            batch.entries.iter().filter_map(|entry| entry.event.as_ref().ok().and_then(subject)).collect();
+        let pieces: Vec<Uuid> = pieces.into_iter().collect();
+        let present = held.store.present(&pieces).await?;
+        let mut facts: HashMap<Uuid, Fact> = present.into_iter().map(|fact| (fact.content, fact)).collect();
+        let mut changed: BTreeSet<Uuid> = BTreeSet::new();
+        let mut attempt = parking.attempt();
+        for entry in batch.entries.iter().filter(|entry| entry.event_type().starts_with("content.")) {
+            if attempt.holds(entry) {
+                continue;
+            }
+            let recorded = match &entry.event {
+                Ok(recorded) => recorded,
+                Err(bad) => {
+                    attempt.park(entry, &bad.reason)?;
+                    continue;
+                }
+            };
+            let Some(piece) = subject(recorded) else {
+                attempt.park(entry, "the subject of an event of content is no UUID")?;
+                continue;
+            };
+            match apply(facts.get(&piece).cloned(), recorded, batch.partition.index, entry.offset) {
+                Ok(Some(fact)) => {
+                    facts.insert(piece, fact);
+                    changed.insert(piece);
+                }
+                Ok(None) => {}
+                Err(never) => attempt.park(entry, &never.to_string())?,
+            }
+        }
+        let mut columns = FactColumns::default();
+        changed.iter().filter_map(|piece| facts.get(piece)).for_each(|fact| columns.push(fact));
+        held.store.write(&columns).await?;
+        let (events, parked) = attempt.finish();
+        let mut write = held.tables.begin(checkpoint).await?;
+        write.park(&events).await?;
+        let to: Advance = batch.advance();
+        *checkpoint = write.commit(&to).await?;
+        parking.commit(parked);
+        let partition = batch.partition.to_string();
+        let count = i64::try_from(parking.len()).unwrap_or(i64::MAX);
+        metrics::PARKED.with_label_values(&[Projection::ContentFacts.name(), &partition]).set(count);
+        Ok(columns.rows() as u64)
+    }
+}
+
+impl Sink for FactsSink {
+    fn projection(&self) -> Projection {
+        Projection::ContentFacts
+    }
+
+    async fn take_over(&mut self) -> Result<Vec<Checkpoint>, SinkError> {
+        self.held = None;
+        let generation = self.prepare().await?;
+        let tables = self.control.tables(Projection::ContentFacts, generation, 1);
+        let mut partitions = HashMap::new();
+        for partition in 0..self.partitions {
+            let checkpoint = self.control.take_over(Projection::ContentFacts, generation, partition).await?;
+            let parked = self.control.parked(&checkpoint).await?;
+            let in_generation = self.control.parked_aggregates(&checkpoint).await?;
+            partitions.insert(partition, (checkpoint, Parking::new(parked, in_generation, self.parking_limit)));
+        }
+        let checkpoints = partitions.values().map(|(checkpoint, _)| *checkpoint).collect();
+        self.held = Some(Held { tables, store: self.rows.fact_store(generation), partitions });
+        Ok(checkpoints)
+    }
+
+    async fn write(&mut self, batches: Vec<Batch>) -> Result<u64, SinkError> {
+        let held = self.held.as_mut().ok_or(SinkError::Fenced)?;
+        let mut rows = 0;
+        for batch in &batches {
+            rows += Self::write_one(held, batch).await?;
+        }
+        Ok(rows)
+    }
+
+    async fn saw_end(&mut self, partition: Partition, end: Offset) -> Result<(), SinkError> {
+        if let Some((checkpoint, _)) = self.checkpoint(partition) {
+            metrics::lag(Projection::ContentFacts, partition, checkpoint.next_offset, end, None);
+            self.control.saw_end(checkpoint, end).await?;
+        }
+        Ok(())
+    }
+
+    async fn stopped(&mut self, partition: Partition, reason: &str) -> Result<(), SinkError> {
+        if let Some((checkpoint, _)) = self.checkpoint(partition) {
+            self.control.stopped(checkpoint, reason).await?;
+        }
+        Ok(())
+    }
+}
+
+impl FactsSink {
+    fn checkpoint(&self, partition: Partition) -> Option<&(Checkpoint, Parking)> {
+        let held = self.held.as_ref()?;
+        held.partitions.get(&partition.index).filter(|_| partition.topic == Topic::Ledger)
+    }
+}

@@ -1,0 +1,277 @@
+//! One task for each partition reads and folds ahead of the inserts, and hands over what it has when asked.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use event_log::{Log, Partition, Reader};
+use read_models::Checkpoint;
+use tokio::{
+    sync::{Notify, mpsc, oneshot},
+    task::JoinSet,
+    time::Instant,
+};
+
+use super::Failure;
+use crate::{
+    runner::feed::chain,
+    visits::{Fold, Piece},
+};
+
+/// Rows that are folded ahead, over all partitions: enough for an insert every second or so at full speed,
+/// little enough to keep 40 MB at most.
+const AHEAD: usize = 131_072;
+
+/// An insert never has more rows than this: ClickHouse would make several parts of a million.
+const MOST_ROWS: usize = 900_000;
+
+/// After so many events of a partition the fold's state is kept, so that a restart folds no more again.
+const SNAPSHOT_EVENTS: usize = 250_000;
+
+/// Under little load an insert is made at once, but not before this long after the last one began.
+const PACE: Duration = Duration::from_millis(600);
+
+/// So many folded rows do not wait.
+const ENOUGH: usize = AHEAD / 2;
+
+/// A piece that is ready to be written.
+pub(crate) struct Ready {
+    pub(crate) partition: u32,
+    /// Rows are in the blocks.
+    pub(crate) piece: Piece,
+    pub(crate) rows: usize,
+    pub(crate) sessions: usize,
+    pub(crate) log_end: u64,
+    pub(crate) event_block: Option<Vec<u8>>,
+    pub(crate) session_block: Option<Vec<u8>>,
+    /// The fold's state at the end of the piece, when it is time to keep it.
+    pub(crate) snapshot: Option<Vec<u8>>,
+}
+
+/// What partitions have folded and not handed over.
+#[derive(Default)]
+struct Waiting {
+    records: AtomicUsize,
+    rows: AtomicUsize,
+    changed: Notify,
+    /// Partitions that cannot go on, and why; each is told once.
+    stopped: Mutex<Vec<(u32, String)>>,
+}
+
+/// The tasks that fold ahead.
+pub(crate) struct Gather {
+    asks: Vec<mpsc::Sender<oneshot::Sender<Option<Ready>>>>,
+    waiting: Arc<Waiting>,
+    kept: Vec<Ready>,
+    tasks: JoinSet<Result<(), Failure>>,
+    last: Option<Instant>,
+}
+
+impl Gather {
+    /// Begins to fold: each partition from the state that was kept last, up to its checkpoint without a word.
+    pub(crate) fn begin(log: &Log, partitions: Vec<(Checkpoint, Fold)>) -> Result<Self, Failure> {
+        let waiting = Arc::new(Waiting::default());
+        let most = (AHEAD / partitions.len().max(1)).max(1);
+        let mut tasks = JoinSet::new();
+        let mut asks = Vec::new();
+        for (checkpoint, fold) in partitions {
+            let partition = Partition::visits(checkpoint.partition);
+            let reader = log.reader(partition, fold.next_offset())?;
+            let (ask, asked) = mpsc::channel(1);
+            asks.push(ask);
+            let piece = fold.begin();
+            let folder = Folder {
+                partition: checkpoint.partition,
+                until: checkpoint.next_offset,
+                fold,
+                piece,
+                reader,
+                log_end: 0,
+                records: 0,
+                since_snapshot: 0,
+                going_on: true,
+                most,
+                waiting: Arc::clone(&waiting),
+            };
+            tasks.spawn(folder.run(asked));
+        }
+        Ok(Self { asks, waiting, kept: Vec::new(), tasks, last: None })
+    }
+
+    /// Partitions that have stopped since this was last asked, and why.
+    pub(crate) fn stopped(&self) -> Vec<(u32, String)> {
+        std::mem::take(&mut *self.waiting.stopped.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Waits until there is something to write, and takes it. Not to be cancelled: what was handed over
+    /// would be lost.
+    pub(crate) async fn next(&mut self) -> Result<Vec<Ready>, Failure> {
+        loop {
+            self.wait().await?;
+            self.last = Some(Instant::now());
+            let mut ready = std::mem::take(&mut self.kept);
+            for ask in &self.asks {
+                let (answer, answered) = oneshot::channel();
+                if ask.send(answer).await.is_ok()
+                    && let Ok(Some(piece)) = answered.await
+                {
+                    ready.push(piece);
+                }
+            }
+            let mut rows = 0;
+            let mut taken: Vec<Ready> = Vec::new();
+            for piece in ready {
+                rows += piece.rows;
+                // What does not fit, or follows another piece of its partition, is next.
+                let fits = taken.is_empty() || rows <= MOST_ROWS;
+                if fits && taken.iter().all(|other| other.partition != piece.partition) {
+                    taken.push(piece);
+                } else {
+                    self.kept.push(piece);
+                }
+            }
+            if !taken.is_empty() {
+                return Ok(taken);
+            }
+        }
+    }
+
+    async fn wait(&mut self) -> Result<(), Failure> {
+        loop {
+            let changed = self.waiting.changed.notified();
+            let (records, rows) =
+                (self.waiting.records.load(Ordering::Acquire), self.waiting.rows.load(Ordering::Acquire));
+            let due = self.last.map(|last| last + PACE).filter(|due| *due > Instant::now());
+            if !self.kept.is_empty() || rows >= ENOUGH || (records > 0 && due.is_none()) {
+                return Ok(());
+            }
+            let pause = async {
+                match due.filter(|_| records > 0) {
+                    Some(due) => tokio::time::sleep_until(due).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = changed => {}
+                () = pause => {}
+                Some(ended) = self.tasks.join_next() => {
+                    ended.map_err(|_| Failure::Panicked)??;
+                }
+            }
+        }
+    }
+}
+
+/// One partition.
+struct Folder {
+    partition: u32,
+    /// What is before it is in the tables: folded for the state only.
+    until: u64,
+    fold: Fold,
+    piece: Piece,
+    reader: Reader,
+    log_end: u64,
+    records: usize,
+    since_snapshot: usize,
+    /// False from an event of a newer release on; what came before it is still handed over.
+    going_on: bool,
+    most: usize,
+    waiting: Arc<Waiting>,
+}
+
+impl Folder {
+    async fn run(mut self, mut asked: mpsc::Receiver<oneshot::Sender<Option<Ready>>>) -> Result<(), Failure> {
+        loop {
+            tokio::select! {
+                ask = asked.recv() => {
+                    let Some(answer) = ask else { return Ok(()) };
+                    let (folder, ready) = in_background(self, Self::hand_over).await?;
+                    self = folder;
+                    // Whoever asked may be gone: then everything is taken over again.
+                    drop(answer.send(ready));
+                }
+                batch = self.reader.next(), if self.going_on && self.piece.events.rows() < self.most => {
+                    let batch = batch?;
+                    self.log_end = batch.end;
+                    self = in_background(self, move |folder| folder.fold(&batch.records)).await?.0;
+                }
+            }
+        }
+    }
+
+    fn fold(&mut self, records: &[event_log::Stored]) {
+        let (rows, kept) = (self.piece.events.rows(), self.records);
+        for stored in records {
+            if stored.offset == self.until && self.piece.from < self.until {
+                self.forget_rows();
+            }
+            if let Err(newer) = self.fold.apply(stored.offset, &stored.record, &mut self.piece) {
+                self.going_on = false;
+                let reason = chain(&newer);
+                self.waiting.stopped.lock().unwrap_or_else(PoisonError::into_inner).push((self.partition, reason));
+                break;
+            }
+            self.records += 1;
+        }
+        if self.fold.next_offset() <= self.until {
+            self.forget_rows();
+            self.waiting.changed.notify_one();
+            return;
+        }
+        self.waiting.rows.fetch_add(self.piece.events.rows().saturating_sub(rows), Ordering::AcqRel);
+        self.waiting.records.fetch_add(self.records.saturating_sub(kept), Ordering::AcqRel);
+        self.waiting.changed.notify_one();
+    }
+
+    /// What was folded is in the tables already.
+    fn forget_rows(&mut self) {
+        let piece = std::mem::replace(&mut self.piece, self.fold.begin());
+        drop(self.fold.finish(piece));
+        self.piece = self.fold.begin();
+        self.records = 0;
+    }
+
+    fn hand_over(&mut self) -> Option<Ready> {
+        if self.records == 0 {
+            return None;
+        }
+        let next = self.fold.begin();
+        let mut piece = self.fold.finish(std::mem::replace(&mut self.piece, next));
+        let (rows, sessions) = (piece.events.rows(), piece.sessions.rows());
+        self.waiting.rows.fetch_sub(rows, Ordering::AcqRel);
+        self.waiting.records.fetch_sub(std::mem::take(&mut self.records), Ordering::AcqRel);
+        self.since_snapshot += rows;
+        let snapshot = (self.since_snapshot >= SNAPSHOT_EVENTS).then(|| {
+            self.since_snapshot = 0;
+            self.fold.snapshot()
+        });
+        let events = std::mem::take(&mut piece.events);
+        let changed = std::mem::take(&mut piece.sessions);
+        Some(Ready {
+            partition: self.partition,
+            rows,
+            sessions,
+            log_end: self.log_end,
+            event_block: (rows > 0).then(|| events.block(rows * 384)),
+            session_block: (sessions > 0).then(|| changed.block(sessions * 256)),
+            snapshot,
+            piece,
+        })
+    }
+}
+
+/// Folding takes the processor for milliseconds: not on a thread that others wait for.
+async fn in_background<T: Send + 'static>(
+    mut folder: Folder,
+    work: impl FnOnce(&mut Folder) -> T + Send + 'static,
+) -> Result<(Folder, T), Failure> {
+    let work = move || {
+        let done = work(&mut folder);
+        (folder, done)
+    };
+    tokio::task::spawn_blocking(work).await.map_err(|_| Failure::Panicked)
+}

@@ -1,0 +1,224 @@
+//! The fold of one partition of visits: records in, rows of events and sessions out. Pure: no clock, no I/O.
+//!
+//! It keeps what the rows of later events depend on: the ids of the last events (a retry counts once), how
+//! far each import has come, and the sessions that are still open. All of it is a function of the partition's
+//! records up to an offset, so that live, restarted and rebuilt give the same rows, however the records were
+//! cut into batches. Reading order: this file, [`decode`], [`session`], `recent.rs`, `snapshot.rs`.
+
+pub mod decode;
+mod recent;
+pub mod session;
+mod snapshot;
+
+use event_log::{Record, Verdict, Why};
+use events::DecodeError;
+use read_models::visits::{
+    ranges::Unread,
+    rows::{EventColumns, EventRow, Place, REVENUE_SCALE, SessionColumns, UTM, mark},
+};
+
+pub use self::recent::REMEMBERED;
+pub use self::snapshot::NotASnapshot;
+use self::{
+    decode::{Bad, Visit, What},
+    recent::{Marks, Recent},
+    session::Open,
+};
+
+/// Names this fold: rows are the same only where it is. Changed with every change of what it does, which
+/// makes a new generation.
+pub const FOLD: &str = "visits 1";
+
+/// The name of a page view in the table.
+pub const PAGEVIEW: &str = "pageview";
+/// The name of engagement in the table.
+pub const ENGAGEMENT: &str = "engagement";
+
+/// Times that ClickHouse's dates can tell apart: 1970-01-02 to 2099-12-31. Others are brought to the nearest.
+const TIMES: std::ops::RangeInclusive<i64> = 86_400_000_000..=4_102_444_799_999_999;
+
+/// The fold of one partition up to an offset.
+#[derive(Debug, Clone)]
+pub struct Fold {
+    partition: u32,
+    next_offset: u64,
+    /// Events kept so far.
+    events: u64,
+    /// The latest time of them.
+    latest: i64,
+    recent: Recent,
+    marks: Marks,
+    open: Open,
+}
+
+/// Rows of a range of a partition's records, ready to be written.
+#[derive(Debug, Clone, Default)]
+pub struct Piece {
+    /// The first offset of the range.
+    pub from: u64,
+    /// The first offset after it.
+    pub to: u64,
+    /// Rows of `events`.
+    pub events: EventColumns,
+    /// Rows of `sessions`; complete when [`Fold::finish`] gave the piece.
+    pub sessions: SessionColumns,
+    /// The marks of its events, summed.
+    pub fingerprint: u64,
+    /// Time of the latest record's last event, microseconds since 1970.
+    pub last_time: Option<i64>,
+    /// Events that were there before.
+    pub repeated: u64,
+    /// Records that mean nothing: not ours.
+    pub void: Vec<(u64, Why)>,
+    /// Events that cannot be read.
+    pub parked: Vec<Unread>,
+}
+
+/// An event of a release that is newer than this one stands at this offset; nothing after it can be folded.
+#[derive(Debug, thiserror::Error)]
+#[error("visits/{partition} at offset {offset}: {source}")]
+pub struct NewerRelease {
+    /// Which partition.
+    pub partition: u32,
+    /// Where.
+    pub offset: u64,
+    /// What it says.
+    #[source]
+    pub source: DecodeError,
+}
+
+impl Fold {
+    /// The fold of a partition before its first record.
+    pub fn new(partition: u32) -> Self {
+        Self {
+            partition,
+            next_offset: 0,
+            events: 0,
+            latest: i64::MIN,
+            recent: Recent::default(),
+            marks: Marks::default(),
+            open: Open::default(),
+        }
+    }
+
+    /// The first offset that is not folded.
+    pub fn next_offset(&self) -> u64 {
+        self.next_offset
+    }
+
+    /// An empty piece that begins where this fold stands.
+    pub fn begin(&self) -> Piece {
+        Piece { from: self.next_offset, to: self.next_offset, ..Piece::default() }
+    }
+
+    /// Folds the next record; its rows go into the piece.
+    ///
+    /// # Errors
+    /// [`NewerRelease`]; then the record is not folded and the piece is as it was.
+    pub fn apply(&mut self, offset: u64, record: &Record, piece: &mut Piece) -> Result<(), NewerRelease> {
+        match event_log::visits::admit(offset, record) {
+            Verdict::Visits => match decode::decode(&record.value) {
+                Ok(read) => {
+                    self.visits(offset, &read.visits, piece);
+                    let unread = |Bad { index, reason }| Unread { offset, index, reason };
+                    piece.parked.extend(read.bad.into_iter().map(unread));
+                }
+                Err(source) => return Err(NewerRelease { partition: self.partition, offset, source }),
+            },
+            Verdict::Void(why) => piece.void.push((offset, why)),
+            Verdict::Genesis(_) | Verdict::Claimed(_) | Verdict::Commit(_) => {}
+        }
+        self.next_offset = offset + 1;
+        piece.to = self.next_offset;
+        Ok(())
+    }
+
+    /// Completes a piece: the sessions that its events changed are in it, each in its present state.
+    #[must_use]
+    pub fn finish(&mut self, mut piece: Piece) -> Piece {
+        self.open.hand_over(self.partition, &mut piece.sessions);
+        piece
+    }
+
+    fn visits(&mut self, offset: u64, visits: &[(u32, Visit<'_>)], piece: &mut Piece) {
+        for (index, visit) in visits {
+            let new_line = visit.import.is_none_or(|(import, line)| self.marks.is_new(import, line));
+            if !(new_line && self.recent.is_new(visit.id)) {
+                piece.repeated += 1;
+                continue;
+            }
+            let place = Place { partition: self.partition, offset, index: *index };
+            self.keep(visit, place, piece);
+        }
+    }
+
+    fn keep(&mut self, visit: &Visit<'_>, place: Place, piece: &mut Piece) {
+        let clamped;
+        let visit = if TIMES.contains(&visit.time) {
+            visit
+        } else {
+            clamped = Visit { time: visit.time.clamp(*TIMES.start(), *TIMES.end()), ..visit.clone() };
+            &clamped
+        };
+        self.events += 1;
+        self.latest = self.latest.max(visit.time);
+        let session = self.open.add(visit, place.offset, self.events).unwrap_or(0);
+        piece.events.push(&row(visit, session, place), visit.props.iter());
+        piece.fingerprint = piece.fingerprint.wrapping_add(mark(visit.id, place));
+        piece.last_time = Some(visit.time);
+        self.open.let_go(self.events, self.latest, self.partition, &mut piece.sessions);
+    }
+}
+
+fn row<'a>(visit: &'a Visit<'_>, session: u64, place: Place) -> EventRow<'a> {
+    let (name, interactive, revenue, currency, engaged_ms, scroll_depth) = match &visit.what {
+        What::PageView => (PAGEVIEW, true, None, "", 0, None),
+        What::Custom { name, interactive, revenue } => {
+            let (amount, currency) = revenue.as_ref().map_or(("", ""), |(amount, currency)| (amount.as_ref(), currency.as_ref()));
+            (name.as_ref(), *interactive, decimal(amount), currency, 0, None)
+        }
+        What::Engagement { engaged_ms, scroll_depth } => (ENGAGEMENT, false, None, "", *engaged_ms, *scroll_depth),
+    };
+    EventRow {
+        tenant: visit.tenant,
+        site: visit.site,
+        time: visit.time,
+        name,
+        visitor: visit.visitor,
+        session,
+        hostname: visit.hostname.as_ref(),
+        pathname: visit.pathname.as_ref(),
+        referrer: visit.referrer.as_ref(),
+        source: visit.source.as_ref(),
+        device: visit.device.as_ref(),
+        browser: visit.browser.as_ref(),
+        os: visit.os.as_ref(),
+        utm: UTM.map(|name| visit.utm.get(name)),
+        content: visit.content,
+        revenue,
+        currency,
+        interactive,
+        engaged_ms,
+        scroll_depth,
+        import: visit.import,
+        id: visit.id,
+        place,
+    }
+}
+
+/// A decimal text times 10⁹; digits beyond are cut off. None for what is no decimal number of up to 29 digits
+/// before the point.
+fn decimal(text: &str) -> Option<i128> {
+    let (negative, digits) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let plain = !whole.is_empty() && whole.bytes().chain(fraction.bytes()).all(|byte| byte.is_ascii_digit());
+    if !plain || whole.trim_start_matches('0').len() > 29 {
+        return None;
+    }
+    let fraction = format!("{fraction:0<REVENUE_SCALE$}");
+    let number: i128 = format!("{whole}{}", &fraction[..REVENUE_SCALE]).parse().ok()?;
+    Some(if negative { -number } else { number })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,412 @@
+//! Visits as they stand in a record, read without copying.
+//!
+//! Catching up reads millions of them, and an owned event costs three times as much as a borrowed one (the
+//! ignored test `speed` measures it). Whatever does not have the one form that our own writer gives an event
+//! goes through the domain's decoder instead, so both read the same and errors are the domain's.
+
+use std::{borrow::Cow, fmt};
+
+use events::{DecodeError, Event, Recorded, Timestamp, event::VisitEvent};
+use serde::{Deserialize, Deserializer, de};
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+/// An event of a visit.
+#[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs, reason = "as in events::visit")]
+pub struct Visit<'a> {
+    pub id: Uuid,
+    pub tenant: Uuid,
+    /// Microseconds since 1970.
+    pub time: i64,
+    pub what: What<'a>,
+    pub site: Uuid,
+    pub visitor: u64,
+    pub hostname: Text<'a>,
+    pub pathname: Text<'a>,
+    /// Empty for none, as the other texts below.
+    pub referrer: Text<'a>,
+    pub source: Text<'a>,
+    pub device: Text<'a>,
+    pub browser: Text<'a>,
+    pub os: Text<'a>,
+    pub utm: Pairs<'a>,
+    pub content: Option<Uuid>,
+    pub props: Pairs<'a>,
+    /// Import and line.
+    pub import: Option<(Uuid, u64)>,
+}
+
+/// What the visitor did.
+#[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs, reason = "as in events::visit")]
+pub enum What<'a> {
+    PageView,
+    Custom { name: Text<'a>, interactive: bool, revenue: Option<(Text<'a>, Text<'a>)> },
+    Engagement { engaged_ms: u32, scroll_depth: Option<u8> },
+}
+
+/// An event that is not what it says it is: it is parked, its neighbours are not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bad {
+    /// Place in the record, from 0; 0 when the whole record cannot be read.
+    pub index: u32,
+    /// Why, for people.
+    pub reason: String,
+}
+
+/// What stands in a record.
+#[derive(Debug, Default)]
+pub struct Read<'a> {
+    /// What can be read, each with its place in the record.
+    pub visits: Vec<(u32, Visit<'a>)>,
+    /// What cannot.
+    pub bad: Vec<Bad>,
+}
+
+/// The events of a record's value.
+///
+/// # Errors
+/// An event of a type or version that this release does not know: a newer one wrote it.
+pub fn decode(value: &[u8]) -> Result<Read<'_>, DecodeError> {
+    if let Ok(batch) = serde_json::from_slice::<Vec<Incoming<'_>>>(value)
+        && let Some(visits) = (0..).zip(batch).map(|(index, event)| Some((index, event.visit()?))).collect()
+    {
+        return Ok(Read { visits, bad: Vec::new() });
+    }
+    let mut read = Read::default();
+    let batch: Vec<&RawValue> = match serde_json::from_slice(value) {
+        Ok(batch) => batch,
+        Err(error) => {
+            read.bad.push(Bad { index: 0, reason: chain(&DecodeError::Batch(error)) });
+            return Ok(read);
+        }
+    };
+    for (index, event) in (0..).zip(batch) {
+        match events::envelope::decode(format!("[{}]", event.get()).as_bytes()) {
+            Ok(events) => match events.into_iter().map(owned).next() {
+                Some(Ok(visit)) => read.visits.push((index, visit)),
+                Some(Err(name)) => {
+                    let reason = format!("{name} does not belong in a record of visits");
+                    read.bad.push(Bad { index, reason });
+                }
+                None => {}
+            },
+            Err(error @ DecodeError::Unknown { .. }) => return Err(error),
+            Err(error @ (DecodeError::Batch(_) | DecodeError::Data { .. } | DecodeError::Attribute { .. })) => {
+                read.bad.push(Bad { index, reason: chain(&error) });
+            }
+        }
+    }
+    Ok(read)
+}
+
+/// An error with what caused it, as PostgreSQL takes a text.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}")).replace('\0', "\u{fffd}")
+}
+
+/// A visit; or the name of what is none.
+fn owned(recorded: Recorded) -> Result<Visit<'static>, &'static str> {
+    let Event::Visit(event) = recorded.event else { return Err(recorded.event.wire_name()) };
+    let text = |text: String| Text(Cow::Owned(text));
+    let (visit, what) = match event {
+        VisitEvent::PageViewed(event) => (event.visit, What::PageView),
+        VisitEvent::CustomEventRecorded(event) => {
+            let revenue = event.revenue.map(|revenue| (text(revenue.amount), text(revenue.currency)));
+            (event.visit, What::Custom { name: text(event.name), interactive: event.interactive, revenue })
+        }
+        VisitEvent::EngagementRecorded(event) => (
+            event.visit,
+            What::Engagement { engaged_ms: event.engaged_ms, scroll_depth: event.scroll_depth },
+        ),
+    };
+    let optional = |value: Option<String>| text(value.unwrap_or_default());
+    let pairs = |map: std::collections::BTreeMap<String, String>| {
+        Pairs(map.into_iter().map(|(name, value)| (text(name), text(value))).collect())
+    };
+    Ok(Visit {
+        id: recorded.envelope.id.uuid(),
+        tenant: recorded.envelope.tenant.uuid(),
+        time: recorded.envelope.time.micros(),
+        what,
+        site: visit.site.uuid(),
+        visitor: visit.visitor.get(),
+        hostname: text(visit.hostname),
+        pathname: text(visit.pathname),
+        referrer: optional(visit.referrer),
+        source: optional(visit.source),
+        device: optional(visit.device),
+        browser: optional(visit.browser),
+        os: optional(visit.os),
+        utm: pairs(visit.utm),
+        content: visit.content.map(events::ContentId::uuid),
+        props: pairs(visit.props),
+        import: visit.import.map(|import| (import.id.uuid(), import.line.0)),
+    })
+}
+
+/// One event as our own writer forms it; any other attribute leads to the domain's decoder.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Incoming<'a> {
+    #[serde(borrow)]
+    specversion: Text<'a>,
+    id: Uuid,
+    #[serde(rename = "source", borrow)]
+    _source: Text<'a>,
+    #[serde(rename = "type", borrow)]
+    name: Text<'a>,
+    #[serde(rename = "subject", borrow)]
+    _subject: Text<'a>,
+    time: Instant,
+    tenant: Uuid,
+    #[serde(rename = "causationid")]
+    _causation: Option<Uuid>,
+    #[serde(rename = "correlationid")]
+    _correlation: Option<Uuid>,
+    #[serde(rename = "traceparent", borrow, default)]
+    _traceparent: Text<'a>,
+    #[serde(borrow)]
+    data: Data<'a>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Data<'a> {
+    #[serde(borrow)]
+    visit: VisitData<'a>,
+    #[serde(borrow)]
+    name: Option<Text<'a>>,
+    interactive: Option<bool>,
+    #[serde(borrow)]
+    revenue: Option<RevenueData<'a>>,
+    engaged_ms: Option<u32>,
+    scroll_depth: Option<u8>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct VisitData<'a> {
+    site: Uuid,
+    visitor: events::VisitorId,
+    #[serde(borrow)]
+    hostname: Text<'a>,
+    #[serde(borrow)]
+    pathname: Text<'a>,
+    #[serde(borrow, default)]
+    referrer: Text<'a>,
+    #[serde(borrow, default)]
+    source: Text<'a>,
+    #[serde(borrow, default)]
+    device: Text<'a>,
+    #[serde(borrow, default)]
+    browser: Text<'a>,
+    #[serde(borrow, default)]
+    os: Text<'a>,
+    #[serde(borrow, default)]
+    utm: Pairs<'a>,
+    content: Option<Uuid>,
+    #[serde(borrow, default)]
+    props: Pairs<'a>,
+    import: Option<events::visit::ImportLine>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RevenueData<'a> {
+    #[serde(borrow)]
+    amount: Text<'a>,
+    #[serde(borrow)]
+    currency: Text<'a>,
+}
+
+impl<'a> Incoming<'a> {
+    /// None where the domain's decoder should look at it.
+    fn visit(self) -> Option<Visit<'a>> {
+        if self.specversion.as_ref() != "1.0" {
+            return None;
+        }
+        let Data { visit, name, interactive, revenue, engaged_ms, scroll_depth } = self.data;
+        let what = match (self.name.as_ref(), name, interactive, revenue, engaged_ms, scroll_depth) {
+            ("visit.page-viewed.v1", None, None, None, None, None) => What::PageView,
+            ("visit.custom-event-recorded.v1", Some(name), Some(interactive), revenue, None, None) => What::Custom {
+                name,
+                interactive,
+                revenue: revenue.map(|revenue| (revenue.amount, revenue.currency)),
+            },
+            ("visit.engagement-recorded.v1", None, None, None, Some(engaged_ms), scroll_depth) => {
+                What::Engagement { engaged_ms, scroll_depth }
+            }
+            _ => return None,
+        };
+        Some(Visit {
+            id: self.id,
+            tenant: self.tenant,
+            time: self.time.0,
+            what,
+            site: visit.site,
+            visitor: visit.visitor.get(),
+            hostname: visit.hostname,
+            pathname: visit.pathname,
+            referrer: visit.referrer,
+            source: visit.source,
+            device: visit.device,
+            browser: visit.browser,
+            os: visit.os,
+            utm: visit.utm,
+            content: visit.content,
+            props: visit.props,
+            import: visit.import.map(|import| (import.id.uuid(), import.line.0)),
+        })
+    }
+}
+
+/// A text that borrows from the record where it can. (`Option<Cow<str>>` would always copy.)
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Text<'a>(pub Cow<'a, str>);
+
+impl AsRef<str> for Text<'_> {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Text<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text")
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Owned(text.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(Visitor)
+    }
+}
+
+/// Names and values, ordered by name, each name once.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Pairs<'a>(pub Vec<(Text<'a>, Text<'a>)>);
+
+impl Pairs<'_> {
+    /// The value of a name; empty for none.
+    pub fn get(&self, name: &str) -> &str {
+        let found = self.0.iter().find(|(known, _)| known.as_ref() == name);
+        found.map_or("", |(_, value)| value.as_ref())
+    }
+
+    /// Names and values.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_ref(), value.as_ref()))
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Pairs<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Pairs<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of texts")
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Pairs<'de>, A::Error> {
+                let mut pairs: Vec<(Text<'de>, Text<'de>)> = Vec::new();
+                while let Some(pair) = map.next_entry()? {
+                    pairs.push(pair);
+                }
+                // As the domain's map has them: ordered, and of a name that stands twice the last value.
+                pairs.sort_by(|one, other| one.0.cmp(&other.0));
+                pairs.reverse();
+                pairs.dedup_by(|one, other| one.0 == other.0);
+                pairs.reverse();
+                Ok(Pairs(pairs))
+            }
+        }
+        deserializer.deserialize_map(Visitor)
+    }
+}
+
+/// A time in the log's one form, without a calendar's detours.
+struct Instant(i64);
+
+impl<'de> Deserialize<'de> for Instant {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Text::deserialize(deserializer)?;
+        let micros = match micros(text.as_ref().as_bytes()) {
+            Some(micros) => micros,
+            None => text.as_ref().parse::<Timestamp>().map_err(de::Error::custom)?.micros(),
+        };
+        Ok(Self(micros))
+    }
+}
+
+/// `2026-11-21T16:03:00.000000Z`, of years from 1970 on; anything else is left to the calendar.
+fn micros(text: &[u8]) -> Option<i64> {
+    let text: &[u8; 27] = text.try_into().ok()?;
+    let marks = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':'), (19, b'.'), (26, b'Z')];
+    if marks.iter().any(|(place, mark)| text[*place] != *mark) {
+        return None;
+    }
+    let number = |from: usize, to: usize| {
+        text[from..to].iter().try_fold(0_i64, |number, digit| {
+            digit.is_ascii_digit().then(|| number * 10 + i64::from(digit - b'0'))
+        })
+    };
+    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
+    let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
+    let fits = year >= 1970 && (1..=12).contains(&month) && (1..=28).contains(&day);
+    let in_day = hour < 24 && minute < 60 && second < 60;
+    // The 29th to 31st need a calendar only where the month may not have them.
+    let long = matches!((month, day), (1 | 3 | 5 | 7 | 8 | 10 | 12, 29..=31) | (4 | 6 | 9 | 11, 29..=30));
+    if !(in_day && (fits || (year >= 1970 && long))) {
+        return None;
+    }
+    // Days from civil, <https://howardhinnant.github.io/date_algorithms.html>.
+    let (shifted_year, shifted_month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let (era, year_of_era) = (shifted_year / 400, shifted_year % 400);
+    let day_of_year = (153 * shifted_month + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    let days = era * 146_097 + day_of_era - 719_468;
+    Some(((days * 24 + hour) * 60 + minute) * 60_000_000 + second * 1_000_000 + number(20, 26)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_time_is_the_calendars_time(micros in 0_i64..4_102_444_800_000_000) {
+            let time = Timestamp::from_micros(micros).unwrap();
+            prop_assert_eq!(super::micros(time.to_string().as_bytes()).unwrap_or(micros), micros);
+        }
+    }
+
+    #[test]
+    fn days_that_do_not_exist_are_left_to_the_calendar() {
+        for text in ["2026-02-30T00:00:00.000000Z", "2026-13-01T00:00:00.000000Z", "2026-04-31T00:00:00.000000Z"] {
+            assert_eq!(micros(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn of_a_name_that_stands_twice_the_last_value_counts() {
+        let pairs: Pairs<'_> = serde_json::from_str(r#"{"b":"1","a":"2","b":"3"}"#).unwrap();
+        assert_eq!(pairs.iter().collect::<Vec<_>>(), [("a", "2"), ("b", "3")]);
+    }
+}

@@ -1,0 +1,71 @@
+//! What a partition has seen already: the ids of its last events, and how far each import has come.
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+
+use uuid::Uuid;
+
+/// An id that stands among so many last events of the partition counts once. A client repeats a request
+/// within seconds; so many events are a minute of a thousand events a second.
+pub const REMEMBERED: usize = 65_536;
+
+/// The ids of the partition's last events.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Recent {
+    order: VecDeque<u128>,
+    known: HashSet<u128>,
+}
+
+impl Recent {
+    /// Whether an id is new; remembers it then.
+    pub(super) fn is_new(&mut self, id: Uuid) -> bool {
+        let id = id.as_u128();
+        if !self.known.insert(id) {
+            return false;
+        }
+        self.order.push_back(id);
+        if self.order.len() > REMEMBERED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+        true
+    }
+
+    /// Oldest first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = u128> + '_ {
+        self.order.iter().copied()
+    }
+
+    pub(super) fn restore(&mut self, id: u128) {
+        self.known.insert(id);
+        self.order.push_back(id);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.order.len()
+    }
+}
+
+/// The highest line of each import that this partition has: lines of an import come in order, so a line
+/// that is not above it was there before.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Marks(pub(super) BTreeMap<Uuid, u64>);
+
+impl Marks {
+    /// Whether a line is new; moves the mark then.
+    pub(super) fn is_new(&mut self, import: Uuid, line: u64) -> bool {
+        match self.0.entry(import) {
+            std::collections::btree_map::Entry::Vacant(entry) => {
+                entry.insert(line);
+                true
+            }
+            std::collections::btree_map::Entry::Occupied(mut entry) => {
+                let new = line > *entry.get();
+                if new {
+                    entry.insert(line);
+                }
+                new
+            }
+        }
+    }
+}
