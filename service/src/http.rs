@@ -3,15 +3,8 @@
 mod observe;
 mod server;
 
-use std::any::Any;
-
-use axum::{
-    Router,
-    response::{IntoResponse, Response},
-};
+use axum::Router;
 use http::{Method, StatusCode, Uri};
-use tower::ServiceBuilder;
-use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::Problem;
 
@@ -20,13 +13,10 @@ pub use server::serve;
 /// Puts around a process's routes what all of them share: a problem for an unknown path (404) or method (405),
 /// a caught panic (500), the trace, the log line of a failure, and the metrics. Called once, on the merged routes.
 pub fn finish(router: Router) -> Router {
-    let layers = ServiceBuilder::new()
-        .layer(observe::Observe)
-        .layer(CatchPanicLayer::custom(panicked));
     router
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(layers)
+        .layer(observe::Observe)
 }
 
 async fn not_found(uri: Uri) -> Problem {
@@ -40,13 +30,4 @@ async fn method_not_allowed(method: Method) -> Problem {
         "method-not-allowed",
         format!("{method} is not possible here; see the Allow header"),
     )
-}
-
-fn panicked(cause: Box<dyn Any + Send + 'static>) -> Response {
-    let text = cause
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| cause.downcast_ref::<String>().map(String::as_str));
-    let error = std::io::Error::other(format!("panicked: {}", text.unwrap_or("no message")));
-    Problem::internal(&error).into_response()
 }

@@ -121,6 +121,11 @@ impl Problem {
     /// 500: our fault. The cause and its sources are logged here, once, and do not leave the process.
     pub fn internal(cause: &(dyn Error + 'static)) -> Self {
         tracing::error!(error = %chain(cause), "request failed");
+        Self::internal_logged()
+    }
+
+    /// 500 whose cause was logged already.
+    pub(crate) fn internal_logged() -> Self {
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "internal",

@@ -1,36 +1,51 @@
-//! One layer for all that is told about a request: its trace, its metrics, the log line when it failed.
-//! One, because every boxed layer costs an allocation a request on paths that must stay near a bare handler.
+//! One layer for all that is done about a request: its trace, its metrics, the log line when it failed, and the
+//! answer when its handler panicked. One, because every boxed layer costs an allocation a request on paths that
+//! must stay near a bare handler (`./dev bench`, reads, cached).
 
 use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     task::{Context, Poll},
     time::Instant,
 };
 
-use axum::extract::{MatchedPath, Request};
-use axum::response::Response;
+use axum::{
+    extract::{MatchedPath, Request},
+    response::{IntoResponse, Response},
+};
 use http::Method;
 use prometheus::IntGauge;
 use tower::{Layer, Service};
-use tracing::{Instrument, instrument::Instrumented};
+use tracing::Span;
 
-use crate::{TraceContext, metrics};
+use crate::{Problem, TraceContext, metrics};
 
 /// Makes [`Observed`] services.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Observe;
 
-/// A service whose requests are told about.
+/// A service whose requests are observed.
 #[derive(Debug, Clone)]
 pub(crate) struct Observed<S>(S);
 
 /// The answer to come, and what is known of its request.
 pub(crate) struct Observing<F> {
-    inner: Pin<Box<Instrumented<F>>>,
-    method: &'static str,
-    route: Option<MatchedPath>,
+    /// None when the handler panicked before it began to wait.
+    inner: Option<Pin<Box<F>>>,
+    told: Told,
+    /// Made when the answer is not there at once: an answer from memory needs none, and making one costs as much
+    /// as such an answer. What changes something has one from the beginning.
+    span: Option<Span>,
     started: Instant,
     _in_flight: InFlight,
+}
+
+/// What log lines and metrics say of a request.
+struct Told {
+    method: &'static str,
+    route: Option<MatchedPath>,
+    trace: TraceContext,
 }
 
 struct InFlight(&'static IntGauge);
@@ -49,8 +64,8 @@ impl<S> Layer<S> for Observe {
     }
 }
 
-impl<S: Service<Request, Response = Response<B>>, B> Service<Request> for Observed<S> {
-    type Response = Response<B>;
+impl<S: Service<Request, Response = Response>> Service<Request> for Observed<S> {
+    type Response = Response;
     type Error = S::Error;
     type Future = Observing<S::Future>;
 
@@ -62,55 +77,103 @@ impl<S: Service<Request, Response = Response<B>>, B> Service<Request> for Observ
         let started = Instant::now();
         let trace = TraceContext::of(request.headers());
         let route = request.extensions().get::<MatchedPath>().cloned();
-        let method = name(request.method());
-        let span = tracing::info_span!(
-            "request",
-            method,
-            route = route.as_ref().map_or("none", MatchedPath::as_str),
-            trace_id = %trace.trace_id(),
-        );
+        let told = Told {
+            method: name(request.method()),
+            route,
+            trace,
+        };
+        let span = (!matches!(*request.method(), Method::GET | Method::HEAD)).then(|| told.span());
         request.extensions_mut().insert(trace);
         metrics::IN_FLIGHT.inc();
-        let inner = Box::pin(self.0.call(request).instrument(span));
+        let in_flight = InFlight(&metrics::IN_FLIGHT);
+        let inner = catch_unwind(AssertUnwindSafe(|| {
+            let _entered = span.as_ref().map(Span::enter);
+            Box::pin(self.0.call(request))
+        }));
+        if let Err(cause) = &inner {
+            told.panicked(cause.as_ref());
+        }
         Observing {
-            inner,
-            method,
-            route,
+            inner: inner.ok(),
+            told,
+            span,
             started,
-            _in_flight: InFlight(&metrics::IN_FLIGHT),
+            _in_flight: in_flight,
         }
     }
 }
 
-impl<F: Future<Output = Result<Response<B>, E>>, B, E> Future for Observing<F> {
-    type Output = Result<Response<B>, E>;
+impl<F: Future<Output = Result<Response, E>>, E> Future for Observing<F> {
+    type Output = Result<Response, E>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let result = std::task::ready!(self.inner.as_mut().poll(context));
-        let elapsed = self.started.elapsed();
-        if let Ok(response) = &result {
-            let status = response.status();
-            let route = self.route.as_ref().map_or("none", MatchedPath::as_str);
-            metrics::REQUESTS
-                .with_label_values(&[self.method, route, status.as_str()])
-                .observe(elapsed.as_secs_f64());
-            let _span = self.inner.span().enter();
-            if status.is_server_error() {
-                tracing::warn!(
-                    status = status.as_u16(),
-                    ms = elapsed.as_millis() as u64,
-                    "answered with an error"
-                );
-            } else {
-                tracing::debug!(
-                    status = status.as_u16(),
-                    us = elapsed.as_micros() as u64,
-                    "answered"
-                );
+        let this = &mut *self;
+        let result = match &mut this.inner {
+            None => Poll::Ready(Ok(unanswered())),
+            Some(inner) => {
+                let _entered = this.span.as_ref().map(Span::enter);
+                catch_unwind(AssertUnwindSafe(|| inner.as_mut().poll(context))).unwrap_or_else(|cause| {
+                    this.told.panicked(cause.as_ref());
+                    Poll::Ready(Ok(unanswered()))
+                })
+            }
+        };
+        match result {
+            Poll::Pending => {
+                this.span.get_or_insert_with(|| this.told.span());
+                Poll::Pending
+            }
+            Poll::Ready(result) => {
+                if let Ok(response) = &result {
+                    this.answered(response);
+                }
+                Poll::Ready(result)
             }
         }
-        Poll::Ready(result)
     }
+}
+
+impl<F> Observing<F> {
+    fn answered(&self, response: &Response) {
+        let elapsed = self.started.elapsed();
+        let status = response.status();
+        metrics::REQUESTS
+            .with_label_values(&[self.told.method, self.told.route(), status.as_str()])
+            .observe(elapsed.as_secs_f64());
+        if status.is_server_error() {
+            let span = self.span.clone().unwrap_or_else(|| self.told.span());
+            let ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+            span.in_scope(|| tracing::warn!(status = status.as_u16(), ms, "answered with an error"));
+        } else if tracing::enabled!(tracing::Level::DEBUG) {
+            let span = self.span.clone().unwrap_or_else(|| self.told.span());
+            let us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
+            span.in_scope(|| tracing::debug!(status = status.as_u16(), us, "answered"));
+        }
+    }
+}
+
+impl Told {
+    fn route(&self) -> &str {
+        self.route.as_ref().map_or("none", MatchedPath::as_str)
+    }
+
+    fn span(&self) -> Span {
+        tracing::info_span!("request", method = self.method, route = self.route(), trace_id = %self.trace.trace_id())
+    }
+
+    fn panicked(&self, cause: &(dyn Any + Send)) {
+        let text = cause.downcast_ref::<&str>().copied();
+        let text = text
+            .or_else(|| cause.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or("no message");
+        self.span()
+            .in_scope(|| tracing::error!(panic = text, "a handler panicked"));
+    }
+}
+
+/// What whoever asked is told when a handler panicked.
+fn unanswered() -> Response {
+    Problem::internal_logged().into_response()
 }
 
 /// Methods that clients made up do not become labels.
