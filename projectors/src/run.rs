@@ -170,3 +170,15 @@ impl Project<'_> {
         tasks.spawn(run_visits(engines, plan(Projection::Visits)));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever starts the projectors may do so on any thread.
+    #[test]
+    fn running_can_be_spawned() {
+        fn spawned<F: Future + Send>(_: impl Fn(Dependencies, Config, CancellationToken) -> F) {}
+        spawned(run);
+    }
+}

@@ -182,17 +182,17 @@ async fn upsert(write: &mut Write, inserted: &[Content], updated: &[Content]) ->
             &column(inserted, |row| row.tenant),
             &column(inserted, |row| row.content),
             &column(inserted, |row| row.site),
-            &column(inserted, |row| row.kind.clone()),
-            &column(inserted, |row| row.status.clone()),
-            &column(inserted, |row| row.title.clone()),
-            &column(inserted, |row| row.slug.clone()),
-            &column(inserted, |row| row.path.clone()),
+            &column(inserted, |row| row.kind.as_str()) as &[&str],
+            &column(inserted, |row| row.status.as_str()) as &[&str],
+            &column(inserted, |row| row.title.as_str()) as &[&str],
+            &column(inserted, |row| row.slug.as_str()) as &[&str],
+            &column(inserted, |row| row.path.as_str()) as &[&str],
             &column(inserted, |row| array(&row.aliases)),
-            &column(inserted, |row| row.body.clone()),
-            &column(inserted, |row| row.summary.clone()) as &[Option<String>],
+            &column(inserted, |row| row.body.as_str()) as &[&str],
+            &column(inserted, |row| row.summary.as_deref()) as &[Option<&str>],
             &column(inserted, |row| array(&row.tags)),
             &column(inserted, |row| row.featured),
-            &column(inserted, |row| row.language.clone()) as &[Option<String>],
+            &column(inserted, |row| row.language.as_deref()) as &[Option<&str>],
             &column(inserted, |row| row.metadata.to_string()),
             &column(inserted, |row| row.published_at) as &[Option<DateTime<Utc>>],
             &column(inserted, |row| row.scheduled_at) as &[Option<DateTime<Utc>>],
@@ -211,16 +211,16 @@ async fn upsert(write: &mut Write, inserted: &[Content], updated: &[Content]) ->
             "src/content/update.sql",
             &column(updated, |row| row.tenant),
             &column(updated, |row| row.content),
-            &column(updated, |row| row.status.clone()),
-            &column(updated, |row| row.title.clone()),
-            &column(updated, |row| row.slug.clone()),
-            &column(updated, |row| row.path.clone()),
+            &column(updated, |row| row.status.as_str()) as &[&str],
+            &column(updated, |row| row.title.as_str()) as &[&str],
+            &column(updated, |row| row.slug.as_str()) as &[&str],
+            &column(updated, |row| row.path.as_str()) as &[&str],
             &column(updated, |row| array(&row.aliases)),
-            &column(updated, |row| row.body.clone()),
-            &column(updated, |row| row.summary.clone()) as &[Option<String>],
+            &column(updated, |row| row.body.as_str()) as &[&str],
+            &column(updated, |row| row.summary.as_deref()) as &[Option<&str>],
             &column(updated, |row| array(&row.tags)),
             &column(updated, |row| row.featured),
-            &column(updated, |row| row.language.clone()) as &[Option<String>],
+            &column(updated, |row| row.language.as_deref()) as &[Option<&str>],
             &column(updated, |row| row.metadata.to_string()),
             &column(updated, |row| row.published_at) as &[Option<DateTime<Utc>>],
             &column(updated, |row| row.scheduled_at) as &[Option<DateTime<Utc>>],
@@ -236,7 +236,7 @@ async fn upsert(write: &mut Write, inserted: &[Content], updated: &[Content]) ->
 }
 
 /// One column of rows, for `unnest`.
-pub(crate) fn column<R, T>(rows: &[R], of: impl Fn(&R) -> T) -> Vec<T> {
+pub(crate) fn column<'a, R, T>(rows: &'a [R], of: impl Fn(&'a R) -> T) -> Vec<T> {
     rows.iter().map(of).collect()
 }
 

@@ -99,7 +99,7 @@ pub async fn apply(write: &mut Write, changes: &Changes) -> Result<u64, Error> {
             if rows.is_empty() {
                 0
             } else {
-                sqlx::query_file!($file, $(&rows.iter().map(|row| row.$field.clone()).collect::<Vec<_>>() as _),+)
+                sqlx::query_file!($file, $(&rows.iter().map(|row| &row.$field).collect::<Vec<_>>() as _),+)
                     .execute(write.connection())
                     .await?
                     .rows_affected()

@@ -24,6 +24,7 @@ pub mod progress;
 pub mod projection;
 pub mod scratch;
 pub mod status;
+pub mod verify;
 pub mod visits;
 
 pub use checkpoint::{Advance, Checkpoint, Write};

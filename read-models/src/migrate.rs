@@ -1,6 +1,6 @@
 //! Brings the control tables up to date and lets the reader read. Any number of processes may try at once.
 
-use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, migrate::MigrateError};
 
 use crate::{Error, connect};
 
@@ -17,7 +17,10 @@ pub async fn migrate(owner_url: &str, reader_url: Option<&str>) -> Result<(), Er
     // Held until the connection closes, also when this process is killed.
     sqlx::query("SELECT pg_advisory_lock($1)").bind(LOCK).execute(&mut owner).await?;
     owner.execute("SET client_min_messages = warning; CREATE SCHEMA IF NOT EXISTS annals; SET search_path = annals").await?;
-    sqlx::migrate!("migrations/postgres/control").run(&mut owner).await.map_err(Error::Migration)?;
+    sqlx::migrate!("migrations/postgres/control").run_direct(None, &mut owner, false).await.map_err(|error| match error {
+        MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _) => source.into(),
+        other => Error::Migration(other),
+    })?;
     if let Some(url) = reader_url {
         let_read(&mut owner, url).await?;
     }

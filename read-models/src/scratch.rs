@@ -53,6 +53,19 @@ impl Scratch {
         with_database(&format!("{scheme}://annals_scratch_reader:reader@{host}"), &self.name)
     }
 
+    /// Ends every connection to it, as a restart of the server would.
+    ///
+    /// # Errors
+    /// A server that cannot be reached.
+    pub async fn disconnect_all(&self) -> Result<(), Error> {
+        let mut server = PgConnection::connect_with(&connect::parse(&self.server)?).await?;
+        sqlx::query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1")
+            .bind(&self.name)
+            .execute(&mut server)
+            .await?;
+        Ok(())
+    }
+
     /// Drops it, whoever is connected.
     ///
     /// # Errors

@@ -75,6 +75,8 @@ pub struct PostgresSink<F> {
 struct Held {
     checkpoint: Checkpoint,
     parking: Parking,
+    /// Time of the last record in the tables, as far as this holder wrote it; microseconds since 1970.
+    last: Option<i64>,
 }
 
 impl<F: Fold> PostgresSink<F> {
@@ -95,7 +97,7 @@ impl<F: Fold> Sink for PostgresSink<F> {
         let parked = self.writer.parked(&checkpoint).await?;
         let in_generation = self.writer.parked_aggregates(&checkpoint).await?;
         let parking = Parking::new(parked, in_generation, self.parking_limit);
-        self.held = Some(Held { checkpoint, parking });
+        self.held = Some(Held { checkpoint, parking, last: None });
         Ok(vec![checkpoint])
     }
 
@@ -116,6 +118,7 @@ impl<F: Fold> Sink for PostgresSink<F> {
                 Err(Failure::Sink(error)) => return Err(error),
             };
             held.checkpoint = moved;
+            held.last = batch.time.map(|time| time.micros()).or(held.last);
             held.parking.commit(parked);
             rows += written;
             let partition = batch.partition.to_string();
@@ -127,7 +130,7 @@ impl<F: Fold> Sink for PostgresSink<F> {
 
     async fn saw_end(&mut self, partition: Partition, end: Offset) -> Result<(), SinkError> {
         if let Some(held) = &self.held {
-            metrics::lag(F::PROJECTION, partition, held.checkpoint.next_offset, end, None);
+            metrics::lag(F::PROJECTION, partition, held.checkpoint.next_offset, end, held.last);
             self.writer.saw_end(&held.checkpoint, end).await?;
         }
         Ok(())

@@ -1,0 +1,238 @@
+//! What must not harm: a late projector, tables that were deleted, events that do not fit, records of others.
+
+#[path = "kit/kit.rs"]
+mod kit;
+
+use std::time::{Duration, Instant};
+
+use event_log::Partition;
+use events::{content, download};
+use kit::{TestLog, TestTables, drafted, piece, ranges, tenant, text};
+use projectors::{
+    content::ContentFold,
+    downloads::DownloadsFold,
+    run::Dependencies,
+    runner::{Gather, Sink, SinkError, Until, feed::Feed},
+};
+use read_models::{
+    Projection, Reader, Writer,
+    content::list::{Filter, Page, Sort, list},
+    progress::{Part, WaitError, Wanted},
+    scratch::Scratch,
+};
+use service::health::Health;
+use tokio_util::sync::CancellationToken;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_projector_can_neither_write_nor_judge() {
+    let tables = TestTables::<ContentFold>::make().await;
+    let mut log = TestLog::make().await;
+    log.ledger.commit(tenant(0), vec![(piece(0).to_string(), 1, drafted(0, "a").into())]).await;
+    let (mut late, checkpoint) = tables.taken_over().await;
+    let (mut now, _) = tables.taken_over().await;
+    let batch = ranges(&log.log, &checkpoint, 9).await;
+    assert!(matches!(late.write(batch.clone()).await, Err(SinkError::Fenced)));
+    assert_eq!(tables.holds().await["content"].len(), 0);
+    // `holds` took over: so did whoever looked last.
+    assert!(matches!(now.write(batch.clone()).await, Err(SinkError::Fenced)));
+    let (mut holder, _) = tables.taken_over().await;
+    holder.write(batch.clone()).await.unwrap();
+    // The same range again is not the one that follows.
+    assert!(matches!(holder.write(batch).await, Err(SinkError::Fenced)));
+    assert_eq!(tables.holds().await["content"].len(), 1);
+    tables.scratch.erase().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_event_stops_only_its_own_aggregate() {
+    let tables = TestTables::<DownloadsFold>::make().await;
+    let mut log = TestLog::make().await;
+    let queued = |title: &str| download::Queued {
+        title: title.into(),
+        url: "https://example.org".into(),
+        author: None,
+        format: None,
+        sha256: None,
+        priority: 1,
+    };
+    let [bad, refused, good] = [piece(1), piece(2), piece(3)].map(|id| id.to_string());
+    // One commit of three: what the tables refuse is found among its neighbours.
+    let three = vec![
+        (bad.clone(), 1, queued("bad").into()),
+        (refused.clone(), 1, queued("no \0 table takes this").into()),
+        (good.clone(), 1, queued("good").into()),
+    ];
+    log.ledger.commit(tenant(0), three).await;
+    // Data that do not fit their type.
+    log.ledger.raw(tenant(0), &text(tenant(0), &bad, "download.failed.v1", 2, "{}")).await;
+    for id in [&bad, &refused, &good] {
+        log.ledger.commit(tenant(0), vec![(id.clone(), if *id == bad { 3 } else { 2 }, download::Started {}.into())]).await;
+    }
+    // A bad event of another projection's family is none of ours.
+    log.ledger.raw(tenant(0), &text(tenant(0), &piece(9).to_string(), "content.published.v1", 1, "{}")).await;
+    log.ledger.garbage().await;
+    tables.catch_up(&log.log, 100).await;
+    let holds = tables.holds().await;
+    assert_eq!(holds["parked"].len(), 2, "{holds:?}");
+    let running = |id: &str| holds["downloads"].iter().any(|row| row.contains(id) && row.contains("running"));
+    let known = |id: &str| holds["downloads"].iter().any(|row| row.contains(id));
+    assert!(running(&good) && known(&bad) && !running(&bad) && !known(&refused), "{holds:?}");
+    tables.scratch.erase().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_parked_aggregates_than_the_limit_stop_the_partition() {
+    let tables = TestTables::<DownloadsFold>::make().await;
+    let mut log = TestLog::make().await;
+    for n in 0..=kit::LIMIT {
+        let id = piece(n as u128).to_string();
+        log.ledger.commit(tenant(0), vec![(id, 1, download::Started {}.into())]).await;
+    }
+    let (mut sink, checkpoint) = tables.taken_over().await;
+    let all = ranges(&log.log, &checkpoint, usize::MAX).await;
+    let SinkError::Stop(reason) = sink.write(all).await.unwrap_err() else { panic!("it went on") };
+    assert!(reason.contains("20 aggregates are parked"), "{reason}");
+    // Nothing of the batch was written, so nothing is parked.
+    assert_eq!(tables.holds().await["parked"].len(), 0);
+    tables.scratch.erase().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_of_a_future_version_stops_the_partition_after_what_came_before() {
+    let tables = TestTables::<ContentFold>::make().await;
+    let mut log = TestLog::make().await;
+    log.ledger.commit(tenant(0), vec![(piece(0).to_string(), 1, drafted(0, "a").into())]).await;
+    let next = log.ledger.raw(tenant(0), &text(tenant(0), "x", "content.drafted.v2", 1, "{}")).await;
+    let (_, checkpoint) = tables.taken_over().await;
+    let mut feed = Feed::new(log.log.clone(), &checkpoint, Gather::AT_ONCE);
+    let mut before = 0;
+    let reason = loop {
+        let digested = feed.next().await;
+        before += digested.batches.iter().map(|batch| batch.entries.len()).sum::<usize>();
+        if let Some(reason) = digested.stopped {
+            break reason;
+        }
+    };
+    assert_eq!(before, 1);
+    assert!(reason.contains(&format!("offset {}", next - 1)) && reason.contains("content.drafted.v2"), "{reason}");
+    tables.scratch.erase().await.unwrap();
+}
+
+/// All projections as a process runs them.
+struct Running {
+    shutdown: CancellationToken,
+    task: tokio::task::JoinHandle<Result<(), projectors::Error>>,
+}
+
+impl Running {
+    fn start(scratch: &Scratch, log: &TestLog, health: &Health) -> Self {
+        let shutdown = CancellationToken::new();
+        let dependencies = Dependencies { log: log.log.clone(), health: health.clone(), until: Until::Shutdown };
+        let task = tokio::spawn(projectors::run(dependencies, kit::config(scratch), shutdown.clone()));
+        Self { shutdown, task }
+    }
+
+    async fn stop(self) {
+        self.shutdown.cancel();
+        self.task.await.unwrap().unwrap();
+    }
+}
+
+fn in_time() -> Instant {
+    Instant::now() + Duration::from_secs(30)
+}
+
+async fn wait_for(reader: &Reader, projection: Projection, next_offset: u64) -> Result<(), WaitError> {
+    let parts = [Part { topic: projection.topic(), partition: 0, next_offset }];
+    reader.progress().until_live(projection).await;
+    reader.progress().wait(projection, &Wanted { parts: &parts, ..Wanted::default() }, in_time()).await
+}
+
+async fn titles(reader: &Reader) -> Vec<String> {
+    let snapshot = reader.live(Projection::Content).unwrap();
+    let filter = Filter { tenant: tenant(0).uuid(), ..Filter::default() };
+    let rows = list(&snapshot, &filter, Sort::parse("title").unwrap(), &Page::Number(1), 100).await.unwrap();
+    rows.into_iter().map(|row| row.title).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_deleted_is_filled_from_the_log_again() {
+    let scratch = Scratch::for_test().await;
+    let mut log = TestLog::make().await;
+    let mut next = 0;
+    for n in 0..5 {
+        next = log.ledger.commit(tenant(0), vec![(piece(n).to_string(), 1, drafted(n, "a").into())]).await;
+    }
+    let health = Health::new();
+    let reader = Reader::connect(&scratch.reader_url(), 2).unwrap();
+    let running = Running::start(&scratch, &log, &health);
+    wait_for(&reader, Projection::Content, next).await.unwrap();
+    let before = titles(&reader).await;
+    assert_eq!(before.len(), 5);
+    running.stop().await;
+
+    // The tables, but not the checkpoints; then everything.
+    let writer = Writer::connect(&scratch.url()).await.unwrap();
+    for everything in [false, true] {
+        if everything {
+            writer.forget().await.unwrap();
+        } else {
+            writer.tables(Projection::Content, 1, 1).drop_all().await.unwrap();
+        }
+        next = log.ledger.commit(tenant(0), vec![(piece(9).to_string(), if everything { 2 } else { 1 }, if everything { content::Unpublished {}.into() } else { drafted(9, "z").into() })]).await;
+        let running = Running::start(&scratch, &log, &health);
+        wait_for(&reader, Projection::Content, next).await.unwrap();
+        let after = titles(&reader).await;
+        assert_eq!(after[..5], before[..]);
+        assert_eq!(after.len(), 6);
+        running.stop().await;
+    }
+    scratch.erase().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_of_another_log_are_refused() {
+    let scratch = Scratch::for_test().await;
+    let (one, other) = (TestLog::make().await, TestLog::make().await);
+    let health = Health::new();
+    let reader = Reader::connect(&scratch.reader_url(), 1).unwrap();
+    let running = Running::start(&scratch, &one, &health);
+    wait_for(&reader, Projection::Downloads, 1).await.unwrap();
+    running.stop().await;
+    let refused = Running::start(&scratch, &other, &health).task.await.unwrap().unwrap_err();
+    let projectors::Error::ReadModels(refused) = refused;
+    assert!(refused.to_string().contains("made from log"), "{refused}");
+    scratch.erase().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_position_that_the_log_does_not_have_is_beyond_its_end() {
+    let scratch = Scratch::for_test().await;
+    let log = TestLog::make().await;
+    let reader = Reader::connect(&scratch.reader_url(), 1).unwrap();
+    let running = Running::start(&scratch, &log, &Health::new());
+    let end = log.log.end(Partition::ledger(0)).await.unwrap();
+    wait_for(&reader, Projection::Content, end).await.unwrap();
+    let beyond = wait_for(&reader, Projection::Content, end + 1).await;
+    assert!(matches!(beyond, Err(WaitError::BeyondEnd { .. })), "{beyond:?}");
+    running.stop().await;
+    scratch.erase().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_drops_every_connection_is_waited_for() {
+    let scratch = Scratch::for_test().await;
+    let mut log = TestLog::make().await;
+    let health = Health::new();
+    let reader = Reader::connect(&scratch.reader_url(), 2).unwrap();
+    let running = Running::start(&scratch, &log, &health);
+    let mut next = 0;
+    for n in 0..8 {
+        next = log.ledger.commit(tenant(0), vec![(piece(n).to_string(), 1, drafted(n, "a").into())]).await;
+        scratch.disconnect_all().await.unwrap();
+    }
+    wait_for(&reader, Projection::Content, next).await.unwrap();
+    assert_eq!(titles(&reader).await.len(), 8);
+    running.stop().await;
+    scratch.erase().await.unwrap();
+}

@@ -1,0 +1,73 @@
+//! Any cut of the log into batches, with restarts and kills between and within them, gives the same tables.
+
+#[path = "kit/kit.rs"]
+mod kit;
+
+use std::time::Duration;
+
+use kit::{Step, TestLog, TestTables, history, ranges};
+use projectors::{
+    content::ContentFold,
+    downloads::DownloadsFold,
+    runner::{Sink, postgres::Fold},
+};
+use proptest::{
+    collection::vec,
+    prelude::any,
+    test_runner::{Config, TestRunner},
+};
+
+/// What happens between two writes: how many events the next ranges have, and how it ends.
+type Cut = (u8, u8);
+
+async fn replayed<F: Fold>(tables: &TestTables<F>, log: &TestLog, cuts: &[Cut]) {
+    let end = log.log.end(event_log::Partition::ledger(0)).await.unwrap();
+    let mut cuts = cuts.iter().cycle();
+    loop {
+        // A new holder, who knows nothing but what the tables say.
+        let (mut sink, checkpoint) = tables.taken_over().await;
+        if checkpoint.next_offset == end {
+            return;
+        }
+        let (events, ending) = *cuts.next().unwrap();
+        for (n, batch) in ranges(&log.log, &checkpoint, usize::from(events % 40) + 1).await.into_iter().enumerate() {
+            let write = sink.write(vec![batch]);
+            if n == usize::from(ending % 7) {
+                // Killed in the middle of a write, sooner or later; whether it was committed, the tables know.
+                let _ = tokio::time::timeout(Duration::from_micros(u64::from(ending) * 40), write).await;
+                break;
+            }
+            write.await.unwrap();
+        }
+    }
+}
+
+async fn any_cut_gives_the_same_tables<F: Fold>() {
+    let once = TestTables::<F>::make().await;
+    let cut = TestTables::<F>::make().await;
+    let mut runner = TestRunner::new(Config { cases: 6, failure_persistence: None, ..Config::default() });
+    let cases = (vec(any::<Step>(), 50..250), vec(any::<Cut>(), 1..12));
+    for _ in 0..6 {
+        let tree = proptest::strategy::Strategy::new_tree(&cases, &mut runner).unwrap();
+        let (steps, cuts): (Vec<Step>, Vec<Cut>) = proptest::strategy::ValueTree::current(&tree);
+        let mut log = TestLog::make().await;
+        log.ledger.commits(history(&steps)).await;
+        once.again().await;
+        cut.again().await;
+        once.catch_up(&log.log, usize::MAX).await;
+        replayed(&cut, &log, &cuts).await;
+        assert_eq!(once.holds().await, cut.holds().await, "steps {steps:?}\ncuts {cuts:?}");
+    }
+    once.scratch.erase().await.unwrap();
+    cut.scratch.erase().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_cut_of_the_log_gives_the_same_content() {
+    any_cut_gives_the_same_tables::<ContentFold>().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_cut_of_the_log_gives_the_same_downloads() {
+    any_cut_gives_the_same_tables::<DownloadsFold>().await;
+}

@@ -1,0 +1,92 @@
+//! What analysts see: a comment on everything, and no tenant's rows but those that they were given.
+
+use read_models::{Projection, Writer, scratch::Scratch};
+use sqlx::{Connection as _, Executor as _, PgConnection};
+
+#[tokio::test]
+async fn analysts_see_comments_and_their_own_tenants() {
+    let scratch = Scratch::for_test().await;
+    let writer = Writer::connect(&scratch.url()).await.unwrap();
+    for projection in [Projection::Directory, Projection::Content, Projection::Downloads] {
+        assert!(writer.prepare(projection, 2, "1").await.unwrap().fresh);
+        assert!(!writer.prepare(projection, 2, "1").await.unwrap().fresh);
+    }
+    let mut owner = PgConnection::connect(&scratch.url()).await.unwrap();
+
+    let bare: Vec<String> = sqlx::query_scalar(
+        "SELECT format('%s.%s.%s', n.nspname, c.relname, a.attname)
+         FROM pg_class c
+         JOIN pg_namespace n ON n.oid = c.relnamespace
+         LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+         WHERE c.relkind IN ('r', 'v') AND c.relname <> '_sqlx_migrations'
+           AND (n.nspname IN ('annals', 'live') OR n.nspname ~ '_1$')
+           AND (col_description(c.oid, a.attnum) IS NULL OR obj_description(c.oid) IS NULL)",
+    )
+    .fetch_all(&mut owner)
+    .await
+    .unwrap();
+    assert_eq!(bare, Vec::<String>::new(), "without a comment");
+
+    owner
+        .execute(
+            "INSERT INTO directory_1.tenants (tenant, name, created_at, version)
+             SELECT gen_random_uuid(), 'tenant ' || n, now(), 1 FROM generate_series(1, 3) n",
+        )
+        .await
+        .unwrap();
+    let mut reader = PgConnection::connect(&scratch.reader_url()).await.unwrap();
+    let seen = async |reader: &mut PgConnection| -> i64 {
+        sqlx::query_scalar("SELECT count(*) FROM live.tenants").fetch_one(reader).await.unwrap()
+    };
+    assert_eq!(seen(&mut reader).await, 0);
+    let one = "INSERT INTO annals.analysts (role, tenant) SELECT 'annals_scratch_reader', tenant FROM directory_1.tenants LIMIT 1";
+    owner.execute(one).await.unwrap();
+    assert_eq!(seen(&mut reader).await, 1);
+    owner.execute("INSERT INTO annals.analysts (role, tenant) VALUES ('annals_scratch_reader', NULL)").await.unwrap();
+    assert_eq!(seen(&mut reader).await, 3);
+    reader.execute("SELECT secret_hash FROM live.keys").await.unwrap_err();
+
+    // The reader reads, and does nothing else.
+    for statement in [
+        "DELETE FROM directory_1.tenants",
+        "UPDATE annals.checkpoints SET next_offset = 0",
+        "INSERT INTO annals.analysts (role) VALUES ('annals_scratch_reader')",
+        "CREATE TABLE content_1.mine (n integer)",
+        "DROP SCHEMA content_1 CASCADE",
+    ] {
+        reader.execute(statement).await.unwrap_err();
+    }
+    reader.execute("SELECT * FROM directory_1.keys").await.unwrap();
+
+    // A view survives the making of its projection's tables.
+    writer.tables(Projection::Directory, 1, 1).drop_all().await.unwrap();
+    assert!(writer.prepare(Projection::Directory, 2, "1").await.unwrap().fresh);
+    assert_eq!(seen(&mut reader).await, 0);
+    scratch.erase().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_number_of_processes_may_migrate_at_once() {
+    let scratch = Scratch::for_test().await;
+    let at_once: Vec<_> = (0..6)
+        .map(|_| {
+            let (owner, reader) = (scratch.url(), scratch.reader_url());
+            tokio::spawn(async move { read_models::migrate(&owner, Some(&reader)).await })
+        })
+        .collect();
+    for migrated in at_once {
+        migrated.await.unwrap().unwrap();
+    }
+    scratch.erase().await.unwrap();
+}
+
+#[tokio::test]
+async fn another_fold_or_another_number_of_partitions_makes_the_tables_anew() {
+    let scratch = Scratch::for_test().await;
+    let writer = Writer::connect(&scratch.url()).await.unwrap();
+    for (partitions, fold, fresh) in [(2, "1", true), (2, "1", false), (2, "2", true), (3, "2", true), (3, "2", false)] {
+        let made = writer.prepare(Projection::Content, partitions, fold).await.unwrap();
+        assert_eq!((made.number, made.fresh), (1, fresh), "{partitions} {fold}");
+    }
+    scratch.erase().await.unwrap();
+}
