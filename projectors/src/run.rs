@@ -59,10 +59,10 @@ pub async fn run(dependencies: Dependencies, config: Config, shutdown: Cancellat
     let reporter = dependencies.health.register("read models");
     reporter.degraded("connecting");
     let mut announced = false;
-    let writer = loop {
+    let opened = loop {
         match open(&dependencies.log, &config).await {
-            Ok(writer) => break writer,
-            Err(error @ (read_models::Error::Unavailable(_) | read_models::Error::Migration(_))) => {
+            Ok(opened) => break opened,
+            Err(error) if error.may_pass() => {
                 if !std::mem::replace(&mut announced, true) {
                     tracing::warn!(error = chain(&error), "the read models cannot be opened yet: retrying");
                 }
@@ -76,10 +76,11 @@ pub async fn run(dependencies: Dependencies, config: Config, shutdown: Cancellat
     };
     reporter.ok();
     let mut tasks = JoinSet::new();
-    let project = Project { writer: &writer, dependencies: &dependencies, config: &config, shutdown: &shutdown };
-    project.start::<DirectoryFold>(&mut tasks).await?;
-    project.start::<ContentFold>(&mut tasks).await?;
-    project.start::<DownloadsFold>(&mut tasks).await?;
+    let writer = &opened.writer;
+    let project = Project { writer, dependencies: &dependencies, config: &config, shutdown: &shutdown };
+    project.start::<DirectoryFold>(opened.directory, &mut tasks);
+    project.start::<ContentFold>(opened.content, &mut tasks);
+    project.start::<DownloadsFold>(opened.downloads, &mut tasks);
     project.start_clickhouse(&mut tasks);
     while let Some(ended) = tasks.join_next().await {
         if let Err(error) = ended {
@@ -89,12 +90,39 @@ pub async fn run(dependencies: Dependencies, config: Config, shutdown: Cancellat
     Ok(())
 }
 
-/// Migrates, connects, and makes sure that the tables are this log's.
-async fn open(log: &Log, config: &Config) -> Result<Writer, read_models::Error> {
+/// Read models that are this log's, with the generations of PostgreSQL.
+struct Opened {
+    writer: Writer,
+    directory: i32,
+    content: i32,
+    downloads: i32,
+}
+
+/// Migrates, connects, and makes sure that the tables are this log's and this release's.
+async fn open(log: &Log, config: &Config) -> Result<Opened, read_models::Error> {
     read_models::migrate(&config.postgres_url, config.postgres_reader_url.as_deref()).await?;
     let writer = Writer::connect(&config.postgres_url).await?;
     writer.adopt_log(log.id().0).await?;
-    Ok(writer)
+    Ok(Opened {
+        directory: generation::<DirectoryFold>(log, &writer).await?,
+        content: generation::<ContentFold>(log, &writer).await?,
+        downloads: generation::<DownloadsFold>(log, &writer).await?,
+        writer,
+    })
+}
+
+async fn generation<F: Fold>(log: &Log, writer: &Writer) -> Result<i32, read_models::Error> {
+    let partitions = log.partitions(topic(F::PROJECTION));
+    Ok(writer.prepare(F::PROJECTION, partitions, F::VERSION).await?.number)
+}
+
+/// The topic of the log that a projection is folded from.
+const fn topic(projection: Projection) -> Topic {
+    match projection {
+        Projection::Directory => Topic::Directory,
+        Projection::Content | Projection::Downloads | Projection::ContentFacts => Topic::Ledger,
+        Projection::Visits => Topic::Visits,
+    }
 }
 
 /// Starts projections.
@@ -106,17 +134,10 @@ struct Project<'a> {
 }
 
 impl Project<'_> {
-    async fn start<F: Fold>(&self, tasks: &mut JoinSet<()>) -> Result<(), Error> {
+    fn start<F: Fold>(&self, generation: i32, tasks: &mut JoinSet<()>) {
         let Dependencies { log, health, until, .. } = self.dependencies;
-        let topic = match F::PROJECTION {
-            Projection::Directory => Topic::Directory,
-            Projection::Content | Projection::Downloads | Projection::ContentFacts => Topic::Ledger,
-            Projection::Visits => Topic::Visits,
-        };
-        let partitions = log.partitions(topic);
-        let generation = self.writer.prepare(F::PROJECTION, partitions, F::VERSION).await?;
-        let tables = self.writer.tables(F::PROJECTION, generation.number, CONNECTIONS);
-        for partition in log.all(topic) {
+        let tables = self.writer.tables(F::PROJECTION, generation, CONNECTIONS);
+        for partition in log.all(topic(F::PROJECTION)) {
             let reporter = health.register(format!("projection {} of {partition}", F::PROJECTION));
             reporter.degraded("starting");
             let sink =
@@ -130,7 +151,6 @@ impl Project<'_> {
             };
             tasks.spawn(drive(sink, plan));
         }
-        Ok(())
     }
 
     /// Visits and the facts about content; each waits for ClickHouse by itself.

@@ -127,7 +127,14 @@ struct Running {
 impl Running {
     fn start(scratch: &Scratch, log: &TestLog, health: &Health) -> Self {
         let shutdown = CancellationToken::new();
-        let dependencies = Dependencies { log: log.log.clone(), health: health.clone(), until: Until::Shutdown };
+        let dependencies = Dependencies {
+            log: log.log.clone(),
+            // Nobody is there: what PostgreSQL holds does not depend on it.
+            clickhouse_url: "http://127.0.0.1:1".into(),
+            clickhouse_prefix: String::new(),
+            health: health.clone(),
+            until: Until::Shutdown,
+        };
         let task = tokio::spawn(projectors::run(dependencies, kit::config(scratch), shutdown.clone()));
         Self { shutdown, task }
     }
@@ -144,7 +151,8 @@ fn in_time() -> Instant {
 
 async fn wait_for(reader: &Reader, projection: Projection, next_offset: u64) -> Result<(), WaitError> {
     let parts = [Part { topic: projection.topic(), partition: 0, next_offset }];
-    reader.progress().until_live(projection).await;
+    let live = reader.progress().until_live(projection);
+    tokio::time::timeout_at(in_time().into(), live).await.expect("a live generation within 30 s");
     reader.progress().wait(projection, &Wanted { parts: &parts, ..Wanted::default() }, in_time()).await
 }
 

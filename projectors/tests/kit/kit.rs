@@ -350,6 +350,8 @@ pub fn config(scratch: &Scratch) -> projectors::Config {
     projectors::Config {
         postgres_url: scratch.url(),
         postgres_reader_url: Some(scratch.reader_url()),
+        clickhouse_user: String::new(),
+        clickhouse_password: String::new(),
         parking_limit: LIMIT,
     }
 }
