@@ -109,7 +109,7 @@ pub struct Plan {
 
 impl Gather {
     /// For transactions: whatever is there, at once.
-    pub const AT_ONCE: Self = Self { events: 20_000, bytes: 16 << 20, pause: Duration::ZERO };
+    pub const AT_ONCE: Self = Self { events: 10_000, bytes: 4 << 20, pause: Duration::ZERO };
 }
 
 impl From<read_models::Error> for SinkError {
@@ -158,13 +158,24 @@ pub async fn drive<S: Sink>(mut sink: S, plan: Plan) {
     }
 }
 
-/// From taking over to the next error, or to the end.
+/// From taking over to the next error, or to the end. Why it stops for good is left for people to see.
 async fn session<S: Sink>(sink: &mut S, plan: &Plan) -> Result<(), SinkError> {
     let checkpoints = sink.take_over().await?;
-    let (send, mut fed) = mpsc::channel(checkpoints.len().max(1) * 2);
+    let ended = work(sink, plan, &checkpoints).await;
+    if let Err(SinkError::Stop(reason)) = &ended {
+        for checkpoint in &checkpoints {
+            sink.stopped(feed::partition(checkpoint), reason).await?;
+        }
+    }
+    ended
+}
+
+async fn work<S: Sink>(sink: &mut S, plan: &Plan, checkpoints: &[Checkpoint]) -> Result<(), SinkError> {
+    // One range ahead of each partition: what is decoded and waits takes memory.
+    let (send, mut fed) = mpsc::channel(checkpoints.len().max(1));
     let mut feeds = JoinSet::new();
     let mut work = Work { goals: Vec::new(), stopped: Vec::new(), pending: Vec::new(), written: None };
-    for checkpoint in &checkpoints {
+    for checkpoint in checkpoints {
         let feed = Feed::new(plan.log.clone(), checkpoint, plan.gather);
         if plan.until == Until::CaughtUp {
             work.aim(plan, feed.partition(), checkpoint.next_offset).await?;
@@ -175,6 +186,7 @@ async fn session<S: Sink>(sink: &mut S, plan: &Plan) -> Result<(), SinkError> {
     plan.health.ok();
     let mut idle = tokio::time::interval(IDLE);
     idle.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut feeding = true;
     loop {
         if plan.until == Until::CaughtUp && work.goals.is_empty() && work.pending.is_empty() {
             return Ok(());
@@ -182,12 +194,16 @@ async fn session<S: Sink>(sink: &mut S, plan: &Plan) -> Result<(), SinkError> {
         tokio::select! {
             () = plan.shutdown.cancelled() => return Ok(()),
             _ = idle.tick() => {
-                for checkpoint in &checkpoints {
+                for checkpoint in checkpoints {
                     saw_end(sink, plan, feed::partition(checkpoint)).await?;
                 }
             }
-            next = fed.recv() => {
-                let Some(next) = next else { return Err(SinkError::Stop("every partition has stopped".into())) };
+            next = fed.recv(), if feeding => {
+                let Some(next) = next else {
+                    // Every partition has stopped, and has said why.
+                    feeding = false;
+                    continue;
+                };
                 work.take(sink, plan, next).await?;
                 work.gather(sink, plan, &mut fed).await?;
                 work.write(sink, plan).await?;

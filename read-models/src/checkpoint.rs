@@ -108,7 +108,7 @@ impl Writer {
             at.fence,
             log_end.cast_signed()
         )
-        .execute(self.control())
+        .execute(self.hints())
         .await?;
         Ok(())
     }

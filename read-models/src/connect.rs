@@ -25,6 +25,7 @@ const ACQUIRE: Duration = Duration::from_secs(5);
 pub struct Writer {
     options: PgConnectOptions,
     control: PgPool,
+    hints: PgPool,
 }
 
 /// Access to the tables of one generation, for the projector that fills them.
@@ -75,7 +76,11 @@ impl Writer {
             .acquire_timeout(ACQUIRE)
             .connect_with(options.clone())
             .await?;
-        Ok(Self { options, control })
+        let hints = PgPoolOptions::new()
+            .max_connections(2)
+            .acquire_timeout(ACQUIRE)
+            .connect_lazy_with(options.clone().options([("synchronous_commit", "off")]));
+        Ok(Self { options, control, hints })
     }
 
     /// The tables of a generation, with at most this many connections.
@@ -99,9 +104,15 @@ impl Writer {
         &self.control
     }
 
+    /// A pool for what need not survive a crash, such as where the log ended a second ago.
+    pub(crate) const fn hints(&self) -> &PgPool {
+        &self.hints
+    }
+
     /// Closes its connections.
     pub async fn close(&self) {
         self.control.close().await;
+        self.hints.close().await;
     }
 }
 
