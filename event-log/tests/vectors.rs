@@ -4,7 +4,7 @@
 //! `UPDATE=1 cargo test -p event-log --test vectors` (`./dev contracts`) writes the files anew; a released vector is
 //! never changed.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{collections::BTreeMap, fs, path::PathBuf, process::Command};
 
 use event_log::{
     Claim, CommandHashes, CommandName, Commit, Genesis, Hash, Headers, LogId, Partition, Record, State,
@@ -411,14 +411,14 @@ fn malformed() -> Log {
     log
 }
 
-fn no_genesis(about: &'static str, first: Record) -> Log {
+fn no_genesis(partition: Partition, about: &'static str, first: Record) -> Log {
     let mut log = Log {
-        partition: Partition::ledger(0),
+        partition,
         state: State::default(),
         records: Vec::new(),
     };
     log.put(about, first);
-    log.put("too late", genesis(Partition::ledger(0)));
+    log.put("too late", genesis(partition));
     log.put("nothing counts", claim(1));
     log
 }
@@ -428,7 +428,7 @@ fn bad_genesis(edit: impl FnOnce(&mut Value)) -> Record {
     let mut value: Value = serde_json::from_slice(&good.value).expect("json");
     edit(&mut value);
     Record {
-        value: value.to_string().into(),
+        value: sorted(value).to_string().into(),
         ..good
     }
 }
@@ -490,11 +490,13 @@ fn vectors() -> Vec<(&'static str, Value)> {
         ),
         (
             "no-genesis-claim",
-            no_genesis("a claim in the genesis's place", claim(1)).to_json("a partition without a genesis"),
+            no_genesis(Partition::ledger(0), "a claim in the genesis's place", claim(1))
+                .to_json("a partition without a genesis"),
         ),
         (
             "no-genesis-format",
             no_genesis(
+                Partition::ledger(0),
                 "a genesis of another format",
                 bad_genesis(|value| value["format"] = json!(2)),
             )
@@ -503,10 +505,20 @@ fn vectors() -> Vec<(&'static str, Value)> {
         (
             "no-genesis-slots",
             no_genesis(
+                Partition::ledger(0),
                 "a slot without a partition",
                 bad_genesis(|value| value["slots"][0][1] = json!(4_094)),
             )
             .to_json("a partition whose slot table has a gap"),
+        ),
+        (
+            "no-genesis-visits",
+            no_genesis(
+                Partition::visits(0),
+                "visits in the genesis's place",
+                visits::encode(tenant(), &events(1)),
+            )
+            .to_json("a partition of visits without a genesis: a reader refuses it"),
         ),
         (
             "visits",
@@ -516,11 +528,28 @@ fn vectors() -> Vec<(&'static str, Value)> {
     ]
 }
 
+/// The same with its members in one order, whichever way serde_json was built to keep them.
+fn sorted(value: Value) -> Value {
+    match value {
+        Value::Object(members) => {
+            let members: BTreeMap<_, _> = members.into_iter().collect();
+            Value::Object(
+                members
+                    .into_iter()
+                    .map(|(name, value)| (name, sorted(value)))
+                    .collect(),
+            )
+        }
+        Value::Array(values) => Value::Array(values.into_iter().map(sorted).collect()),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value,
+    }
+}
+
 #[test]
 fn the_vectors_are_what_this_crate_says() {
     for (name, vector) in vectors() {
         let path = folder().join(format!("{name}.json"));
-        let text = serde_json::to_string_pretty(&vector).expect("json") + "\n";
+        let text = serde_json::to_string_pretty(&sorted(vector)).expect("json") + "\n";
         if std::env::var_os("UPDATE").is_some() {
             fs::create_dir_all(folder()).expect("a folder");
             fs::write(&path, &text).expect("written");
