@@ -3,7 +3,7 @@
 //! A released name is never changed: a new shape is a new version beside it and an upcast.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
 use crate::{content, directory, download, import, upcast, visit};
 
@@ -68,6 +68,15 @@ macro_rules! events {
                         .map(|payload| Self::$family($enum::$variant(payload)))
                         .map_err(DecodeEventError::Data),)+)+
                     _ => Err(DecodeEventError::Unknown),
+                }
+            }
+
+            /// Reads `data` of a current version where it stands; other names are an error.
+            pub(crate) fn deserialize_current<'de, D: Deserializer<'de>>(name: &str, data: D) -> Result<Self, D::Error> {
+                match name {
+                    $($($wire => <$payload>::deserialize(data)
+                        .map(|payload| Self::$family($enum::$variant(payload))),)+)+
+                    _ => Err(D::Error::custom("not a current event")),
                 }
             }
 

@@ -150,13 +150,23 @@ impl Serialize for VisitorId {
     }
 }
 
+impl FromStr for VisitorId {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let fits = text.len() == 16 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        let hash = fits.then(|| u64::from_str_radix(text, 16).ok()).flatten();
+        hash.map(Self).ok_or_else(|| InvalidId {
+            kind: "visitor id",
+            expected: "16 lower-case hex digits",
+            text: text.chars().take(64).collect(),
+        })
+    }
+}
+
 impl<'de> Deserialize<'de> for VisitorId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = Cow::<str>::deserialize(deserializer)?;
-        let fits = text.len() == 16 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        let hash = fits.then(|| u64::from_str_radix(&text, 16).ok()).flatten();
-        hash.map(Self)
-            .ok_or_else(|| serde::de::Error::custom("a visitor id is 16 lower-case hex digits"))
+        crate::number::parsed(deserializer)
     }
 }
 

