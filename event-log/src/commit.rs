@@ -180,3 +180,89 @@ fn write_number(number: u64, out: &mut Vec<u8>) {
     // Writing to memory does not fail.
     let _ = write!(out, "{number}");
 }
+
+#[cfg(test)]
+mod tests {
+    use events::directory::TenantCreated;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        Verdict,
+        record::{CommandName, Stated},
+        visits,
+        writer::tests::commit,
+    };
+
+    fn commits() -> impl Strategy<Value = Commit> {
+        let name = prop_oneof![
+            any::<[u8; 16]>().prop_map(CommandName::Key),
+            any::<[u8; 16]>().prop_map(CommandName::Id),
+        ];
+        let command = (name, any::<[u8; 16]>()).prop_map(|(name, request)| CommandHashes { name, request });
+        let names = prop::collection::vec(".{0,40}", 1..6);
+        (1..=u64::MAX, prop::option::of(command), names).prop_map(|(tenant_seq, command, names)| {
+            let recorded = commit(1).events.remove(0);
+            let events = names.into_iter().map(|name| Recorded {
+                event: TenantCreated { name }.into(),
+                ..recorded.clone()
+            });
+            Commit {
+                tenant_seq,
+                command,
+                events: events.collect(),
+                ..commit(1)
+            }
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_commit_comes_back_from_its_record(commit in commits(), epoch in 1..u64::MAX, seq in 0..u64::MAX - 1, hash: [u8; 32]) {
+            let mut at = State { epoch, seq, hash: Hash(hash) };
+            prop_assume!(at.has_begun());
+            let (record, after) = commit.prepare().expect("small").seal(&at);
+            prop_assert_eq!(record.key.clone(), Some(commit.tenant.to_string().into()));
+            let Ok(Stated::Commit(headers)) = record.stated() else { panic!("{:?}", record.stated()) };
+            prop_assert_eq!((headers.epoch, headers.seq, headers.hash), (epoch, seq + 1, after.hash));
+            prop_assert_eq!(&Commit::decode(&headers, &record).expect("ours"), &commit);
+            prop_assert_eq!(at.admit(1, &record), Verdict::Commit(headers));
+            prop_assert_eq!(at, after);
+            prop_assert_eq!(at.hash, State { epoch, seq, hash: Hash(hash) }.hash.then(&record));
+        }
+
+        #[test]
+        fn visits_come_back_from_their_record(commit in commits()) {
+            let record = visits::encode(commit.tenant, &commit.events);
+            prop_assert_eq!(visits::admit(1, &record), Verdict::Visits);
+            prop_assert_eq!(visits::decode(&record).expect("ours"), commit.events);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_a_commit_is_refused_before_it_has_a_number() {
+        let good = commit(1);
+        assert_eq!(
+            Commit {
+                events: vec![],
+                ..good.clone()
+            }
+            .prepare(),
+            Err(EncodeError::Empty)
+        );
+        let other = TenantId::new(uuid::Uuid::from_u128(99));
+        let strange = Commit {
+            tenant: other,
+            ..good.clone()
+        };
+        assert_eq!(strange.prepare(), Err(EncodeError::Tenant(other, good.tenant)));
+        let mut large = good;
+        large.events[0].event = TenantCreated {
+            name: "x".repeat(MAX_COMMIT),
+        }
+        .into();
+        assert!(matches!(large.prepare(), Err(EncodeError::TooLarge(size)) if size > MAX_COMMIT));
+    }
+}

@@ -203,7 +203,7 @@ fn headers_have_one_form() {
     );
     let twice = Record {
         headers: twice,
-        ..record.clone()
+        ..record
     };
     assert_eq!(
         void(&state, 2, &twice),

@@ -1,6 +1,9 @@
 //! The suite on the embedded adapter, and what only a folder can do.
 
-use std::{io::Write, path::PathBuf};
+use std::{
+    io::{BufRead, Write},
+    path::PathBuf,
+};
 
 use event_log::{AppendError, Log, OpenError, Partition, Record, Store};
 
@@ -216,4 +219,62 @@ async fn a_process_whose_disk_fills_up() {
     );
     println!("acknowledged {acknowledged}");
     log.close().await;
+}
+
+/// Killed in the middle of writing: what it had said to be appended is there, in order, and the next start goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_process_loses_nothing_that_it_acknowledged() {
+    let bench = Folder::new();
+    let mut child = std::process::Command::new(std::env::current_exe().expect("this test"))
+        .args([
+            "--exact",
+            "embedded::a_process_that_is_killed",
+            "--ignored",
+            "--nocapture",
+        ])
+        .env("ANNALS_TEST_FOLDER", bench.path())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("started");
+    let lines = std::io::BufReader::new(child.stdout.take().expect("piped")).lines();
+    let mut acknowledged =
+        lines.filter_map(|line| line.ok()?.strip_prefix("acknowledged ")?.parse::<u64>().ok());
+    let before = acknowledged
+        .by_ref()
+        .find(|count| *count >= 2_000)
+        .expect("it writes");
+    child.kill().expect("killed");
+    let last = acknowledged.last().unwrap_or(before);
+    child.wait().expect("ended");
+    let log = open(&bench).await;
+    let end = log.end(Partition::ledger(0)).await.expect("an end");
+    assert!(end > last, "{last} acknowledged, the log ends at {end}");
+    let read = suite::read(
+        &mut log.reader(Partition::ledger(0), 1).expect("reader"),
+        end as usize - 1,
+    )
+    .await;
+    for (place, stored) in read.iter().enumerate() {
+        assert_eq!(
+            (stored.offset, &stored.record),
+            (place as u64 + 1, &record(place.to_string()))
+        );
+    }
+    assert_eq!(log.append(Partition::ledger(0), record("after")).await, Ok(end));
+    log.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "run by a_killed_process_loses_nothing_that_it_acknowledged"]
+async fn a_process_that_is_killed() {
+    let dir = PathBuf::from(std::env::var_os("ANNALS_TEST_FOLDER").expect("a folder"));
+    let log = Log::open(config(Store::Embedded { dir })).await.expect("opens");
+    let mut under_way = std::collections::VecDeque::new();
+    for n in 0..10_000_000_u64 {
+        under_way.push_back(log.append(Partition::ledger(0), record(n.to_string())));
+        if under_way.len() >= 100 {
+            let offset = under_way.pop_front().expect("some").await.expect("appended");
+            println!("acknowledged {offset}");
+        }
+    }
 }
