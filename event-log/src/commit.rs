@@ -247,7 +247,7 @@ mod tests {
         assert_eq!(
             Commit {
                 events: vec![],
-                ..good.clone()
+                ..good
             }
             .prepare(),
             Err(EncodeError::Empty)
