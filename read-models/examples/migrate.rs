@@ -16,6 +16,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 const CONTROL: &[&str] = &[
     include_str!("../migrations/postgres/control/0001_control.sql"),
     include_str!("../migrations/postgres/control/0002_fold_snapshots.sql"),
+    include_str!("../migrations/postgres/control/0003_end_read_at.sql"),
 ];
 
 const TEMPLATES: &[(&str, &str)] = &[

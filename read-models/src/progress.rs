@@ -21,9 +21,9 @@ use crate::{Projection, Topic};
 
 mod follow;
 
-/// A log end counts against a position only when it was read this long after the request came: a projector
-/// may have read it some time before it told us.
-const SETTLED: Duration = Duration::from_secs(1);
+/// A log end counts against a position only when the table says that it was read this long after the request
+/// came: between the asking and the writing down some time goes by.
+const SETTLED: Duration = Duration::from_millis(300);
 
 /// What a position says about one partition: everything before this offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,8 +87,8 @@ pub struct Reached {
     pub next_offset: u64,
     /// The log's end, as last heard.
     pub log_end: u64,
-    /// When the log's end was last read.
-    pub seen: Instant,
+    /// When the log's end was last asked of the log itself; none when that was long ago.
+    pub end_read_at: Option<Instant>,
 }
 
 type Place = (Projection, i32, u32);
@@ -195,7 +195,7 @@ impl Progress {
                 };
                 // Woken when it is reached or the generation was switched; now and then the log's end is asked
                 // for, so that a position from nowhere does not wait to the deadline.
-                let nudge = (asked + SETTLED).max(Instant::now() + Duration::from_millis(500)).min(deadline);
+                let nudge = (asked + SETTLED).max(Instant::now() + Duration::from_millis(300)).min(deadline);
                 let waited = tokio::time::timeout_at(nudge.into(), woken.wait()).await;
                 if waited.is_err() {
                     if Instant::now() >= deadline {
@@ -260,7 +260,10 @@ impl Shared {
         if generation.is_some() {
             match state.reached.get(&place) {
                 Some(reached) if reached.next_offset >= part.next_offset => return Ok(Look::Reached),
-                Some(reached) if reached.log_end < part.next_offset && reached.seen >= asked + SETTLED => {
+                Some(reached)
+                    if reached.log_end < part.next_offset
+                        && reached.end_read_at.is_some_and(|read| read >= asked + SETTLED) =>
+                {
                     return Err(WaitError::BeyondEnd { topic: part.topic, partition: part.partition });
                 }
                 Some(_) => {}
@@ -321,7 +324,7 @@ mod tests {
     const PLACE: Place = (Projection::Content, 1, 0);
 
     fn reached(next_offset: u64, log_end: u64) -> Reached {
-        Reached { next_offset, log_end, seen: Instant::now() }
+        Reached { next_offset, log_end, end_read_at: Some(Instant::now()) }
     }
 
     fn progress() -> Progress {
@@ -379,7 +382,7 @@ mod tests {
             async move { wait(&progress, 99, Duration::from_secs(20)).await }
         });
         progress.shared.reload.notified().await;
-        progress.shared.lock().saw(PLACE, Reached { seen: Instant::now() + SETTLED, ..reached(10, 10) });
+        progress.shared.lock().saw(PLACE, Reached { end_read_at: Some(Instant::now() + SETTLED), ..reached(10, 10) });
         progress.shared.reloaded.notify_waiters();
         let beyond = WaitError::BeyondEnd { topic: Topic::Ledger, partition: 0 };
         assert_eq!(waiting.await.unwrap(), Err(beyond));

@@ -43,7 +43,12 @@ async fn listen(pool: &PgPool, shared: &Shared) -> Result<(), Error> {
         tokio::select! {
             heard = listener.try_recv() => match heard? {
                 Some(told) if told.channel() == "annals_checkpoint" => match parse(told.payload()) {
-                    Some((place, reached)) => shared.lock().saw(place, reached),
+                    Some((place, next_offset, log_end, read)) => {
+                        let mut state = shared.lock();
+                        let before = state.reached.get(&place).and_then(|it| it.end_read_at);
+                        let end_read_at = if read { Some(Instant::now()) } else { before };
+                        state.saw(place, Reached { next_offset, log_end, end_read_at });
+                    }
                     None => reload(pool, shared).await?,
                 },
                 // A switch, something parked, or a connection that was lost and found again.
@@ -55,8 +60,8 @@ async fn listen(pool: &PgPool, shared: &Shared) -> Result<(), Error> {
     }
 }
 
-/// `<projection> <generation> <topic> <partition> <next_offset> <log_end>`
-fn parse(payload: &str) -> Option<(Place, Reached)> {
+/// `<projection> <generation> <topic> <partition> <next_offset> <log_end> [read]`: whether the end was asked for.
+fn parse(payload: &str) -> Option<(Place, u64, u64, bool)> {
     let mut words = payload.split(' ');
     let projection: Projection = words.next()?.parse().ok()?;
     let generation = words.next()?.parse().ok()?;
@@ -64,7 +69,7 @@ fn parse(payload: &str) -> Option<(Place, Reached)> {
     let partition = words.next()?.parse().ok()?;
     let next_offset = words.next()?.parse().ok()?;
     let log_end = words.next()?.parse().ok()?;
-    Some(((projection, generation, partition), Reached { next_offset, log_end, seen: Instant::now() }))
+    Some(((projection, generation, partition), next_offset, log_end, words.next() == Some("read")))
 }
 
 /// Reads everything from the tables: what it says replaces what was known, also where it went back.
@@ -92,11 +97,11 @@ async fn reload(pool: &PgPool, shared: &Shared) -> Result<(), Error> {
     for row in checkpoints {
         let Ok(projection) = row.projection.parse::<Projection>() else { continue };
         let place = (projection, row.generation, row.partition.cast_unsigned());
-        let age = Duration::from_secs_f64(row.age.max(0.0));
+        let age = Duration::try_from_secs_f64(row.age.max(0.0)).ok();
         let reached = Reached {
             next_offset: row.next_offset.cast_unsigned(),
             log_end: row.log_end.cast_unsigned(),
-            seen: now.checked_sub(age).unwrap_or(now),
+            end_read_at: age.and_then(|age| now.checked_sub(age)),
         };
         kept.insert(place);
         state.saw(place, reached);
