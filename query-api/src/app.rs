@@ -53,15 +53,8 @@ pub(crate) struct Inner {
     /// By tenant and id.
     pub pieces: Cache<(Uuid, Uuid), Option<Arc<Rendered>>>,
     /// By whose list it is and the query as it came.
-    pub lists: Cache<(Option<Uuid>, String), Listed>,
+    pub lists: Cache<(Option<Uuid>, String), Page>,
     pub stats: Semaphore,
-}
-
-/// A list as it was answered.
-#[derive(Debug, Clone)]
-pub(crate) struct Listed {
-    pub page: Page,
-    pub position: Option<http::HeaderValue>,
 }
 
 impl App {
@@ -103,7 +96,7 @@ impl App {
                 piece.as_ref().map_or(0, |it| it.page.size())
             }),
             lists: Cache::new("lists", bytes * 3 / 16, |(_, query), list| {
-                query.len() + list.page.size()
+                query.len() + list.size()
             }),
             stats: Semaphore::new(STATS_AT_A_TIME),
         })))

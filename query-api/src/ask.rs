@@ -8,7 +8,10 @@ use read_models::{
     Progress, Projection, Topic,
     progress::{Part, Wanted},
 };
-use service::{Position, Problem, position::InvalidPosition};
+use service::{
+    Position, Problem,
+    position::{self, InvalidPosition},
+};
 use uuid::Uuid;
 
 use crate::{
@@ -112,6 +115,34 @@ impl Ask {
         Ok(result?)
     }
 
+    /// Where the answer to a positioned read is: in the partitions that the asker named, how far these projections
+    /// are, at least. Asked for before memory or the tables are. Of other partitions nothing is told: how much is
+    /// written there is other tenants' business.
+    pub(crate) fn read_at(&self, progress: &Progress, projections: &[Projection]) -> Option<HeaderValue> {
+        if self.parts.is_empty() {
+            return None;
+        }
+        let mut position = Position::new(progress.log()?);
+        for part in &self.parts {
+            for projection in projections
+                .iter()
+                .filter(|projection| projection.topic() == part.topic)
+            {
+                let reached = progress.reached(*projection, part.partition)?;
+                position.include(theirs(part.topic), part.partition, reached.next_offset);
+            }
+        }
+        Some(position.to_header())
+    }
+
+    /// The same, as headers.
+    pub(crate) fn headers(&self, progress: &Progress, projections: &[Projection]) -> HeaderMap {
+        self.read_at(progress, projections)
+            .map(|at| (position::HEADER, at))
+            .into_iter()
+            .collect()
+    }
+
     /// Waits for the projection, then says what is known of changes: what an entry must not be older than.
     pub(crate) async fn fresh(
         &self,
@@ -123,21 +154,6 @@ impl Ask {
         self.wait(progress, projection, Some(tenant), subject).await?;
         Ok(Mark::now(progress))
     }
-}
-
-/// Where a projection's live tables stand, as an answer's `Annals-Position`. Asked before the tables are read.
-pub(crate) fn position(progress: &Progress, projections: &[Projection]) -> Option<HeaderValue> {
-    let mut position = Position::new(progress.log()?);
-    for projection in projections {
-        let topic = theirs(projection.topic());
-        for partition in 0.. {
-            let Some(reached) = progress.reached(*projection, partition) else {
-                break;
-            };
-            position.include(topic, partition, reached.next_offset);
-        }
-    }
-    Some(position.to_header())
 }
 
 const fn ours(topic: service::Topic) -> Topic {

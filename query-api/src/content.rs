@@ -13,7 +13,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::{app::App, ask, cache::Mark, error::Error, markdown, page::Page};
+use crate::{app::App, cache::Mark, error::Error, markdown, page::Page};
 
 /// A piece of content.
 #[derive(Debug, Serialize, ToSchema)]
@@ -60,8 +60,6 @@ pub(crate) struct Rendered {
     pub tenant: Uuid,
     pub public: bool,
     pub page: Page,
-    /// Where it was read.
-    pub position: Option<HeaderValue>,
     generation: i32,
     version: i64,
 }
@@ -112,13 +110,9 @@ impl App {
         needed: Mark,
     ) -> Result<Option<Arc<Rendered>>, Error> {
         let read = async |known: Option<Option<Arc<Rendered>>>| -> Result<_, Error> {
-            let position = ask::position(self.progress(), &[Projection::Content]);
             let tables = self.0.tables.live(Projection::Content)?;
             match content::read::by_id(&tables, tenant, id).await? {
-                Some(row) => Ok(Some(
-                    self.rendered(&tables, row, known.flatten().as_ref(), position)
-                        .await?,
-                )),
+                Some(row) => Ok(Some(self.rendered(&tables, row, known.flatten().as_ref()).await?)),
                 None => Ok(None),
             }
         };
@@ -137,14 +131,13 @@ impl App {
         needed: Mark,
     ) -> Result<Outcome, Error> {
         let read = async |known: Option<Outcome>| -> Result<_, Error> {
-            let position = ask::position(self.progress(), &[Projection::Content]);
             let tables = self.0.tables.live(Projection::Content)?;
             Ok(
                 match content::read::by_slug(&tables, tenant, site, kind, slug).await? {
                     None => Outcome::Absent,
                     Some(Found::Here(row)) => {
                         let known = known.as_ref().and_then(Outcome::piece);
-                        Outcome::Here(self.rendered(&tables, *row, known, position).await?)
+                        Outcome::Here(self.rendered(&tables, *row, known).await?)
                     }
                     Some(Found::Moved { slug, status, .. }) => {
                         // Slugs and domains are made of characters that need no escape; others lead nowhere.
@@ -170,7 +163,6 @@ impl App {
         tables: &Snapshot,
         row: content::Content,
         known: Option<&Arc<Rendered>>,
-        position: Option<HeaderValue>,
     ) -> Result<Arc<Rendered>, Error> {
         let (id, tenant, version) = (row.content, row.tenant, row.version);
         let public = row.status == "published";
@@ -190,7 +182,6 @@ impl App {
             tenant,
             public,
             page,
-            position,
             generation,
             version,
         }))

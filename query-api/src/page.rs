@@ -9,6 +9,8 @@ use serde::Serialize;
 use service::position;
 use sha2::{Digest, Sha256};
 
+use crate::ask::Ask;
+
 /// An answer in JSON, ready to be sent. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Page {
@@ -50,13 +52,11 @@ impl Page {
     }
 
     /// 200 with the body, or 304 when the asker has it.
-    pub(crate) fn answer(
-        &self,
-        if_none_match: Option<&HeaderValue>,
-        audience: Audience,
-        position: Option<HeaderValue>,
-    ) -> Response {
-        let known = if_none_match.is_some_and(|given| matches(given, &self.etag));
+    pub(crate) fn answer(&self, ask: &Ask, audience: Audience, position: Option<HeaderValue>) -> Response {
+        let known = ask
+            .if_none_match
+            .as_ref()
+            .is_some_and(|given| matches(given, &self.etag));
         let mut response = if known {
             Response::new(Body::empty())
         } else {

@@ -17,8 +17,7 @@ use uuid::Uuid;
 
 use crate::{
     App,
-    app::Listed,
-    ask::{self, Ask},
+    ask::Ask,
     cache::Mark,
     caller::Right,
     cors,
@@ -137,9 +136,7 @@ async fn listed(app: &App, ask: &Ask, query: String) -> Result<Response, Error> 
     if !ask.is_positioned()
         && let Some(known) = app.0.lists.get(&key, Mark::now(app.progress()))
     {
-        return Ok(known
-            .page
-            .answer(ask.if_none_match.as_ref(), audience, known.position));
+        return Ok(known.answer(ask, audience, None));
     }
     let Query(params) = Query::<Params>::from_text(&key.1)?;
     let mut wish = wish(params, tenant.is_none())?;
@@ -157,6 +154,7 @@ async fn listed(app: &App, ask: &Ask, query: String) -> Result<Response, Error> 
     let needed = ask
         .fresh(app.progress(), Projection::Content, wish.filter.tenant, None)
         .await?;
+    let position = ask.read_at(app.progress(), &[Projection::Content]);
     let known = if key.1.len() > LONGEST_KEPT {
         read(app, &wish).await?
     } else {
@@ -165,9 +163,7 @@ async fn listed(app: &App, ask: &Ask, query: String) -> Result<Response, Error> 
             .get_or_read(key, app.progress(), needed, async |_| read(app, &wish).await)
             .await?
     };
-    Ok(known
-        .page
-        .answer(ask.if_none_match.as_ref(), audience, known.position))
+    Ok(known.answer(ask, audience, position))
 }
 
 fn wish(params: Params, public: bool) -> Result<Wish, Error> {
@@ -239,8 +235,7 @@ fn wish(params: Params, public: bool) -> Result<Wish, Error> {
     })
 }
 
-async fn read(app: &App, wish: &Wish) -> Result<Listed, Error> {
-    let position = ask::position(app.progress(), &[Projection::Content]);
+async fn read(app: &App, wish: &Wish) -> Result<Page, Error> {
     let tables = app.0.tables.live(Projection::Content)?;
     let size = wish.paging.size;
     // One more than asked for tells whether there is more. (The tables skip whole pages of what they are asked
@@ -269,10 +264,7 @@ async fn read(app: &App, wish: &Wish) -> Result<Listed, Error> {
         let site = app.domain(wish.filter.tenant, row.site).await?;
         items.push(Summary::new(row, site));
     }
-    Ok(Listed {
-        page: Page::hashed(&List::new(items, total, page, size, next)),
-        position,
-    })
+    Ok(Page::hashed(&List::new(items, total, page, size, next)))
 }
 
 impl Summary {

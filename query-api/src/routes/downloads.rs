@@ -12,10 +12,9 @@ use service::{FieldError, Json, Path, Problem, Query};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::sites::headers;
 use crate::{
     App,
-    ask::{self, Ask},
+    ask::Ask,
     caller::Right,
     error::Error,
     list::{List, Paging, checked, one_of},
@@ -163,12 +162,12 @@ pub(crate) async fn queue(
 )]
 pub(crate) async fn by_id(State(app): State<App>, ask: Ask, Path(id): Path<Uuid>) -> Result<Response, Error> {
     let (tenant, _, tables) = at(&app, &ask, Some(&id.to_string())).await?;
-    let position = ask::position(app.progress(), &[Projection::Downloads]);
+    let position = ask.read_at(app.progress(), &[Projection::Downloads]);
     let row = downloads::by_id(&tables, tenant, id).await?;
     let row = row.ok_or_else(|| Problem::not_found("there is no such download"))?;
     let version = row.version;
     let page = Page::versioned(&Download::from(row), version);
-    Ok(page.answer(ask.if_none_match.as_ref(), Audience::Private, position))
+    Ok(page.answer(&ask, Audience::Private, position))
 }
 
 /// The caller's tenant, where the answer is read, and the tables that have what was asked for.
@@ -176,7 +175,7 @@ async fn at(app: &App, ask: &Ask, subject: Option<&str>) -> Result<(Uuid, Header
     let tenant = ask.caller(Right::Read)?.tenant;
     ask.wait(app.progress(), Projection::Downloads, Some(tenant), subject)
         .await?;
-    let headers = headers(app, Projection::Downloads);
+    let headers = ask.headers(app.progress(), &[Projection::Downloads]);
     Ok((tenant, headers, app.0.tables.live(Projection::Downloads)?))
 }
 

@@ -15,7 +15,7 @@ use service::{Json, Path, Problem, Query};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::{pieces::nothing, sites::headers};
+use super::pieces::nothing;
 use crate::{
     App,
     ask::Ask,
@@ -123,7 +123,7 @@ pub(crate) async fn history(
         Some(&id.to_string()),
     )
     .await?;
-    let headers = headers(&app, Projection::Content);
+    let headers = ask.headers(app.progress(), &[Projection::Content]);
     let tables = app.0.tables.live(Projection::Content)?;
     if let Some(version) = params.version {
         let row = history::version(&tables, tenant, id, version)

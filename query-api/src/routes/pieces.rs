@@ -52,12 +52,9 @@ pub(crate) async fn by_id(State(app): State<App>, ask: Ask, Path(id): Path<Uuid>
             Some(&id.to_string()),
         )
         .await?;
+    let position = ask.read_at(app.progress(), &[Projection::Content]);
     let piece = app.piece(caller.tenant, id, needed).await?.ok_or_else(nothing)?;
-    Ok(piece.page.answer(
-        ask.if_none_match.as_ref(),
-        Audience::Private,
-        piece.position.clone(),
-    ))
+    Ok(piece.page.answer(&ask, Audience::Private, position))
 }
 
 /// A piece by its address. Without a key only what is published; an old slug leads to the new one.
@@ -97,7 +94,7 @@ async fn at(app: &App, ask: &Ask, path: &str, params: &RawPathParams) -> Result<
     if !ask.is_positioned()
         && let Some(outcome) = app.0.slugs.get(path, Mark::now(app.progress()))
     {
-        return shown(&outcome, ask);
+        return shown(&outcome, ask, None);
     }
     let mut given = params.iter().map(|(_, value)| value);
     let (Some(domain), Some(kind), Some(slug)) = (given.next(), given.next(), given.next()) else {
@@ -110,6 +107,7 @@ async fn at(app: &App, ask: &Ask, path: &str, params: &RawPathParams) -> Result<
     let mut needed = ask
         .fresh(app.progress(), Projection::Content, site.tenant, Some(""))
         .await?;
+    let position = ask.read_at(app.progress(), &[Projection::Content]);
     let mut outcome = app
         .address(path, (site.tenant, site.id, &site.domain), (kind, slug), needed)
         .await?;
@@ -133,11 +131,11 @@ async fn at(app: &App, ask: &Ask, path: &str, params: &RawPathParams) -> Result<
         ask.wait(app.progress(), Projection::Content, Some(site.tenant), None)
             .await?;
     }
-    shown(&outcome, ask)
+    shown(&outcome, ask, position)
 }
 
 /// What this caller may see of it.
-fn shown(outcome: &Outcome, ask: &Ask) -> Result<Response, Error> {
+fn shown(outcome: &Outcome, ask: &Ask, position: Option<HeaderValue>) -> Result<Response, Error> {
     match outcome {
         Outcome::Absent => {
             if let Some(caller) = ask.caller {
@@ -147,9 +145,7 @@ fn shown(outcome: &Outcome, ask: &Ask) -> Result<Response, Error> {
         }
         Outcome::Here(piece) => {
             let audience = audience(ask.caller, piece.tenant, piece.public)?;
-            Ok(piece
-                .page
-                .answer(ask.if_none_match.as_ref(), audience, piece.position.clone()))
+            Ok(piece.page.answer(ask, audience, position))
         }
         Outcome::Moved {
             tenant,

@@ -109,7 +109,7 @@ pub(crate) async fn content(
     let from = day("from", params.from.as_deref(), &mut faults);
     let to = day("to", params.to.as_deref(), &mut faults);
     checked(faults)?;
-    let (site, generation, headers) = stats::at(&app, &ask, &params.site).await?;
+    let (site, generation) = stats::at(&app, &ask, &params.site).await?;
     let period = period(&site, from, to)?;
     ask.wait(app.progress(), Projection::ContentFacts, Some(site.tenant), None)
         .await?;
@@ -117,7 +117,8 @@ pub(crate) async fn content(
         .progress()
         .live(Projection::ContentFacts)
         .ok_or(Error::NotLive(Projection::ContentFacts))?;
-    let _turn = app.0.stats.acquire().await;
+    let headers = ask.headers(app.progress(), &[Projection::Visits, Projection::ContentFacts]);
+    let _turn = stats::turn(&app).await?;
     let report =
         report::content_report(&app.0.clickhouse, generation, facts, &site.of_visits(), &period).await?;
     if params.format.as_deref() == Some("csv") {

@@ -5,17 +5,11 @@ use chrono::{DateTime, Utc};
 use http::HeaderMap;
 use read_models::{Projection, directory};
 use serde::Serialize;
-use service::{Json, Problem, position};
+use service::{Json, Problem};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::{
-    App,
-    ask::{self, Ask},
-    caller::Right,
-    error::Error,
-    list::List,
-};
+use crate::{App, ask::Ask, caller::Right, error::Error, list::List};
 
 /// A site of the tenant.
 #[derive(Debug, Serialize, ToSchema)]
@@ -46,21 +40,13 @@ pub(crate) async fn list(State(app): State<App>, ask: Ask) -> Result<(HeaderMap,
     let caller = ask.caller(Right::Read)?;
     ask.wait(app.progress(), Projection::Directory, Some(caller.tenant), None)
         .await?;
-    let headers = headers(&app, Projection::Directory);
+    let headers = ask.headers(app.progress(), &[Projection::Directory]);
     let tables = app.0.tables.live(Projection::Directory)?;
     let rows = directory::sites(&tables, caller.tenant).await?;
     Ok((
         headers,
         Json(List::whole(rows.into_iter().map(Site::from).collect())),
     ))
-}
-
-/// Where an answer was read, as a header; asked for before the tables are.
-pub(super) fn headers(app: &App, projection: Projection) -> HeaderMap {
-    ask::position(app.progress(), &[projection])
-        .map(|at| (position::HEADER, at))
-        .into_iter()
-        .collect()
 }
 
 impl From<directory::Site> for Site {

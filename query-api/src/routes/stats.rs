@@ -1,10 +1,10 @@
 //! `POST /api/v1/stats/query`, the same at `/api/v2/query`, and `GET /api/v1/stats/realtime`.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::extract::State;
 use chrono::Utc;
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use read_models::{
     Projection,
     visits::{self, StatsQuery},
@@ -12,10 +12,13 @@ use read_models::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use service::{FieldError, Json, Problem, Query};
+use tokio::sync::SemaphorePermit;
 use utoipa::{IntoParams, ToSchema};
 
-use super::sites::headers;
 use crate::{App, ask::Ask, caller::Right, error::Error, site::Site};
+
+/// How long a question waits for its turn.
+const TURN: Duration = Duration::from_secs(10);
 
 /// A question about visits, as Plausible's Stats API v2 has it.
 #[derive(Deserialize, ToSchema)]
@@ -127,8 +130,9 @@ async fn answer(app: &App, ask: &Ask, body: &Value) -> Result<(HeaderMap, Json<v
                 .collect(),
         )
     })?;
-    let (site, generation, headers) = at(app, ask, &query.site_id).await?;
-    let _turn = app.0.stats.acquire().await;
+    let (site, generation) = at(app, ask, &query.site_id).await?;
+    let headers = ask.headers(app.progress(), &[Projection::Visits]);
+    let _turn = turn(app).await?;
     let result = visits::stats::stats(
         &app.0.clickhouse,
         generation,
@@ -187,22 +191,36 @@ pub(crate) async fn realtime(
     Query(params): Query<Params>,
 ) -> Result<(HeaderMap, Json<visits::Realtime>), Error> {
     ask.caller(Right::Read)?;
-    let (site, generation, headers) = at(&app, &ask, &params.site).await?;
-    let _turn = app.0.stats.acquire().await;
+    let (site, generation) = at(&app, &ask, &params.site).await?;
+    let headers = ask.headers(app.progress(), &[Projection::Visits]);
+    let _turn = turn(&app).await?;
     let result =
         visits::realtime::realtime(&app.0.clickhouse, generation, &site.of_visits(), Utc::now()).await?;
     Ok((headers, Json(result)))
 }
 
 /// The caller's site, and the generation of `visits` that has what was asked for.
-pub(super) async fn at(app: &App, ask: &Ask, domain: &str) -> Result<(Arc<Site>, i32, HeaderMap), Error> {
+pub(super) async fn at(app: &App, ask: &Ask, domain: &str) -> Result<(Arc<Site>, i32), Error> {
     let site = app.site(ask, domain).await?;
     ask.wait(app.progress(), Projection::Visits, Some(site.tenant), None)
         .await?;
-    let headers = headers(app, Projection::Visits);
     let generation = app
         .progress()
         .live(Projection::Visits)
         .ok_or(Error::NotLive(Projection::Visits))?;
-    Ok((site, generation, headers))
+    Ok((site, generation))
+}
+
+/// A turn to ask ClickHouse; 503 when others take too long.
+pub(super) async fn turn(app: &App) -> Result<SemaphorePermit<'_>, Error> {
+    match tokio::time::timeout(TURN, app.0.stats.acquire()).await {
+        Ok(Ok(permit)) => Ok(permit),
+        Ok(Err(_)) | Err(_) => Err(Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "busy",
+            "too many questions about visits are being answered; try again",
+        )
+        .retry_after(5)
+        .into()),
+    }
 }

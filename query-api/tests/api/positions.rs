@@ -51,6 +51,28 @@ async fn a_read_waits_until_its_position_is_there() {
 }
 
 #[tokio::test]
+async fn an_answer_tells_of_no_partition_that_was_not_asked_about() {
+    let mut stage = Stage::start().await;
+    let tenant = stage.tenant("a").await;
+    stage.draft(post(&tenant, "first")).await;
+    let asked = Position::new(stage.position.log()).at(Topic::Ledger, 0, 1);
+    for path in [
+        "/api/v1/content".to_owned(),
+        by_slug(&tenant, "first"),
+        "/api/v1/downloads".to_owned(),
+        "/api/v1/downloads/queue".to_owned(),
+    ] {
+        let key = Some(tenant.key.as_str());
+        assert_eq!(stage.get(&path, key).await.header("annals-position"), "", "{path}");
+        let answer = stage.read_at(&path, key, &asked).await;
+        let told: Position = answer.header("annals-position").parse().unwrap();
+        let parts: Vec<_> = told.parts().collect();
+        assert_eq!(parts, [(Topic::Ledger, 0, stage.content.at.next_offset)], "{path}");
+    }
+    stage.end().await;
+}
+
+#[tokio::test]
 async fn what_is_late_is_503_and_what_is_not_ours_is_400() {
     let mut stage = Stage::start().await;
     let tenant = stage.tenant("a").await;
