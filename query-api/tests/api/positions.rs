@@ -63,11 +63,19 @@ async fn an_answer_tells_of_no_partition_that_was_not_asked_about() {
         "/api/v1/downloads/queue".to_owned(),
     ] {
         let key = Some(tenant.key.as_str());
-        assert_eq!(stage.get(&path, key).await.header("annals-position"), "", "{path}");
+        assert_eq!(
+            stage.get(&path, key).await.header("annals-position"),
+            "",
+            "{path}"
+        );
         let answer = stage.read_at(&path, key, &asked).await;
         let told: Position = answer.header("annals-position").parse().unwrap();
         let parts: Vec<_> = told.parts().collect();
-        assert_eq!(parts, [(Topic::Ledger, 0, stage.content.at.next_offset)], "{path}");
+        assert_eq!(
+            parts,
+            [(Topic::Ledger, 0, stage.content.at.next_offset)],
+            "{path}"
+        );
     }
     stage.end().await;
 }

@@ -102,7 +102,7 @@ impl Stage {
         let directory = Fold::prepare(&writer, Projection::Directory, 1).await;
         let content = Fold::prepare(&writer, Projection::Content, 4).await;
         let downloads = Fold::prepare(&writer, Projection::Downloads, 4).await;
-        let prefix = format!("q{}", Uuid::new_v4().simple());
+        let prefix = format!("q{}_", Uuid::new_v4().simple());
         let config = Config {
             postgres_reader_url: scratch.reader_url(),
             reader_connections: 4,
@@ -166,6 +166,10 @@ impl Stage {
     /// Drops the databases of a test that has passed.
     pub(crate) async fn end(mut self) {
         self.shutdown.cancel();
+        for database in ["visits_1", "content_facts_1"] {
+            self.clickhouse(format!("DROP DATABASE IF EXISTS {}{database} SYNC", self.prefix))
+                .await;
+        }
         if let Some(scratch) = self.scratch.take() {
             scratch.erase().await.unwrap();
         }

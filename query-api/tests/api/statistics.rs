@@ -8,7 +8,7 @@ use crate::stage::{Stage, Tenant};
 async fn visited(stage: &mut Stage) -> Tenant {
     let tenant = stage.tenant("a").await;
     stage.with_visits().await;
-    let database = format!("{}_visits_1", stage.prefix);
+    let database = format!("{}visits_1", stage.prefix);
     let (id, site) = (tenant.id, tenant.site);
     // Three views of two visitors on one day, one a day later, one just now.
     let mut rows = Vec::new();
@@ -30,7 +30,7 @@ async fn visited(stage: &mut Stage) -> Tenant {
             rows.join(",")
         ))
         .await;
-    let facts = format!("{}_content_facts_1", stage.prefix);
+    let facts = format!("{}content_facts_1", stage.prefix);
     let columns = "tenant, site, content, kind, slug, title, status, paths, published_at, log_offset";
     let fact = |slug: &str, title: &str| {
         format!(
