@@ -37,7 +37,7 @@ const QUEUE: usize = 65_536;
 /// Blocks of the LSM that are kept in memory: readers go forward, so few are read twice.
 const CACHE_BYTES: u64 = 8 * 1024 * 1024;
 /// A partition's records in memory before they become a table; a partition has at most four of these.
-const MEMTABLE_BYTES: u64 = 8 * 1024 * 1024;
+const MEMTABLE_BYTES: u64 = 4 * 1024 * 1024;
 /// Journals on disk. They are read at every start, so few.
 const JOURNAL_BYTES: u64 = 128 * 1024 * 1024;
 /// Large blocks, because reads are long and lz4 finds more to shorten.

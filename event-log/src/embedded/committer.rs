@@ -16,7 +16,7 @@ use crate::{clock::now, gate::Ticket, log::AppendError, partition::Offset, recor
 
 /// A batch holds at most so many records and about so many bytes: it must fit into memory beside the next one.
 const BATCH_RECORDS: usize = 8_192;
-const BATCH_BYTES: usize = 8 * 1024 * 1024;
+const BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// The store waits on its own, deaf to errors, at 4 of these; so we wait before that, and listen.
 const SEALED_MEMTABLES: usize = 3;
 
