@@ -1,6 +1,6 @@
 //! The write side put together: the log, the key store, the directory followed, one actor for each partition.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use event_log::{Log, Offset, Partition, Topic};
 use events::{
@@ -71,6 +71,7 @@ impl App {
         let stop = CancellationToken::new();
         let settings = Settings {
             waiting: config.waiting_commands.get(),
+            reclaim: Duration::from_secs(config.reclaim_seconds.get().into()),
             owner: format!("{}/{}", config.owner, Uuid::new_v4()),
         };
         let start = |partition: Partition| {
@@ -79,6 +80,7 @@ impl App {
         };
         let directory = Directory::follow(log.clone(), health.register("directory"), stop.clone());
         let private = config.allow_private_downloads;
+        tasks.spawn(forget_salts(keys.clone(), stop.clone()));
         Self(Arc::new(Inner {
             recorder: Recorder::new(log.clone(), config.waiting_visits.get()),
             directory,
@@ -347,6 +349,23 @@ fn topic_of(topic: Topic) -> service::Topic {
         Topic::Directory => service::Topic::Directory,
         Topic::Ledger => service::Topic::Ledger,
         Topic::Visits => service::Topic::Visits,
+    }
+}
+
+/// Destroys the salts of days that are 48 hours old.
+async fn forget_salts(keys: KeyStore, stop: CancellationToken) {
+    let mut hours = tokio::time::interval(Duration::from_secs(3600));
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = hours.tick() => match keys.destroy_old_salts().await {
+                Ok(0) => {}
+                Ok(count) => tracing::info!(count, "destroyed the salts of past days"),
+                Err(error) => {
+                    tracing::warn!(error = %service::problem::chain(&error), "cannot destroy the salts of past days");
+                }
+            },
+        }
     }
 }
 

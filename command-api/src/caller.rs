@@ -11,7 +11,6 @@ use http::{HeaderMap, header, request::Parts};
 use ipnet::IpNet;
 use service::key::SecretHash;
 use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
 use crate::{App, command::Principal, error::Error};
@@ -84,17 +83,16 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 
 /// The operator key of the configuration, hashed, so that comparing it takes the same time for every text.
 #[derive(Clone)]
-pub struct OperatorKey([u8; 32]);
+pub struct OperatorKey(SecretHash);
 
 impl OperatorKey {
     /// Remembers the key's hash only.
     pub fn new(key: &str) -> Self {
-        Self(Sha256::digest(key).into())
+        Self(SecretHash::new(Sha256::digest(key).into()))
     }
 
     fn is(&self, key: &str) -> bool {
-        let hash: [u8; 32] = Sha256::digest(key).into();
-        hash.ct_eq(&self.0).into()
+        SecretHash::new(Sha256::digest(key).into()) == self.0
     }
 }
 

@@ -7,7 +7,7 @@ use axum::{
 use events::{CommandId, PrincipalId, TenantId, directory::Scope};
 use http::{HeaderMap, StatusCode, header};
 use serde::de::DeserializeOwned;
-use service::{Json, Position, Problem, TraceContext};
+use service::{Json, Position, Problem, TraceContext, extract::check_type};
 use uuid::Uuid;
 
 use crate::{App, caller::Caller, error::Error, partition::idempotency::Hash};
@@ -158,33 +158,36 @@ impl<T: Body> FromRequest<App> for CommandRequest<T> {
         if let Some(position) = Position::from_headers(&parts.headers).map_err(Problem::from)? {
             app.check(&position).await?;
         }
+        let declared = check_type(&parts.headers);
         let trace = parts.extensions.get::<TraceContext>().copied();
         let correlation = parts.headers.get("x-correlation-id");
-        let bytes = Bytes::from_request(Request::from_parts(parts.clone(), body), app)
+        let correlation = correlation.and_then(|id| Uuid::try_parse_ascii(id.as_bytes()).ok());
+        let (method, uri) = (parts.method.clone(), parts.uri.clone());
+        let bytes = Bytes::from_request(Request::from_parts(parts, body), app)
             .await
             .map_err(unread)?;
-        let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+        let target = uri.path_and_query().map_or("/", |target| target.as_str());
         let keys = app.keys();
+        let key_hash = key
+            .as_ref()
+            .map(|key| keys.keyed_hash("idempotency key", &[&principal.bytes(), key.as_slice()]));
         let context = Context {
             id: CommandId::new(Uuid::now_v7()),
             principal,
-            key: key
-                .as_ref()
-                .map(|key| keys.keyed_hash("idempotency key", &[&principal.bytes(), key.as_slice()])),
+            key: key_hash,
             request: keys.keyed_hash(
                 "request",
-                &[parts.method.as_str().as_bytes(), target.as_bytes(), &bytes],
+                &[method.as_str().as_bytes(), target.as_bytes(), &bytes],
             ),
             expected,
             traceparent: trace.map(|trace| trace.to_string()),
-            correlation: correlation.and_then(|id| Uuid::try_parse_ascii(id.as_bytes()).ok()),
+            correlation,
         };
         let body = if bytes.is_empty() && T::OPTIONAL {
             Json::from_bytes(b"{}")?.0
         } else {
-            let body = Json::from_request(Request::from_parts(parts, bytes.clone().into()), app)
-                .await?
-                .0;
+            declared?;
+            let body = Json::from_bytes(&bytes)?.0;
             // serde takes a list for an object, its items for the fields in their order; we do not.
             if bytes.trim_ascii_start().first() != Some(&b'{') {
                 return Err(Error::field("", "the body must be an object"));

@@ -1,6 +1,6 @@
 //! What the write side is told from outside.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 
 use clap::Args;
 use ipnet::IpNet;
@@ -11,7 +11,7 @@ use ipnet::IpNet;
 pub struct Config {
     /// The first operator key: whoever shows it makes tenants and keys. Any text of at least 16
     /// characters; without it only operators with keys of their own get in.
-    #[arg(long, env = "ANNALS_OPERATOR_KEY", hide_env_values = true)]
+    #[arg(long, env = "ANNALS_OPERATOR_KEY", hide_env_values = true, value_parser = operator_key)]
     pub operator_key: Option<String>,
 
     /// Networks (CIDR, comma-separated) of proxies whose `X-Forwarded-For` is believed. From anyone
@@ -31,14 +31,28 @@ pub struct Config {
     #[arg(long, env = "ANNALS_WAITING_VISITS", default_value = "4096")]
     pub waiting_visits: NonZeroUsize,
 
+    /// After losing a partition to another process, it is claimed again after about so many seconds, then after
+    /// twice as many, and so on up to thirty times as many: two processes that both believe it theirs do not claim
+    /// back and forth, and a partition whose new owner died is not left alone for long.
+    #[arg(long, env = "ANNALS_RECLAIM_SECONDS", default_value = "10")]
+    pub reclaim_seconds: NonZeroU32,
+
     /// How this process calls itself in its claims, for people who read the log.
     #[arg(long, env = "ANNALS_OWNER", default_value = "annals")]
     pub owner: String,
 }
 
+/// The text is a secret, so the error does not repeat it.
+fn operator_key(text: &str) -> Result<String, String> {
+    match text.trim() {
+        key if key.len() >= 16 => Ok(key.to_owned()),
+        _ => Err("an operator key has at least 16 characters".to_owned()),
+    }
+}
+
 impl Default for Config {
     /// What an empty environment gives.
-    #[expect(clippy::expect_used, reason = "1024 and 4096 are not zero")]
+    #[expect(clippy::expect_used, reason = "10, 1024 and 4096 are not zero")]
     fn default() -> Self {
         Self {
             operator_key: None,
@@ -46,6 +60,7 @@ impl Default for Config {
             allow_private_downloads: false,
             waiting_commands: NonZeroUsize::new(1024).expect("not zero"),
             waiting_visits: NonZeroUsize::new(4096).expect("not zero"),
+            reclaim_seconds: NonZeroU32::new(10).expect("not zero"),
             owner: "annals".to_owned(),
         }
     }

@@ -58,11 +58,11 @@ pub static TURNED_AWAY: LazyLock<IntCounterVec> = LazyLock::new(|| {
     ))
 });
 
-/// Claims of a partition, by what came of them.
+/// Claims of a partition that were admitted, and how their epochs ended.
 pub static CLAIMS: LazyLock<IntCounterVec> = LazyLock::new(|| {
     registered(register_int_counter_vec!(
         "annals_claims_total",
-        "Claims of a partition and what came of them (serving, lost, failed, stepped_down).",
+        "Claims of a partition and how their epochs ended (serving, recovering, stepped_down).",
         &["partition", "outcome"]
     ))
 });

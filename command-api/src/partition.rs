@@ -98,6 +98,8 @@ struct Door {
 pub struct Settings {
     /// How many commands may wait.
     pub waiting: usize,
+    /// How long it waits before it claims again for the first time.
+    pub reclaim: Duration,
     /// The writer's name in its claims.
     pub owner: String,
 }
@@ -280,6 +282,7 @@ async fn supervise(
         loop {
             let now = seen.borrow_and_update().clone();
             forward.send_replace(now.clone());
+            count_claim(partition, &now);
             if matches!(now, Status::SteppedDown(_)) {
                 break;
             }
@@ -292,7 +295,7 @@ async fn supervise(
         } else {
             lost.saturating_add(1)
         };
-        let wait = reclaim_after(lost);
+        let wait = reclaim_after(settings.reclaim, lost);
         tracing::info!(%partition, seconds = wait.as_secs_f64(), "will claim again");
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
@@ -306,15 +309,30 @@ async fn supervise(
     }
 }
 
-/// Whoever served this long starts to count its lost claims anew.
-const CALM: Duration = Duration::from_secs(300);
+fn count_claim(partition: Partition, status: &Status) {
+    let outcome = match status {
+        Status::Starting => return,
+        Status::Serving { .. } => "serving",
+        Status::Recovering => "recovering",
+        Status::SteppedDown(_) => "stepped_down",
+    };
+    metrics::CLAIMS
+        .with_label_values(&[partition.to_string().as_str(), outcome])
+        .inc();
+}
 
-/// One second, then twice as long each time, at most two minutes; random in its upper half.
-fn reclaim_after(lost: u32) -> Duration {
-    let full = Duration::from_secs(1)
-        .saturating_mul(1 << lost.saturating_sub(1).min(7))
-        .min(Duration::from_secs(120));
-    full.mul_f64(0.5 + rand::random::<f64>() / 2.0)
+/// Whoever served this long starts to count its lost claims anew.
+const CALM: Duration = Duration::from_secs(600);
+
+/// The first wait, then twice as long each time, at most thirty times; random in its upper half.
+fn reclaim_after(first: Duration, lost: u32) -> Duration {
+    let times = 1_u32
+        .checked_shl(lost.saturating_sub(1))
+        .unwrap_or(30)
+        .clamp(1, 30);
+    first
+        .saturating_mul(times)
+        .mul_f64(0.5 + rand::random::<f64>() / 2.0)
 }
 
 /// Reports how the partition does.

@@ -1,6 +1,7 @@
 //! The contents page of the write side's API.
 
 pub mod content;
+mod describe;
 pub mod downloads;
 pub mod event;
 pub mod fields;
@@ -13,7 +14,7 @@ pub mod view;
 pub mod visits;
 
 use axum::{Router, extract::DefaultBodyLimit, routing::options};
-use utoipa::openapi::OpenApi;
+use utoipa::{OpenApi as _, openapi::OpenApi};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{App, visit};
@@ -30,8 +31,13 @@ pub fn router(app: App) -> Router {
 
 /// The write side's API as OpenAPI 3.1. The same lines make the routes, so the two cannot differ.
 pub fn openapi() -> OpenApi {
-    described().split_for_parts().1
+    describe::describe(described().split_for_parts().1)
 }
+
+/// What stands in no route.
+#[derive(utoipa::OpenApi)]
+#[openapi(components(schemas(service::Problem, service::FieldError)))]
+struct Shared;
 
 fn described() -> OpenApiRouter<App> {
     let with_content = OpenApiRouter::new()
@@ -41,7 +47,7 @@ fn described() -> OpenApiRouter<App> {
     let batches = OpenApiRouter::new()
         .routes(routes!(visits::visits))
         .layer(DefaultBodyLimit::max(visit::batch::BODY_MAX));
-    OpenApiRouter::new()
+    OpenApiRouter::with_openapi(Shared::openapi())
         .routes(routes!(tenants::create))
         .routes(routes!(keys::issue))
         .routes(routes!(keys::revoke))

@@ -3,7 +3,7 @@
 mod json;
 mod params;
 
-pub use json::Json;
+pub use json::{Json, check_type};
 pub use params::{Path, Query};
 
 /// A pointer and a detail from serde's error text. serde names unknown and missing fields in words only, and

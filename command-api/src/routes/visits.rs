@@ -205,27 +205,41 @@ impl<'a> Batch<'a> {
         }
     }
 
+    /// Takes a visit in, or notes why it is not kept.
     async fn add(&mut self, index: usize, item: Result<Item, Vec<FieldError>>) -> Result<(), Error> {
-        let item = match item {
-            Ok(item) => item,
-            Err(faults) => return Ok(self.reject(index, batch::detail(&faults))),
+        let kept = match item {
+            Ok(item) => self.kept(index, item).await?,
+            Err(faults) => {
+                let detail = batch::detail(&faults);
+                self.answer.rejected.push(RejectedItem { index, detail });
+                return Ok(());
+            }
         };
+        match kept {
+            Ok(recorded) => self.events.push(recorded),
+            Err(reason) => {
+                metrics::DROPPED.with_label_values(&[DOOR, reason]).inc();
+                self.answer.dropped.push(DroppedItem { index, reason });
+            }
+        }
+        Ok(())
+    }
+
+    /// The event that a visit is, or the reason why it is not kept.
+    async fn kept(&mut self, index: usize, item: Item) -> Result<Result<Recorded, &'static str>, Error> {
         if let Some(line) = &item.import {
             let line = line.line.0;
             if line < self.next {
-                return Ok(self.drop(index, ALREADY_IMPORTED));
+                return Ok(Err(ALREADY_IMPORTED));
             }
             self.next = line.saturating_add(1);
         }
         let Some(site) = self.site(&item.domain).await? else {
-            return Ok(self.drop(index, Dropped::UnknownSite.reason()));
+            return Ok(Err(Dropped::UnknownSite.reason()));
         };
-        let agent = match &item.user_agent {
-            None => Agent::default(),
-            Some(text) => match Agent::read(text) {
-                Ok(agent) => agent,
-                Err(dropped) => return Ok(self.drop(index, dropped.reason())),
-            },
+        let agent = match item.user_agent.as_deref().map(Agent::read).transpose() {
+            Ok(agent) => agent.unwrap_or_default(),
+            Err(dropped) => return Ok(Err(dropped.reason())),
         };
         let time = item.time.unwrap_or(self.at);
         let salt = self.salt(time).await?;
@@ -245,17 +259,7 @@ impl<'a> Batch<'a> {
         if let Some(id) = item.id {
             recorded.envelope.id = id;
         }
-        self.events.push(recorded);
-        Ok(())
-    }
-
-    fn reject(&mut self, index: usize, detail: String) {
-        self.answer.rejected.push(RejectedItem { index, detail });
-    }
-
-    fn drop(&mut self, index: usize, reason: &'static str) {
-        metrics::DROPPED.with_label_values(&[DOOR, reason]).inc();
-        self.answer.dropped.push(DroppedItem { index, reason });
+        Ok(Ok(recorded))
     }
 
     /// The tenant's site with this domain.

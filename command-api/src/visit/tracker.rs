@@ -275,7 +275,7 @@ mod tests {
 
         #[test]
         fn hostile_texts_are_data(name in any::<String>(), url in any::<String>(), domain in any::<String>(), referrer in any::<String>()) {
-            let body = serde_json::json!({"n": name, "u": format!("https://e.org/{url}"), "d": domain, "r": referrer, "p": {name.clone(): url}});
+            let body = serde_json::json!({"n": name, "u": format!("https://e.org/{url}"), "d": domain, "r": referrer, "p": {name: url}});
             let _ = read(body.to_string().as_bytes());
         }
     }

@@ -10,6 +10,8 @@ mod commands;
 mod concurrency;
 mod fuzz;
 mod idempotency;
+mod kafka;
 mod refusals;
+mod strange;
 mod visits;
 mod world;

@@ -84,8 +84,11 @@ impl<T: Serialize> IntoResponse for Json<T> {
     }
 }
 
-/// Says 415 for a body that is not declared as JSON in UTF-8 and unencoded.
-fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
+/// Whether a body is declared as JSON in UTF-8 and unencoded, for those who read bodies in another way.
+///
+/// # Errors
+/// 415.
+pub fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
     if let Some(encoding) = headers.get(header::CONTENT_ENCODING)
         && !encoding.as_bytes().eq_ignore_ascii_case(b"identity")
     {
