@@ -76,7 +76,7 @@ impl App {
 
     /// The site of a domain, whoever has it.
     async fn site_of(&self, domain: &str) -> Result<Option<Arc<Site>>, Error> {
-        if domain.len() > LONGEST {
+        if domain.len() > LONGEST || domain.contains('\0') {
             return Ok(None);
         }
         let domain = domain.to_ascii_lowercase();

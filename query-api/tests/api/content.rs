@@ -208,6 +208,7 @@ async fn hostile_addresses_lead_nowhere() {
         by_slug(&tenant, "'%3B%20DROP%20TABLE%20content%3B--"),
         by_slug(&tenant, &long),
         format!("/api/v1/sites/{long}/content/post/a"),
+        "/api/v1/sites/a%00.example/content/post/first".to_owned(),
         "/api/v1/sites/nobody.example/content/post/first".to_owned(),
         format!("/api/v1/sites/{}/content/poem/first", tenant.domain),
         "/api/v1/downloads/none".to_owned(),

@@ -156,20 +156,14 @@ fn without_place(message: &str) -> &str {
 /// Whether an escaped NUL stands in a text. (A raw one is not JSON.) Of a run of backslashes before `u0000`,
 /// an odd count makes it the escape; an even one makes it five ordinary characters.
 fn has_nul(bytes: &[u8]) -> bool {
-    let mut from = 0;
-    while let Some(found) = bytes[from..].windows(6).position(|window| window == b"\\u0000") {
-        let at = from + found;
+    memchr::memmem::find_iter(bytes, b"\\u0000").any(|at| {
         let before = bytes[..at]
             .iter()
             .rev()
             .take_while(|byte| **byte == b'\\')
             .count();
-        if before % 2 == 0 {
-            return true;
-        }
-        from = at + 6;
-    }
-    false
+        before % 2 == 0
+    })
 }
 
 #[cfg(test)]
