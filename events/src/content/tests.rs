@@ -1,11 +1,13 @@
 //! Given what happened, when this is asked, then that happens, or that rule stands in the way.
 
+use std::collections::HashMap;
+
 use proptest::prelude::*;
 use serde_json::json;
 use uuid::Uuid;
 
 use super::*;
-use crate::aggregate::assert_all_kinds;
+use crate::{ContentId, aggregate::assert_all_kinds};
 
 const SITE: SiteId = SiteId::new(Uuid::from_u128(1));
 const OTHER_SITE: SiteId = SiteId::new(Uuid::from_u128(2));

@@ -1,5 +1,7 @@
 //! Given what happened, when this is asked, then that happens, or that rule stands in the way.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 use uuid::Uuid;
 
