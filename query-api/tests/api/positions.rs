@@ -140,7 +140,8 @@ async fn a_position_beyond_the_end_is_told_when_the_end_is_known() {
         .request(Method::GET, &path)
         .header("annals-position", beyond.to_string());
     let asked = tokio::spawn(request.header("prefer", "wait=10").send());
-    // As a projector does every second.
+    // As a projector does now and then.
+    let mut now_and_then = tokio::time::interval(Duration::from_millis(100));
     let deadline = Instant::now() + Duration::from_secs(9);
     while !asked.is_finished() && Instant::now() < deadline {
         stage
@@ -148,7 +149,7 @@ async fn a_position_beyond_the_end_is_told_when_the_end_is_known() {
             .saw_end(&stage.content.at, stage.content.at.next_offset)
             .await
             .unwrap();
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        now_and_then.tick().await;
     }
     assert_eq!(asked.await.unwrap().unwrap().status(), 400);
     stage.end().await;
