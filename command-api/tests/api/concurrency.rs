@@ -55,6 +55,10 @@ async fn a_second_process_takes_over_and_nothing_acknowledged_is_lost() {
     let body =
         |number: usize| json!({"site": tenant.domain, "kind": "post", "title": format!("piece {number}")});
     let mut acknowledged = BTreeSet::new();
+    let certain = (200..220).map(|number| first.post("/api/v1/content", &tenant.key, &body(number)).send());
+    for answer in join_all(certain).await {
+        acknowledged.insert(answer.expect(201).body["slug"].as_str().unwrap().to_owned());
+    }
     let mut writes = Vec::new();
     for number in 0..200 {
         writes.push(first.post("/api/v1/content", &tenant.key, &body(number)).send());
@@ -80,7 +84,6 @@ async fn a_second_process_takes_over_and_nothing_acknowledged_is_lost() {
         .await;
     late.problem(503, "not-served");
     // The new one knows everything that was acknowledged: each slug is taken.
-    assert!(!acknowledged.is_empty());
     let known = acknowledged.iter().map(|slug| {
         let body = json!({"site": tenant.domain, "kind": "post", "title": slug});
         second.post("/api/v1/content", &tenant.key, &body).send()
