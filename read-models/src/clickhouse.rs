@@ -4,6 +4,7 @@
 //! writer is `visits/store.rs`) and [`crate::facts`].
 
 pub mod native;
+pub mod scratch;
 
 use clickhouse::{Client, Compression, Row};
 use serde::Deserialize;

@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use self::{
-    gather::{Gather, Ready},
+    gather::{Gather, Ready, Waiting},
     machine::{Effect, Found, Held, Input, Machine, Range, Unsettled},
 };
 use super::{IDLE, LONGEST_PAUSE, PAUSE, Plan, Until, feed::chain};
@@ -130,6 +130,8 @@ pub async fn one_run(engines: &Engines, plan: &Plan, stops: Option<Stops>) -> Re
         gather: None,
         batch: Vec::new(),
         began: Instant::now(),
+        goals,
+        healthy: true,
     };
     let (mut machine, mut effect) = Machine::begin();
     loop {
@@ -138,11 +140,10 @@ pub async fn one_run(engines: &Engines, plan: &Plan, stops: Option<Stops>) -> Re
             return Err(Failure::Stopped(step));
         }
         if effect == Effect::Fold {
-            plan.health.ok();
-            let reached = |(partition, end): (&u32, &u64)| {
-                run.held.get(partition).is_some_and(|checkpoint| checkpoint.next_offset >= *end)
-            };
-            if plan.until == Until::CaughtUp && goals.iter().all(reached) {
+            if run.healthy {
+                plan.health.ok();
+            }
+            if run.is_done() {
                 return Ok(());
             }
         }
@@ -192,6 +193,10 @@ struct Run<'a> {
     batch: Vec<Ready>,
     /// When the batch was begun.
     began: Instant,
+    /// Ends of the log at the start that are to be reached, when the work is done then.
+    goals: HashMap<u32, u64>,
+    /// Whether every partition goes on.
+    healthy: bool,
 }
 
 impl Run<'_> {
@@ -223,6 +228,13 @@ impl Run<'_> {
             }
             Effect::Advance { insert, ranges: _ } => self.advance(insert).await,
         }
+    }
+
+    fn is_done(&self) -> bool {
+        let reached = |(partition, end): (&u32, &u64)| {
+            self.held.get(partition).is_some_and(|checkpoint| checkpoint.next_offset >= *end)
+        };
+        self.plan.until == Until::CaughtUp && self.goals.iter().all(reached)
     }
 
     async fn take_over(&mut self) -> Result<Input, Failure> {
@@ -300,17 +312,23 @@ impl Run<'_> {
         let Some(mut gather) = self.gather.take() else { return Err(Failure::Panicked) };
         let mut idle = tokio::time::interval(IDLE);
         idle.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let waiting = gather.waiting();
         let batch = {
             let next = gather.next();
             tokio::pin!(next);
             loop {
                 tokio::select! {
                     batch = &mut next => break batch,
-                    _ = idle.tick() => self.saw_end().await?,
+                    _ = idle.tick() => {
+                        self.report_stopped(&waiting).await?;
+                        if self.is_done() {
+                            return Ok(Input::Folded(Vec::new()));
+                        }
+                        self.saw_end().await?;
+                    }
                 }
             }
         };
-        self.report_stopped(&gather).await?;
         self.gather = Some(gather);
         self.batch = batch?;
         self.began = Instant::now();
@@ -335,8 +353,10 @@ impl Run<'_> {
     }
 
     /// A partition with an event of a newer release stays where it is; the others go on.
-    async fn report_stopped(&self, gather: &Gather) -> Result<(), Failure> {
-        for (partition, reason) in gather.stopped() {
+    async fn report_stopped(&mut self, waiting: &Waiting) -> Result<(), Failure> {
+        for (partition, reason) in waiting.stopped() {
+            self.goals.remove(&partition);
+            self.healthy = false;
             tracing::error!(projection = %Projection::Visits, partition, reason, "the partition does not go on");
             self.plan.health.degraded(format!("visits/{partition}: {reason}"));
             if let Some(checkpoint) = self.held.get(&partition) {

@@ -1,7 +1,7 @@
 //! Visits as they stand in a record, read without copying.
 //!
-//! Catching up reads millions of them, and an owned event costs three times as much as a borrowed one (the
-//! ignored test `speed` measures it). Whatever does not have the one form that our own writer gives an event
+//! Catching up reads millions of them, and an owned event costs several times as much as a borrowed one (the
+//! ignored test `speed` in `tests.rs` measures both). Whatever does not have the one form that our own writer gives an event
 //! goes through the domain's decoder instead, so both read the same and errors are the domain's.
 
 use std::{borrow::Cow, fmt};

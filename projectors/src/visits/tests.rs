@@ -212,8 +212,8 @@ fn a_line_that_is_not_above_its_imports_mark_is_dropped() {
 
 #[test]
 fn old_visits_among_new_ones_keep_their_sessions() {
-    let years = 10 * 365 * 24 * 60;
-    let old = |id, minute| Happened { visitor: 7, ..view(id, minute - years, "/old") };
+    let years = 10 * 365 * 24 * 60_i64;
+    let old = |id, minute: i64| Happened { visitor: 7, ..view(id, minute - years, "/old") };
     let (fold, _) = fold(&[view(1, 0, "/"), old(2, 0), view(3, 1, "/"), old(4, 5), view(5, 2, "/")]);
     let spans: Vec<_> = sessions(&fold).iter().map(|row| row.last - row.start).collect();
     assert_eq!(spans, [5, 2]);
@@ -365,4 +365,41 @@ proptest! {
         bytes.truncate(bytes.len().saturating_sub(cut + 1));
         prop_assert!(Fold::restore(&bytes).is_err());
     }
+}
+
+/// How long decoding takes, lean and by the domain's decoder, and the whole fold:
+/// `cargo test -p projectors --release --lib -- --ignored --nocapture speed`.
+#[test]
+#[ignore = "a measurement"]
+fn speed() {
+    let records: Vec<Record> = (0..200_u64)
+        .map(|batch| {
+            let events: Vec<Happened> = (0..500_u64)
+                .map(|index| {
+                    let number = batch * 500 + index;
+                    Happened { visitor: number / 4, ..view(u128::from(number) + 1, i64::try_from(number / 1_000).unwrap(), "/a/page") }
+                })
+                .collect();
+            record(&events)
+        })
+        .collect();
+    let took = |what: &str, work: &mut dyn FnMut(&Record)| {
+        let began = std::time::Instant::now();
+        records.iter().for_each(work);
+        let seconds = began.elapsed().as_secs_f64();
+        println!("{what}: {:.0} events/s", 100_000.0 / seconds);
+    };
+    took("lean decoder", &mut |record| assert_eq!(decode::decode(&record.value).unwrap().visits.len(), 500));
+    took("domain's decoder", &mut |record| assert_eq!(event_log::visits::decode(record).unwrap().len(), 500));
+    let mut fold = Fold::new(0);
+    let mut piece = fold.begin();
+    let mut offset = 0;
+    took("fold, decoding included", &mut |record| {
+        offset += 1;
+        fold.apply(offset, record, &mut piece).unwrap();
+    });
+    let piece = fold.finish(piece);
+    let began = std::time::Instant::now();
+    let bytes = piece.events.block(0).len();
+    println!("block: {bytes} bytes in {:?}; snapshot of {} bytes in {:?}", began.elapsed(), fold.snapshot().len(), began.elapsed());
 }

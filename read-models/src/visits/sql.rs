@@ -200,7 +200,7 @@ fn visits_half(statement: &mut Statement, query: &StatsQuery, range: &Resolved) 
         return format!(
             "SELECT {places}, {VISIT_FIGURES}\nFROM (SELECT DISTINCT {}e.session AS session FROM {from}\n\
              WHERE {EVENT_SCOPE} AND e.session != 0{filters}) AS e\n\
-             ANY INNER JOIN {JOINED_SESSIONS}\nGROUP BY {places}",
+             INNER JOIN {JOINED_SESSIONS}\nGROUP BY {places}",
             selected(&dimensions),
             places = places.join(", "),
         );
@@ -224,7 +224,7 @@ fn visits_half(statement: &mut Statement, query: &StatsQuery, range: &Resolved) 
 fn events_from(query: &StatsQuery) -> String {
     let of_visit = query.dimensions.iter().any(Dimension::is_of_visit)
         || query.filters.iter().any(|filter| filter.any(Dimension::is_of_visit));
-    if of_visit { format!("events AS e ANY INNER JOIN {JOINED_SESSIONS}") } else { "events AS e".to_owned() }
+    if of_visit { format!("events AS e INNER JOIN {JOINED_SESSIONS}") } else { "events AS e".to_owned() }
 }
 
 fn dimensions(statement: &mut Statement, query: &StatsQuery, range: &Resolved, time: &str) -> Vec<String> {

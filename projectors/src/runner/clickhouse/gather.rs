@@ -54,12 +54,19 @@ pub(crate) struct Ready {
 
 /// What partitions have folded and not handed over.
 #[derive(Default)]
-struct Waiting {
+pub(crate) struct Waiting {
     records: AtomicUsize,
     rows: AtomicUsize,
     changed: Notify,
     /// Partitions that cannot go on, and why; each is told once.
     stopped: Mutex<Vec<(u32, String)>>,
+}
+
+impl Waiting {
+    /// Partitions that have stopped since this was last asked, and why.
+    pub(crate) fn stopped(&self) -> Vec<(u32, String)> {
+        std::mem::take(&mut *self.stopped.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// The tasks that fold ahead.
@@ -102,9 +109,9 @@ impl Gather {
         Ok(Self { asks, waiting, kept: Vec::new(), tasks, last: None })
     }
 
-    /// Partitions that have stopped since this was last asked, and why.
-    pub(crate) fn stopped(&self) -> Vec<(u32, String)> {
-        std::mem::take(&mut *self.waiting.stopped.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Where to ask which partitions have stopped, also while the next piece is waited for.
+    pub(crate) fn waiting(&self) -> Arc<Waiting> {
+        Arc::clone(&self.waiting)
     }
 
     /// Waits until there is something to write, and takes it. Not to be cancelled: what was handed over
@@ -116,10 +123,12 @@ impl Gather {
             let mut ready = std::mem::take(&mut self.kept);
             for ask in &self.asks {
                 let (answer, answered) = oneshot::channel();
-                if ask.send(answer).await.is_ok()
-                    && let Ok(Some(piece)) = answered.await
-                {
-                    ready.push(piece);
+                let sent = ask.send(answer).await.is_ok();
+                match answered.await {
+                    Ok(Some(piece)) if sent => ready.push(piece),
+                    Ok(_) => {}
+                    // Whoever does not answer has ended, and says why.
+                    Err(_) => return Err(self.ended().await),
                 }
             }
             let mut rows = 0;
@@ -137,6 +146,13 @@ impl Gather {
             if !taken.is_empty() {
                 return Ok(taken);
             }
+        }
+    }
+
+    async fn ended(&mut self) -> Failure {
+        match self.tasks.join_next().await {
+            Some(Ok(Err(failure))) => failure,
+            Some(Ok(Ok(())) | Err(_)) | None => Failure::Panicked,
         }
     }
 
@@ -159,7 +175,10 @@ impl Gather {
                 () = changed => {}
                 () = pause => {}
                 Some(ended) = self.tasks.join_next() => {
-                    ended.map_err(|_| Failure::Panicked)??;
+                    return Err(match ended {
+                        Ok(Err(failure)) => failure,
+                        Ok(Ok(())) | Err(_) => Failure::Panicked,
+                    });
                 }
             }
         }

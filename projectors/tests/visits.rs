@@ -1,0 +1,303 @@
+//! Visits from the log into the tables, on real engines: what is asked is what happened, each event once,
+//! whenever the projector is stopped.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use event_log::{Log, LogConfig, Store};
+use events::{
+    Envelope, EventId, Recorded, SiteId, TenantId, Timestamp, VisitorId,
+    visit::{CustomEventRecorded, PageViewed, Visit},
+};
+use projectors::runner::{
+    Gather, Plan, Until,
+    clickhouse::{Engines, Failure, Stops, one_run},
+};
+use read_models::{
+    Projection, Writer,
+    clickhouse::scratch::Scratch as Rows,
+    scratch::Scratch as Control,
+    visits::{Site, StatsQuery, stats::stats},
+};
+use serde_json::json;
+use service::health::Health;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+const NOON: i64 = 1_431_864_000_000_000;
+const PARTITIONS: u32 = 2;
+
+fn tenant() -> TenantId {
+    TenantId::new(Uuid::from_u128(1))
+}
+
+fn site() -> SiteId {
+    SiteId::new(Uuid::from_u128(2))
+}
+
+/// A log of one's own, and databases of one's own for one generation.
+struct World {
+    _folder: tempfile::TempDir,
+    log: Log,
+    control: Control,
+    rows: Rows,
+    engines: Engines,
+}
+
+impl World {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let log = Log::open(LogConfig {
+            store: Store::Embedded { dir: folder.path().to_owned() },
+            ledger_partitions: Some(1),
+            visits_partitions: Some(PARTITIONS),
+            development: true,
+        });
+        let log = log.await.unwrap();
+        let (control, rows, engines) = tables(&log).await;
+        Self { _folder: folder, log, control, rows, engines }
+    }
+
+    /// Appends a record of these events to the partition that their visitor belongs to.
+    async fn append(&self, visitor: u64, events: &[Recorded]) {
+        let partition = self.log.visits_partition(tenant(), VisitorId::new(visitor));
+        self.log.append(partition, event_log::visits::encode(tenant(), events)).await.unwrap();
+    }
+
+    /// So many visitors with three page views and one custom event each, in records of their own.
+    async fn append_visits(&self, first: u64, count: u64) {
+        for visitor in first..first + count {
+            let event = |index: u64| {
+                let minute = i64::try_from(visitor + index).unwrap();
+                recorded(u128::from(visitor) * 10 + u128::from(index), visitor, minute, index == 3)
+            };
+            self.append(visitor, &[event(0), event(1)]).await;
+            self.append(visitor, &[event(2), event(3)]).await;
+        }
+    }
+
+    async fn catch_up(&self, stops: Option<Stops>) -> Result<(), Failure> {
+        one_run(&self.engines, &plan(&self.log), stops).await
+    }
+
+    /// Rows, distinct rows, and what they say, of events and of sessions.
+    async fn dump(&self) -> [u64; 5] {
+        let client = self.rows.reader().visits(1);
+        let number = async |sql: &str| client.query_raw(sql).fetch_one::<u64>().await.unwrap();
+        [
+            number("SELECT count() FROM events").await,
+            number("SELECT uniqExact(log_partition, log_offset, log_index) FROM events").await,
+            number(
+                "SELECT cityHash64(arraySort(groupArray((log_partition, log_offset, log_index, toString(id), session, \
+                 toString(name), pathname, visitor)))) FROM events",
+            )
+            .await,
+            number("SELECT count() FROM sessions FINAL").await,
+            number(
+                "SELECT cityHash64(arraySort(groupArray((session, toUnixTimestamp64Micro(start), \
+                 toUnixTimestamp64Micro(last), pageviews, events, is_bounce, entry_page, exit_page, log_partition, \
+                 log_offset)))) FROM sessions FINAL",
+            )
+            .await,
+        ]
+    }
+
+    async fn erase(self) {
+        self.engines.control.close().await;
+        self.rows.erase().await.unwrap();
+        self.control.erase().await.unwrap();
+        self.log.close().await;
+    }
+}
+
+/// Empty databases for a log.
+async fn tables(log: &Log) -> (Control, Rows, Engines) {
+    let control = Control::for_test().await;
+    let rows = Rows::for_test();
+    let writer = Writer::connect(&control.url()).await.unwrap();
+    writer.adopt_log(log.id().0).await.unwrap();
+    let engines = Engines {
+        log: log.clone(),
+        control: writer,
+        rows: rows.writer(),
+        owner: "test".to_owned(),
+        parking_limit: 10,
+    };
+    (control, rows, engines)
+}
+
+fn plan(log: &Log) -> Plan {
+    Plan {
+        log: log.clone(),
+        gather: Gather::AT_ONCE,
+        until: Until::CaughtUp,
+        health: Health::default().register("visits"),
+        shutdown: CancellationToken::new(),
+    }
+}
+
+fn recorded(id: u128, visitor: u64, minute: i64, custom: bool) -> Recorded {
+    let visit = Visit {
+        site: site(),
+        visitor: VisitorId::new(visitor),
+        hostname: "example.org".to_owned(),
+        pathname: format!("/{}", minute % 7),
+        referrer: None,
+        source: (visitor % 2 == 0).then(|| "Google".to_owned()),
+        device: Some("Desktop".to_owned()),
+        browser: Some("Firefox".to_owned()),
+        os: Some("Linux".to_owned()),
+        utm: BTreeMap::new(),
+        content: None,
+        props: BTreeMap::from([("plan".to_owned(), "pro".to_owned())]),
+        import: None,
+    };
+    let event = if custom {
+        CustomEventRecorded { visit, name: "Signup".to_owned(), interactive: true, revenue: None }.into()
+    } else {
+        PageViewed { visit }.into()
+    };
+    Recorded {
+        envelope: Envelope {
+            id: EventId::new(Uuid::from_u128(id)),
+            subject: site().to_string(),
+            time: Timestamp::from_micros(NOON + minute * 60_000_000).unwrap(),
+            tenant: tenant(),
+            aggregate_version: None,
+            actor: None,
+            causation: None,
+            correlation: None,
+            traceparent: None,
+        },
+        event,
+    }
+}
+
+#[tokio::test]
+async fn what_was_appended_is_what_is_answered() {
+    let world = World::new().await;
+    world.append_visits(1, 10).await;
+    // The same again, as a client's retry: it counts once.
+    world.append_visits(1, 10).await;
+    world.catch_up(None).await.unwrap();
+    let query = StatsQuery::parse(&json!({
+        "site_id": "example.org", "metrics": ["visitors", "visits", "pageviews", "events", "bounce_rate"],
+        "date_range": "all", "dimensions": ["visit:source"]
+    }))
+    .unwrap();
+    let asked = Site {
+        tenant: tenant().uuid(),
+        id: site().uuid(),
+        domain: "example.org".to_owned(),
+        timezone: "UTC".parse().unwrap(),
+    };
+    let now = "2026-11-21T12:00:00Z".parse().unwrap();
+    let answer = stats(&world.rows.reader(), 1, &asked, &query, now).await.unwrap();
+    let rows: Vec<_> = answer.results.iter().map(|row| json!([row.dimensions, row.metrics])).collect();
+    assert_eq!(json!(rows), json!([[["Direct / None"], [5, 5, 15, 20, 0]], [["Google"], [5, 5, 15, 20, 0]]]));
+    world.erase().await;
+}
+
+#[tokio::test]
+async fn a_run_that_is_stopped_between_any_two_steps_loses_and_doubles_nothing() {
+    let world = World::new().await;
+    world.append_visits(1, 20).await;
+    world.catch_up(None).await.unwrap();
+    let mut expected = 80;
+    // Each round something new is there to write, and the run is stopped one step later than the last time.
+    for round in 0..16_usize {
+        world.append_visits(100 + round as u64 * 10, 5).await;
+        expected += 20;
+        let steps = AtomicUsize::new(0);
+        let stops: Stops = Arc::new(move |_| steps.fetch_add(1, Ordering::Relaxed) == round);
+        match world.catch_up(Some(stops)).await {
+            Ok(()) | Err(Failure::Stopped(_)) => {}
+            Err(other) => panic!("round {round}: {other:?}"),
+        }
+        world.catch_up(None).await.unwrap();
+        let [rows, distinct, ..] = world.dump().await;
+        assert_eq!((rows, distinct), (expected, expected), "round {round}");
+    }
+    rebuilt_is_the_same(&world).await;
+    world.erase().await;
+}
+
+#[tokio::test]
+async fn a_run_that_is_cut_off_at_any_moment_loses_and_doubles_nothing() {
+    let world = World::new().await;
+    let mut expected = 0;
+    for round in 0..25_u64 {
+        world.append_visits(1_000 * (round + 1), 40).await;
+        expected += 160;
+        // Dropping the future is what a kill looks like from outside: requests that were sent go on.
+        let moment = Duration::from_millis(round * 7);
+        if let Ok(Err(failure)) = tokio::time::timeout(moment, world.catch_up(None)).await {
+            panic!("round {round}: {failure:?}");
+        }
+    }
+    world.catch_up(None).await.unwrap();
+    let [rows, distinct, ..] = world.dump().await;
+    assert_eq!((rows, distinct), (expected, expected));
+    rebuilt_is_the_same(&world).await;
+    world.erase().await;
+}
+
+/// The same log into empty databases gives the same rows.
+async fn rebuilt_is_the_same(world: &World) {
+    let (control, rows, engines) = tables(&world.log).await;
+    one_run(&engines, &plan(&world.log), None).await.unwrap();
+    let other = World {
+        _folder: tempfile::tempdir().unwrap(),
+        log: world.log.clone(),
+        control,
+        rows,
+        engines,
+    };
+    let (one, again) = (world.dump().await, other.dump().await);
+    other.engines.control.close().await;
+    other.rows.erase().await.unwrap();
+    other.control.erase().await.unwrap();
+    assert_eq!(one, again);
+}
+
+#[tokio::test]
+async fn tables_that_were_deleted_come_back_from_the_log() {
+    let world = World::new().await;
+    world.append_visits(1, 10).await;
+    world.catch_up(None).await.unwrap();
+    let before = world.dump().await;
+    world.rows.writer().drop_generation("visits", 1).await.unwrap();
+    world.catch_up(None).await.unwrap();
+    assert_eq!(world.dump().await, before);
+    world.erase().await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_parked_and_too_much_of_it_stops_everything() {
+    let world = World::new().await;
+    world.append_visits(1, 1).await;
+    let partition = world.log.visits_partition(tenant(), VisitorId::new(1));
+    let garbage = || {
+        let mut record = event_log::visits::encode(tenant(), &[recorded(7, 1, 0, false)]);
+        record.value = b"[{\"specversion\":\"1.0\"}, nonsense"[..].into();
+        record
+    };
+    world.log.append(partition, garbage()).await.unwrap();
+    world.append_visits(2, 1).await;
+    world.catch_up(None).await.unwrap();
+    assert_eq!(world.dump().await[0], 8);
+    let checkpoint = world.engines.control.take_over(Projection::Visits, 1, partition.index).await.unwrap();
+    assert_eq!(world.engines.control.parked_aggregates(&checkpoint).await.unwrap(), 1);
+    for _ in 0..10 {
+        world.log.append(partition, garbage()).await.unwrap();
+    }
+    let stopped = world.catch_up(None).await;
+    assert!(matches!(stopped, Err(Failure::TooManyParked(_))), "{stopped:?}");
+    world.erase().await;
+}
