@@ -103,3 +103,9 @@ pub(crate) fn lag(projection: Projection, partition: Partition, next: Offset, en
     let age = micros.map_or(0, |micros| (chrono::Utc::now().timestamp_micros() - micros) / 1_000_000);
     LAG_SECONDS.with_label_values(&labels).set(if events == 0 { 0 } else { age.max(0) });
 }
+
+/// How many aggregates of a partition are parked.
+pub(crate) fn parked(projection: Projection, partition: Partition, aggregates: usize) {
+    let aggregates = i64::try_from(aggregates).unwrap_or(i64::MAX);
+    PARKED.with_label_values(&[projection.name(), &partition.to_string()]).set(aggregates);
+}

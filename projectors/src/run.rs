@@ -1,4 +1,7 @@
 //! Which projections run: all of them, each partition on its own.
+//!
+//! Each reads the log for itself: it has a checkpoint of its own, and one that waits for its database, or is being
+//! rebuilt, holds up no other. The price is that a record is decoded once for each projection of its topic.
 
 use std::time::Duration;
 

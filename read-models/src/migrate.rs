@@ -24,6 +24,10 @@ pub async fn migrate(owner_url: &str, reader_url: Option<&str>) -> Result<(), Er
     if let Some(url) = reader_url {
         let_read(&mut owner, url).await?;
     }
+    // Whoever was let in earlier reads what is new as well.
+    let grants = "SELECT annals.grant_readers(nspname) FROM pg_namespace
+                  WHERE nspname = 'annals' OR nspname ~ '^(directory|content|downloads)_[0-9]+$'";
+    sqlx::query(grants).execute(&mut owner).await?;
     owner.close().await?;
     Ok(())
 }
@@ -50,9 +54,6 @@ async fn let_read(owner: &mut PgConnection, reader_url: &str) -> Result<(), Erro
         .bind(&role)
         .execute(&mut *owner)
         .await?;
-    let grants = "SELECT annals.grant_readers(nspname) FROM pg_namespace
-                  WHERE nspname = 'annals' OR nspname ~ '^(directory|content|downloads)_[0-9]+$'";
-    sqlx::query(grants).execute(&mut *owner).await?;
     Ok(())
 }
 

@@ -97,6 +97,7 @@ impl<F: Fold> Sink for PostgresSink<F> {
         let parked = self.writer.parked(&checkpoint).await?;
         let in_generation = self.writer.parked_aggregates(&checkpoint).await?;
         let parking = Parking::new(parked, in_generation, self.parking_limit);
+        metrics::parked(F::PROJECTION, feed::partition(&checkpoint), parking.len());
         self.held = Some(Held { checkpoint, parking, last: None });
         Ok(vec![checkpoint])
     }
@@ -121,9 +122,7 @@ impl<F: Fold> Sink for PostgresSink<F> {
             held.last = batch.time.map(|time| time.micros()).or(held.last);
             held.parking.commit(parked);
             rows += written;
-            let partition = batch.partition.to_string();
-            let parked = i64::try_from(held.parking.len()).unwrap_or(i64::MAX);
-            metrics::PARKED.with_label_values(&[F::PROJECTION.name(), &partition]).set(parked);
+            metrics::parked(F::PROJECTION, batch.partition, held.parking.len());
         }
         Ok(rows)
     }
