@@ -42,7 +42,7 @@ pub struct Config {
     pub owner: String,
 }
 
-/// The text is a secret, so the error does not repeat it.
+/// A short one could be guessed.
 fn operator_key(text: &str) -> Result<String, String> {
     match text.trim() {
         key if key.len() >= 16 => Ok(key.to_owned()),
@@ -62,6 +62,42 @@ impl Default for Config {
             waiting_visits: NonZeroUsize::new(4096).expect("not zero"),
             reclaim_seconds: NonZeroU32::new(10).expect("not zero"),
             owner: "annals".to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args, Command, FromArgMatches};
+
+    use super::*;
+
+    fn parsed(arguments: &[&str]) -> Result<Config, clap::Error> {
+        let command = Config::augment_args(Command::new("annals"));
+        let matches = command.try_get_matches_from([&["annals"], arguments].concat())?;
+        Config::from_arg_matches(&matches)
+    }
+
+    #[test]
+    fn nothing_configured_is_the_default() {
+        let (parsed, default) = (parsed(&[]).unwrap(), Config::default());
+        assert_eq!(format!("{parsed:?}"), format!("{default:?}"));
+    }
+
+    #[test]
+    fn a_wrong_value_names_the_setting_and_what_would_be_right() {
+        let told = |arguments: &[&str]| parsed(arguments).unwrap_err().to_string();
+        assert!(told(&["--operator-key", "hush"]).contains("at least 16 characters"));
+        assert!(told(&["--trusted-proxies", "10.0.0.0/99"]).contains("--trusted-proxies"));
+        assert!(told(&["--waiting-commands", "0"]).contains("--waiting-commands"));
+    }
+
+    #[test]
+    fn the_sample_names_every_setting() {
+        let sample = include_str!("../../.env.sample");
+        for argument in Config::augment_args(Command::new("annals")).get_arguments() {
+            let variable = argument.get_env().unwrap().to_str().unwrap();
+            assert!(sample.contains(variable), "{variable} is not in .env.sample");
         }
     }
 }
