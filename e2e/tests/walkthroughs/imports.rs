@@ -194,12 +194,34 @@ fn copy(from: &std::path::Path, to: &std::path::Path) {
 #[tokio::test]
 async fn operators_see_projections_and_the_log() {
     let annals: Installation = crate::running(LogKind::Embedded).await;
-    let _key = annals.tenant("blog", SITE).await.unwrap();
+    let key = annals.tenant("blog", SITE).await.unwrap();
     let operator = annals.operator_key().to_owned();
     let (code, text) = run(&annals, &operator, &["status"]).await;
     assert_eq!(code, Some(0), "{text}");
     for projection in ["directory", "content", "downloads", "visits"] {
         assert!(text.contains(projection), "{text}");
     }
+    let (code, text) = run(&annals, &operator, &["log", "tail", "--once"]).await;
+    assert_eq!(code, Some(0), "{text}");
+    for words in [
+        "directory/0 0 ",
+        "genesis",
+        "claim",
+        "tenant.created.v1",
+        "site.created.v1",
+        "visits/3 0 ",
+    ] {
+        assert!(text.contains(words), "{words:?} is not in {text}");
+    }
+    let (code, text) = run(&annals, &operator, &["log", "show", "directory/0", "--from", "2"]).await;
+    assert!(
+        code == Some(0) && text.contains("\"tenant.created.v1\""),
+        "{text}"
+    );
+    let (code, text) = run(&annals, &key, &["log", "tail", "--once"]).await;
+    assert!(
+        code == Some(1) && text.contains("403"),
+        "the log is for operators: {text}"
+    );
     crate::finish(annals).await;
 }

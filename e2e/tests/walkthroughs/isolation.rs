@@ -48,6 +48,14 @@ async fn a_tenant_sees_nothing_of_another() {
         .await
         .unwrap();
 
+    // What is refused to others is there for its own tenant: else a missing route would pass for a refusal.
+    for path in own_paths(&content.0, &download.0) {
+        let answer = annals.query(&path, &mine, import.1.as_deref()).await.unwrap();
+        assert_eq!(answer.status, 200, "{path}: {answer:?}");
+    }
+    let query = json!({"site_id": "mine.example", "metrics": ["pageviews"], "date_range": "all"});
+    assert_eq!(annals.stats(&mine, query, None).await.unwrap().status, 200);
+
     commands(&annals, &theirs, &content.0, &download.0, &import.0).await;
     queries(&annals, &theirs, &content.0, &download.0).await;
     statistics(&annals, &theirs).await;
@@ -169,8 +177,9 @@ async fn commands(annals: &Installation, key: &str, content: &str, download: &st
     );
 }
 
-async fn queries(annals: &Installation, key: &str, content: &str, download: &str) {
-    for path in [
+/// Everything that names something of one tenant.
+fn own_paths(content: &str, download: &str) -> Vec<String> {
+    vec![
         format!("/api/v1/content/{content}"),
         format!("/api/v1/content/{content}/history"),
         format!("/api/v1/content/{content}/history?version=1"),
@@ -178,8 +187,13 @@ async fn queries(annals: &Installation, key: &str, content: &str, download: &str
         format!("/api/v1/downloads/{download}"),
         "/api/v1/stats/realtime?site=mine.example".to_owned(),
         "/api/v1/reports/content?site=mine.example&from=2020-01-01&to=2020-01-31".to_owned(),
-        "/api/v1/projections".to_owned(),
-    ] {
+    ]
+}
+
+async fn queries(annals: &Installation, key: &str, content: &str, download: &str) {
+    let mut paths = own_paths(content, download);
+    paths.push("/api/v1/projections".to_owned());
+    for path in paths {
         let answer = annals.query(&path, key, None).await.unwrap();
         assert!(matches!(answer.status.as_u16(), 403 | 404), "{path}: {answer:?}");
     }
