@@ -411,18 +411,23 @@ impl Installation {
             return Ok(key);
         }
         // The query side learns of key and site from its tables.
-        wait::until(
+        let mut last = None;
+        let known = wait::until(
             "the query side to know the key",
-            Duration::from_secs(10),
+            Duration::from_secs(60),
             async || {
                 let answer = self
                     .query("/api/v1/sites", &key, site.position.as_deref())
                     .await
                     .ok()?;
-                answer.status.is_success().then_some(())
+                let known = answer.status.is_success().then_some(());
+                last = Some(answer);
+                known
             },
-        )
-        .await?;
+        );
+        known
+            .await
+            .with_context(|| format!("the last answer was {last:?}"))?;
         Ok(key)
     }
 

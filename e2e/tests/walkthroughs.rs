@@ -23,7 +23,7 @@ use e2e::{
 };
 
 /// How long a projection may take to show what the log has; the machine may be busy with other tests.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// An installation with its processes running.
 async fn running(log: LogKind) -> Installation {
