@@ -29,8 +29,15 @@ pub fn subject(event: &Recorded) -> Option<Uuid> {
 ///
 /// # Errors
 /// [`NeverDrafted`].
-pub fn apply(before: Option<Fact>, event: &Recorded, partition: u32, offset: u64) -> Result<Option<Fact>, NeverDrafted> {
-    let (Event::Content(change), Some(content)) = (&event.event, subject(event)) else { return Ok(before) };
+pub fn apply(
+    before: Option<Fact>,
+    event: &Recorded,
+    partition: u32,
+    offset: u64,
+) -> Result<Option<Fact>, NeverDrafted> {
+    let (Event::Content(change), Some(content)) = (&event.event, subject(event)) else {
+        return Ok(before);
+    };
     let mut fact = match (before, change) {
         (_, ContentEvent::Drafted(drafted)) => draft(event.envelope.tenant.uuid(), content, drafted),
         (Some(fact), _) => fact,
@@ -88,9 +95,24 @@ fn draft(tenant: Uuid, content: Uuid, drafted: &Drafted) -> Fact {
 
 /// What `metadata.path` and `metadata.aliases` say, as they stand there.
 fn named_paths(metadata: &Map<String, Value>) -> (String, Vec<String>) {
-    let path = metadata.get("path").and_then(Value::as_str).unwrap_or_default().to_owned();
-    let aliases = metadata.get("aliases").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    (path, aliases.iter().filter_map(Value::as_str).map(str::to_owned).collect())
+    let path = metadata
+        .get("path")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned();
+    let aliases = metadata
+        .get("aliases")
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    (
+        path,
+        aliases
+            .iter()
+            .filter_map(Value::as_str)
+            .map(str::to_owned)
+            .collect(),
+    )
 }
 
 /// Where a piece is viewed: its own path or `/<kind>/<slug>` (of a page `/<slug>`), then its aliases.
@@ -132,7 +154,12 @@ mod tests {
             metadata: Map::new(),
         };
         let aliases = aliases.iter().map(|alias| (*alias).to_owned()).collect();
-        Fact { kind: kind.to_owned(), path: path.to_owned(), aliases, ..draft(Uuid::nil(), Uuid::nil(), &drafted) }
+        Fact {
+            kind: kind.to_owned(),
+            path: path.to_owned(),
+            aliases,
+            ..draft(Uuid::nil(), Uuid::nil(), &drafted)
+        }
     }
 
     #[test]

@@ -108,7 +108,11 @@ impl Fold {
 
     /// An empty piece that begins where this fold stands.
     pub fn begin(&self) -> Piece {
-        Piece { from: self.next_offset, to: self.next_offset, ..Piece::default() }
+        Piece {
+            from: self.next_offset,
+            to: self.next_offset,
+            ..Piece::default()
+        }
     }
 
     /// Folds the next record; its rows go into the piece.
@@ -120,10 +124,20 @@ impl Fold {
             Verdict::Visits => match decode::decode(&record.value) {
                 Ok(read) => {
                     self.visits(offset, &read.visits, piece);
-                    let unread = |Bad { index, reason }| Unread { offset, index, reason };
+                    let unread = |Bad { index, reason }| Unread {
+                        offset,
+                        index,
+                        reason,
+                    };
                     piece.parked.extend(read.bad.into_iter().map(unread));
                 }
-                Err(source) => return Err(NewerRelease { partition: self.partition, offset, source }),
+                Err(source) => {
+                    return Err(NewerRelease {
+                        partition: self.partition,
+                        offset,
+                        source,
+                    });
+                }
             },
             Verdict::Void(why) => piece.void.push((offset, why)),
             Verdict::Genesis(_) | Verdict::Claimed(_) | Verdict::Commit(_) => {}
@@ -142,12 +156,18 @@ impl Fold {
 
     fn visits(&mut self, offset: u64, visits: &[(u32, Visit<'_>)], piece: &mut Piece) {
         for (index, visit) in visits {
-            let new_line = visit.import.is_none_or(|(import, line)| self.marks.is_new(import, line));
+            let new_line = visit
+                .import
+                .is_none_or(|(import, line)| self.marks.is_new(import, line));
             if !(new_line && self.recent.is_new(visit.id)) {
                 piece.repeated += 1;
                 continue;
             }
-            let place = Place { partition: self.partition, offset, index: *index };
+            let place = Place {
+                partition: self.partition,
+                offset,
+                index: *index,
+            };
             self.keep(visit, place, piece);
         }
     }
@@ -157,7 +177,10 @@ impl Fold {
         let visit = if TIMES.contains(&visit.time) {
             visit
         } else {
-            clamped = Visit { time: visit.time.clamp(*TIMES.start(), *TIMES.end()), ..visit.clone() };
+            clamped = Visit {
+                time: visit.time.clamp(*TIMES.start(), *TIMES.end()),
+                ..visit.clone()
+            };
             &clamped
         };
         self.events += 1;
@@ -166,18 +189,28 @@ impl Fold {
         piece.events.push(&row(visit, session, place), visit.props.iter());
         piece.fingerprint = piece.fingerprint.wrapping_add(mark(visit.id, place));
         piece.last_time = Some(visit.time);
-        self.open.let_go(self.events, self.latest, self.partition, &mut piece.sessions);
+        self.open
+            .let_go(self.events, self.latest, self.partition, &mut piece.sessions);
     }
 }
 
 fn row<'a>(visit: &'a Visit<'_>, session: u64, place: Place) -> EventRow<'a> {
     let (name, interactive, revenue, currency, engaged_ms, scroll_depth) = match &visit.what {
         What::PageView => (PAGEVIEW, true, None, "", 0, None),
-        What::Custom { name, interactive, revenue } => {
-            let (amount, currency) = revenue.as_ref().map_or(("", ""), |(amount, currency)| (amount.as_ref(), currency.as_ref()));
+        What::Custom {
+            name,
+            interactive,
+            revenue,
+        } => {
+            let (amount, currency) = revenue.as_ref().map_or(("", ""), |(amount, currency)| {
+                (amount.as_ref(), currency.as_ref())
+            });
             (name.as_ref(), *interactive, decimal(amount), currency, 0, None)
         }
-        What::Engagement { engaged_ms, scroll_depth } => (ENGAGEMENT, false, None, "", *engaged_ms, *scroll_depth),
+        What::Engagement {
+            engaged_ms,
+            scroll_depth,
+        } => (ENGAGEMENT, false, None, "", *engaged_ms, *scroll_depth),
     };
     EventRow {
         tenant: visit.tenant,
@@ -211,7 +244,11 @@ fn row<'a>(visit: &'a Visit<'_>, session: u64, place: Place) -> EventRow<'a> {
 fn decimal(text: &str) -> Option<i128> {
     let (negative, digits) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-    let plain = !whole.is_empty() && whole.bytes().chain(fraction.bytes()).all(|byte| byte.is_ascii_digit());
+    let plain = !whole.is_empty()
+        && whole
+            .bytes()
+            .chain(fraction.bytes())
+            .all(|byte| byte.is_ascii_digit());
     if !plain || whole.trim_start_matches('0').len() > 29 {
         return None;
     }

@@ -1,5 +1,6 @@
 //! Visits from the log into the tables, on real engines: what is asked is what happened, each event once,
 //! whenever the projector is stopped.
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 use std::{
     collections::BTreeMap,
@@ -54,20 +55,31 @@ impl World {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let log = Log::open(LogConfig {
-            store: Store::Embedded { dir: folder.path().to_owned() },
+            store: Store::Embedded {
+                dir: folder.path().to_owned(),
+            },
             ledger_partitions: Some(1),
             visits_partitions: Some(PARTITIONS),
             development: true,
         });
         let log = log.await.unwrap();
         let (control, rows, engines) = tables(&log).await;
-        Self { _folder: folder, log, control, rows, engines }
+        Self {
+            _folder: folder,
+            log,
+            control,
+            rows,
+            engines,
+        }
     }
 
     /// Appends a record of these events to the partition that their visitor belongs to.
     async fn append(&self, visitor: u64, events: &[Recorded]) {
         let partition = self.log.visits_partition(tenant(), VisitorId::new(visitor));
-        self.log.append(partition, event_log::visits::encode(tenant(), events)).await.unwrap();
+        self.log
+            .append(partition, event_log::visits::encode(tenant(), events))
+            .await
+            .unwrap();
     }
 
     /// So many visitors with three page views and one custom event each, in records of their own.
@@ -75,7 +87,12 @@ impl World {
         for visitor in first..first + count {
             let event = |index: u64| {
                 let minute = i64::try_from(visitor + index).unwrap();
-                recorded(u128::from(visitor) * 10 + u128::from(index), visitor, minute, index == 3)
+                recorded(
+                    u128::from(visitor) * 10 + u128::from(index),
+                    visitor,
+                    minute,
+                    index == 3,
+                )
             };
             self.append(visitor, &[event(0), event(1)]).await;
             self.append(visitor, &[event(2), event(3)]).await;
@@ -159,7 +176,13 @@ fn recorded(id: u128, visitor: u64, minute: i64, custom: bool) -> Recorded {
         import: None,
     };
     let event = if custom {
-        CustomEventRecorded { visit, name: "Signup".to_owned(), interactive: true, revenue: None }.into()
+        CustomEventRecorded {
+            visit,
+            name: "Signup".to_owned(),
+            interactive: true,
+            revenue: None,
+        }
+        .into()
     } else {
         PageViewed { visit }.into()
     };
@@ -199,8 +222,18 @@ async fn what_was_appended_is_what_is_answered() {
     };
     let now = "2026-11-21T12:00:00Z".parse().unwrap();
     let answer = stats(&world.rows.reader(), 1, &asked, &query, now).await.unwrap();
-    let rows: Vec<_> = answer.results.iter().map(|row| json!([row.dimensions, row.metrics])).collect();
-    assert_eq!(json!(rows), json!([[["Direct / None"], [5, 5, 15, 20, 0]], [["Google"], [5, 5, 15, 20, 0]]]));
+    let rows: Vec<_> = answer
+        .results
+        .iter()
+        .map(|row| json!([row.dimensions, row.metrics]))
+        .collect();
+    assert_eq!(
+        json!(rows),
+        json!([
+            [["Direct / None"], [5, 5, 15, 20, 0]],
+            [["Google"], [5, 5, 15, 20, 0]]
+        ])
+    );
     world.erase().await;
 }
 
@@ -292,8 +325,21 @@ async fn what_cannot_be_read_is_parked_and_too_much_of_it_stops_everything() {
     world.append_visits(2, 1).await;
     world.catch_up(None).await.unwrap();
     assert_eq!(world.dump().await[0], 8);
-    let checkpoint = world.engines.control.take_over(Projection::Visits, 1, partition.index).await.unwrap();
-    assert_eq!(world.engines.control.parked_aggregates(&checkpoint).await.unwrap(), 1);
+    let checkpoint = world
+        .engines
+        .control
+        .take_over(Projection::Visits, 1, partition.index)
+        .await
+        .unwrap();
+    assert_eq!(
+        world
+            .engines
+            .control
+            .parked_aggregates(&checkpoint)
+            .await
+            .unwrap(),
+        1
+    );
     for _ in 0..10 {
         world.log.append(partition, garbage()).await.unwrap();
     }

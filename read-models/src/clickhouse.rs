@@ -36,7 +36,10 @@ pub struct Config {
 
 impl std::fmt::Debug for Config {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Config").field("url", &self.url).field("user", &self.user).finish_non_exhaustive()
+        f.debug_struct("Config")
+            .field("url", &self.url)
+            .field("user", &self.user)
+            .finish_non_exhaustive()
     }
 }
 
@@ -67,12 +70,17 @@ fn client(config: &Config) -> Client {
 impl Reader {
     /// A reader; nothing is sent yet.
     pub fn new(config: &Config) -> Self {
-        Self { client: client(config), prefix: config.prefix.clone() }
+        Self {
+            client: client(config),
+            prefix: config.prefix.clone(),
+        }
     }
 
     /// The tables of one generation of `visits`.
     pub fn visits(&self, generation: Generation) -> Client {
-        self.client.clone().with_database(database(&self.prefix, "visits", generation))
+        self.client
+            .clone()
+            .with_database(database(&self.prefix, "visits", generation))
     }
 
     /// The name of the database of one generation of `content_facts`.
@@ -94,7 +102,10 @@ impl Writer {
     pub fn new(config: &Config) -> Self {
         // Asynchronous inserts are on by default since 26.3; a checkpoint needs rows that are in the table.
         let client = client(config).with_setting("async_insert", "0");
-        Self { client, prefix: config.prefix.clone() }
+        Self {
+            client,
+            prefix: config.prefix.clone(),
+        }
     }
 
     /// Whether the engine answers.
@@ -107,12 +118,16 @@ impl Writer {
 
     /// The tables of one generation of `visits`.
     pub(crate) fn visits(&self, generation: Generation) -> Client {
-        self.client.clone().with_database(database(&self.prefix, "visits", generation))
+        self.client
+            .clone()
+            .with_database(database(&self.prefix, "visits", generation))
     }
 
     /// The tables of one generation of `content_facts`.
     pub(crate) fn facts(&self, generation: Generation) -> Client {
-        self.client.clone().with_database(database(&self.prefix, "content_facts", generation))
+        self.client
+            .clone()
+            .with_database(database(&self.prefix, "content_facts", generation))
     }
 
     /// Makes database and tables of one generation of `visits`; what is there stays.
@@ -120,7 +135,8 @@ impl Writer {
     /// # Errors
     /// When ClickHouse does not answer or refuses.
     pub async fn create_visits(&self, generation: Generation) -> Result<(), Error> {
-        self.create(&database(&self.prefix, "visits", generation), VISITS_TABLES).await
+        self.create(&database(&self.prefix, "visits", generation), VISITS_TABLES)
+            .await
     }
 
     /// Makes database and tables of one generation of `content_facts`; what is there stays.
@@ -128,7 +144,8 @@ impl Writer {
     /// # Errors
     /// When ClickHouse does not answer or refuses.
     pub async fn create_facts(&self, generation: Generation) -> Result<(), Error> {
-        self.create(&database(&self.prefix, "content_facts", generation), FACTS_TABLES).await
+        self.create(&database(&self.prefix, "content_facts", generation), FACTS_TABLES)
+            .await
     }
 
     /// Removes one generation of a projection, as when a rebuild was given up.
@@ -137,11 +154,17 @@ impl Writer {
     /// When ClickHouse does not answer or refuses.
     pub async fn drop_generation(&self, projection: &str, generation: Generation) -> Result<(), Error> {
         let name = database(&self.prefix, projection, generation);
-        self.client.query_raw(&format!("DROP DATABASE IF EXISTS {name} SYNC")).execute().await
+        self.client
+            .query_raw(&format!("DROP DATABASE IF EXISTS {name} SYNC"))
+            .execute()
+            .await
     }
 
     async fn create(&self, database: &str, tables: &str) -> Result<(), Error> {
-        self.client.query_raw(&format!("CREATE DATABASE IF NOT EXISTS {database}")).execute().await?;
+        self.client
+            .query_raw(&format!("CREATE DATABASE IF NOT EXISTS {database}"))
+            .execute()
+            .await?;
         let client = self.client.clone().with_database(database);
         for statement in statements(tables) {
             client.query_raw(statement).execute().await?;
@@ -154,7 +177,11 @@ impl Writer {
     /// # Errors
     /// When ClickHouse does not answer.
     pub async fn has_visits(&self, generation: Generation) -> Result<bool, Error> {
-        self.has(&database(&self.prefix, "visits", generation), &["events", "sessions", "fences"]).await
+        self.has(
+            &database(&self.prefix, "visits", generation),
+            &["events", "sessions", "fences"],
+        )
+        .await
     }
 
     /// Whether one generation of `content_facts` has its table.
@@ -162,7 +189,8 @@ impl Writer {
     /// # Errors
     /// When ClickHouse does not answer.
     pub async fn has_facts(&self, generation: Generation) -> Result<bool, Error> {
-        self.has(&database(&self.prefix, "content_facts", generation), &["facts"]).await
+        self.has(&database(&self.prefix, "content_facts", generation), &["facts"])
+            .await
     }
 
     async fn has(&self, database: &str, tables: &[&str]) -> Result<bool, Error> {
@@ -202,7 +230,10 @@ impl Writer {
     /// The view has the rights of its definer, so that an analyst needs none on the table behind it.
     async fn show(&self, view: &str, table: &str, modifier: &str) -> Result<(), Error> {
         let live = live_database(&self.prefix);
-        self.client.query_raw(&format!("CREATE DATABASE IF NOT EXISTS {live}")).execute().await?;
+        self.client
+            .query_raw(&format!("CREATE DATABASE IF NOT EXISTS {live}"))
+            .execute()
+            .await?;
         let (database, name) = table.split_once('.').unwrap_or(("", table));
         let columns = self.commented_columns(database, name).await?;
         let comment = self.table_comment(database, name).await?;
@@ -235,7 +266,14 @@ impl Writer {
             .await?;
         let columns: Vec<_> = columns
             .iter()
-            .map(|column| format!("{} {} COMMENT {}", column.name, column.kind, quoted(&column.comment)))
+            .map(|column| {
+                format!(
+                    "{} {} COMMENT {}",
+                    column.name,
+                    column.kind,
+                    quoted(&column.comment)
+                )
+            })
             .collect();
         Ok(columns.join(", "))
     }
@@ -261,13 +299,19 @@ pub(crate) fn database(prefix: &str, projection: &str, generation: Generation) -
 /// `live`; with the prefix `test_`, `live_test`, since analysts may read databases whose name begins so.
 pub(crate) fn live_database(prefix: &str) -> String {
     let prefix = prefix.trim_end_matches('_');
-    if prefix.is_empty() { "live".to_owned() } else { format!("live_{prefix}") }
+    if prefix.is_empty() {
+        "live".to_owned()
+    } else {
+        format!("live_{prefix}")
+    }
 }
 
 /// The statements of a migration: each ends with a semicolon at the end of a line.
 fn statements(migration: &str) -> impl Iterator<Item = &str> {
     migration.split(";\n").filter(|statement| {
-        statement.lines().any(|line| !line.trim().is_empty() && !line.trim_start().starts_with("--"))
+        statement
+            .lines()
+            .any(|line| !line.trim().is_empty() && !line.trim_start().starts_with("--"))
     })
 }
 

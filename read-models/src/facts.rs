@@ -79,7 +79,9 @@ pub struct FactStore {
 impl Writer {
     /// The table of one generation of `content_facts`, to be written.
     pub fn fact_store(&self, generation: Generation) -> FactStore {
-        FactStore { client: self.facts(generation) }
+        FactStore {
+            client: self.facts(generation),
+        }
     }
 }
 

@@ -5,7 +5,10 @@ use read_models::clickhouse::scratch::Scratch;
 /// The SQL of the page.
 fn questions() -> Vec<&'static str> {
     let page = include_str!("../ANALYSTS.md");
-    page.split("```sql\n").skip(1).filter_map(|rest| rest.split("```").next()).collect()
+    page.split("```sql\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next())
+        .collect()
 }
 
 #[tokio::test]
@@ -43,12 +46,19 @@ async fn views_carry_the_comments_of_their_tables_and_follow_a_switch() {
         .await
         .unwrap_or(0);
     assert_eq!(without_comment, 0);
-    let definition: String = live.query("SHOW CREATE TABLE sessions").fetch_one().await.unwrap();
+    let definition: String = live
+        .query("SHOW CREATE TABLE sessions")
+        .fetch_one()
+        .await
+        .unwrap();
     assert!(definition.contains("visits_2.sessions"), "{definition}");
     assert!(definition.contains("Fewer than two page views"), "{definition}");
     let tables = live.query("SELECT count() FROM events").fetch_one::<u64>().await;
     assert_eq!(tables.unwrap(), 0);
     let behind = format!("SELECT count() FROM {}visits_2.events", scratch.writer.prefix);
-    assert!(live.query_raw(&behind).fetch_one::<u64>().await.is_err(), "an analyst sees what is behind the views");
+    assert!(
+        live.query_raw(&behind).fetch_one::<u64>().await.is_err(),
+        "an analyst sees what is behind the views"
+    );
     scratch.erase().await.unwrap();
 }

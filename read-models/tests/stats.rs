@@ -1,4 +1,5 @@
 //! Questions about visits, asked of the real engine.
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 use chrono::{DateTime, Utc};
 use read_models::{
@@ -43,15 +44,48 @@ struct Visit {
 }
 
 const VISITS: [Visit; 5] = [
-    Visit { visitor: 1, start: "2026-03-01T10:00:00Z", source: "Google", pages: &["/", "/a", "/b"], actions: &["Signup"] },
-    Visit { visitor: 1, start: "2026-03-01T15:00:00Z", source: "", pages: &["/a"], actions: &[] },
-    Visit { visitor: 2, start: "2026-03-01T10:30:00Z", source: "Google", pages: &["/"], actions: &[] },
-    Visit { visitor: 1, start: "2026-03-02T09:00:00Z", source: "News", pages: &["/b", "/a"], actions: &["Signup", "Buy"] },
-    Visit { visitor: 3, start: "2026-04-10T09:00:00Z", source: "", pages: &["/"], actions: &[] },
+    Visit {
+        visitor: 1,
+        start: "2026-03-01T10:00:00Z",
+        source: "Google",
+        pages: &["/", "/a", "/b"],
+        actions: &["Signup"],
+    },
+    Visit {
+        visitor: 1,
+        start: "2026-03-01T15:00:00Z",
+        source: "",
+        pages: &["/a"],
+        actions: &[],
+    },
+    Visit {
+        visitor: 2,
+        start: "2026-03-01T10:30:00Z",
+        source: "Google",
+        pages: &["/"],
+        actions: &[],
+    },
+    Visit {
+        visitor: 1,
+        start: "2026-03-02T09:00:00Z",
+        source: "News",
+        pages: &["/b", "/a"],
+        actions: &["Signup", "Buy"],
+    },
+    Visit {
+        visitor: 3,
+        start: "2026-04-10T09:00:00Z",
+        source: "",
+        pages: &["/"],
+        actions: &[],
+    },
 ];
 
 fn insert(token: &str, fence: u64) -> Insert {
-    Insert { token: token.to_owned(), fences: vec![(0, fence)] }
+    Insert {
+        token: token.to_owned(),
+        fences: vec![(0, fence)],
+    }
 }
 
 async fn write(store: &Store, tenant: Uuid, site: Uuid, token: &str) {
@@ -73,7 +107,11 @@ async fn write(store: &Store, tenant: Uuid, site: Uuid, token: &str) {
                 session: offset,
                 hostname: "example.org",
                 pathname,
-                referrer: if visit.source.is_empty() { "" } else { "elsewhere.example/x" },
+                referrer: if visit.source.is_empty() {
+                    ""
+                } else {
+                    "elsewhere.example/x"
+                },
                 source: visit.source,
                 device: "Desktop",
                 browser: "Firefox",
@@ -87,9 +125,17 @@ async fn write(store: &Store, tenant: Uuid, site: Uuid, token: &str) {
                 scroll_depth: None,
                 import: None,
                 id: Uuid::from_u128(u128::from(offset) * 100 + u128::from(index)),
-                place: Place { partition: 0, offset, index },
+                place: Place {
+                    partition: 0,
+                    offset,
+                    index,
+                },
             };
-            let props: &[(&str, &str)] = if name == "Buy" { &[("plan", "pro 'x'")] } else { &[] };
+            let props: &[(&str, &str)] = if name == "Buy" {
+                &[("plan", "pro 'x'")]
+            } else {
+                &[]
+            };
             events.push(&row, props.iter().copied());
         }
         sessions.push(&SessionRow {
@@ -117,8 +163,14 @@ async fn write(store: &Store, tenant: Uuid, site: Uuid, token: &str) {
             offset,
         });
     }
-    store.insert_sessions(&insert(token, 1), vec![sessions.block(0)]).await.unwrap();
-    store.insert_events(&insert(token, 1), vec![events.block(0)]).await.unwrap();
+    store
+        .insert_sessions(&insert(token, 1), vec![sessions.block(0)])
+        .await
+        .unwrap();
+    store
+        .insert_events(&insert(token, 1), vec![events.block(0)])
+        .await
+        .unwrap();
 }
 
 /// Tables with the visits above, of two tenants: the second must never show.
@@ -145,12 +197,20 @@ async fn ask(reader: &Reader, body: Value) -> StatsResult {
 }
 
 fn rows(result: &StatsResult) -> Value {
-    json!(result.results.iter().map(|row| json!([row.dimensions, row.metrics])).collect::<Vec<_>>())
+    json!(
+        result
+            .results
+            .iter()
+            .map(|row| json!([row.dimensions, row.metrics]))
+            .collect::<Vec<_>>()
+    )
 }
 
 fn all(metrics: &[&str], more: Value) -> Value {
     let mut body = json!({"site_id": "example.org", "metrics": metrics, "date_range": "all"});
-    let Value::Object(more) = more else { panic!("an object") };
+    let Value::Object(more) = more else {
+        panic!("an object")
+    };
     body.as_object_mut().unwrap().extend(more);
     body
 }
@@ -165,7 +225,10 @@ async fn every_metric_is_what_it_says() {
     assert_eq!(result.query["date_range"], json!(["2026-03-01", "2026-04-10"]));
     assert!(result.meta.metric_warnings.contains_key("visitors"));
     let nothing = json!({"site_id": "x", "metrics": metrics, "date_range": ["2020-01-01", "2020-01-02"]});
-    assert_eq!(rows(&ask(&reader, nothing).await), json!([[[], [0, 0, 0, 0, 0, 0, 0]]]));
+    assert_eq!(
+        rows(&ask(&reader, nothing).await),
+        json!([[[], [0, 0, 0, 0, 0, 0, 0]]])
+    );
     scratch.erase().await.unwrap();
 }
 
@@ -173,27 +236,54 @@ async fn every_metric_is_what_it_says() {
 async fn groups_are_ordered_filtered_and_paged() {
     let (scratch, _, reader) = filled().await;
     let by = |dimension: &str| json!({"dimensions": [dimension]});
-    let result = ask(&reader, all(&["visitors", "pageviews", "visits"], by("visit:source"))).await;
+    let result = ask(
+        &reader,
+        all(&["visitors", "pageviews", "visits"], by("visit:source")),
+    )
+    .await;
     assert_eq!(
         rows(&result),
-        json!([[["Direct / None"], [2, 2, 2]], [["Google"], [2, 4, 2]], [["News"], [1, 2, 1]]])
+        json!([
+            [["Direct / None"], [2, 2, 2]],
+            [["Google"], [2, 4, 2]],
+            [["News"], [1, 2, 1]]
+        ])
     );
     let result = ask(&reader, all(&["pageviews", "visits"], by("event:page"))).await;
-    assert_eq!(rows(&result), json!([[["/"], [3, 3]], [["/a"], [3, 3]], [["/b"], [2, 2]]]));
+    assert_eq!(
+        rows(&result),
+        json!([[["/"], [3, 3]], [["/a"], [3, 3]], [["/b"], [2, 2]]])
+    );
     let result = ask(&reader, all(&["visits", "bounce_rate"], by("visit:entry_page"))).await;
-    assert_eq!(rows(&result), json!([[["/"], [3, 66.67]], [["/a"], [1, 100]], [["/b"], [1, 0]]]));
+    assert_eq!(
+        rows(&result),
+        json!([[["/"], [3, 66.67]], [["/a"], [1, 100]], [["/b"], [1, 0]]])
+    );
     let result = ask(&reader, all(&["events"], by("event:name"))).await;
-    assert_eq!(rows(&result), json!([[["pageview"], [8]], [["Signup"], [2]], [["Buy"], [1]]]));
-    let result = ask(&reader, all(&["events"], json!({
-        "dimensions": ["event:props:plan"], "filters": [["is", "event:name", ["Buy"]]]
-    }))).await;
+    assert_eq!(
+        rows(&result),
+        json!([[["pageview"], [8]], [["Signup"], [2]], [["Buy"], [1]]])
+    );
+    let result = ask(
+        &reader,
+        all(
+            &["events"],
+            json!({
+                "dimensions": ["event:props:plan"], "filters": [["is", "event:name", ["Buy"]]]
+            }),
+        ),
+    )
+    .await;
     assert_eq!(rows(&result), json!([[["pro 'x'"], [1]]]));
     let paged = json!({
         "dimensions": ["event:page"], "order_by": [["event:page", "desc"]],
         "pagination": {"limit": 1, "offset": 1}, "include": {"total_rows": true}
     });
     let result = ask(&reader, all(&["pageviews"], paged)).await;
-    assert_eq!((rows(&result), result.meta.total_rows), (json!([[["/a"], [3]]]), Some(3)));
+    assert_eq!(
+        (rows(&result), result.meta.total_rows),
+        (json!([[["/a"], [3]]]), Some(3))
+    );
     scratch.erase().await.unwrap();
 }
 
@@ -204,15 +294,52 @@ async fn filters_of_events_and_of_visits_combine() {
         (json!([["is", "event:page", ["/a"]]]), json!([2, 3, 3])),
         (json!([["is_not", "event:page", ["/a"]]]), json!([4, 5, 4])),
         (json!([["contains", "event:page", ["a", "b"]]]), json!([2, 5, 3])),
-        (json!([["contains_not", "event:page", ["a", "b"]]]), json!([3, 3, 3])),
-        (json!([["is", "visit:source", ["google"], {"case_sensitive": false}]]), json!([2, 4, 2])),
+        (
+            json!([["contains_not", "event:page", ["a", "b"]]]),
+            json!([3, 3, 3]),
+        ),
+        (
+            json!([["is", "visit:source", ["google"], {"case_sensitive": false}]]),
+            json!([2, 4, 2]),
+        ),
         (json!([["is", "visit:source", ["google"]]]), json!([0, 0, 0])),
         (json!([["is", "visit:source", [""]]]), json!([2, 2, 2])),
-        (json!([["is", "visit:source", ["Direct / None", "News"]]]), json!([3, 4, 3])),
-        (json!([["and", [["is", "visit:source", ["Google"]], ["is", "event:page", ["/b"]]]]]), json!([1, 1, 1])),
-        (json!([["or", [["is", "visit:source", ["News"]], ["is", "event:page", ["/"]]]]]), json!([4, 5, 4])),
-        (json!([["not", ["or", [["is", "visit:source", ["News"]], ["is", "event:page", ["/"]]]]]]), json!([1, 3, 2])),
-        (json!([["is", "event:page", ["/'; DROP TABLE events --", "{tenant:UUID}", "\\"]]]), json!([0, 0, 0])),
+        (
+            json!([["is", "visit:source", ["Direct / None", "News"]]]),
+            json!([3, 4, 3]),
+        ),
+        (
+            json!([[
+                "and",
+                [["is", "visit:source", ["Google"]], ["is", "event:page", ["/b"]]]
+            ]]),
+            json!([1, 1, 1]),
+        ),
+        (
+            json!([[
+                "or",
+                [["is", "visit:source", ["News"]], ["is", "event:page", ["/"]]]
+            ]]),
+            json!([4, 5, 4]),
+        ),
+        (
+            json!([[
+                "not",
+                [
+                    "or",
+                    [["is", "visit:source", ["News"]], ["is", "event:page", ["/"]]]
+                ]
+            ]]),
+            json!([1, 3, 2]),
+        ),
+        (
+            json!([[
+                "is",
+                "event:page",
+                ["/'; DROP TABLE events --", "{tenant:UUID}", "\\"]
+            ]]),
+            json!([0, 0, 0]),
+        ),
     ];
     for (filters, expected) in cases {
         let body = all(&["visitors", "pageviews", "visits"], json!({"filters": filters}));
@@ -230,10 +357,16 @@ async fn time_is_that_of_the_site() {
     }))
     .unwrap();
     // In Tokyo the visit of 15:00 UTC is one of the next day.
-    let tokyo = Site { timezone: chrono_tz::Tz::Asia__Tokyo, ..site() };
+    let tokyo = Site {
+        timezone: chrono_tz::Tz::Asia__Tokyo,
+        ..site()
+    };
     let now = "2026-04-10T12:00:00Z".parse().unwrap();
     let result = stats(&reader, 1, &tokyo, &query, now).await.unwrap();
-    assert_eq!(rows(&result), json!([[["2026-03-01"], [2, 2]], [["2026-03-02"], [2, 1]]]));
+    assert_eq!(
+        rows(&result),
+        json!([[["2026-03-01"], [2, 2]], [["2026-03-02"], [2, 1]]])
+    );
     assert_eq!(result.meta.time_labels.unwrap(), ["2026-03-01", "2026-03-02"]);
     assert!(result.meta.metric_warnings.is_empty());
     let hours = json!({
@@ -243,9 +376,19 @@ async fn time_is_that_of_the_site() {
     let expected = json!([[["2026-03-01 10:00:00"], [4]], [["2026-03-01 15:00:00"], [1]]]);
     assert_eq!(rows(&ask(&reader, hours).await), expected);
     let months = ask(&reader, all(&["visits"], json!({"dimensions": ["time:month"]}))).await;
-    assert_eq!(rows(&months), json!([[["2026-03-01"], [4]], [["2026-04-01"], [1]]]));
+    assert_eq!(
+        rows(&months),
+        json!([[["2026-03-01"], [4]], [["2026-04-01"], [1]]])
+    );
     let weeks = ask(&reader, all(&["visits"], json!({"dimensions": ["time:week"]}))).await;
-    assert_eq!(rows(&weeks), json!([[["2026-02-23"], [3]], [["2026-03-02"], [1]], [["2026-04-06"], [1]]]));
+    assert_eq!(
+        rows(&weeks),
+        json!([
+            [["2026-02-23"], [3]],
+            [["2026-03-02"], [1]],
+            [["2026-04-06"], [1]]
+        ])
+    );
     scratch.erase().await.unwrap();
 }
 
@@ -253,17 +396,27 @@ async fn time_is_that_of_the_site() {
 async fn every_metric_can_be_asked_by_every_dimension_with_every_filter() {
     let (scratch, _, reader) = filled().await;
     let metrics = Metric::ALL.map(Metric::name);
-    let dimensions: Vec<String> = Dimension::names().iter().map(|name| name.replace("<name>", "plan")).collect();
+    let dimensions: Vec<String> = Dimension::names()
+        .iter()
+        .map(|name| name.replace("<name>", "plan"))
+        .collect();
     for dimension in &dimensions {
         for filters in [
             json!([]),
             json!([["contains", "event:page", ["/"]]]),
             json!([["is_not", "visit:browser", ["Opera"]]]),
-            json!([["or", [["is", "visit:os", ["(not set)"]], ["is", "event:hostname", ["x"]]]]]),
+            json!([[
+                "or",
+                [["is", "visit:os", ["(not set)"]], ["is", "event:hostname", ["x"]]]
+            ]]),
         ] {
             let body = all(&metrics, json!({"dimensions": [dimension], "filters": filters}));
             let result = ask(&reader, body.clone()).await;
-            let sum: u64 = result.results.iter().filter_map(|row| row.metrics[2].as_u64()).sum();
+            let sum: u64 = result
+                .results
+                .iter()
+                .filter_map(|row| row.metrics[2].as_u64())
+                .sum();
             assert_eq!(sum, 8, "page views in all groups of {body}");
         }
     }
@@ -281,12 +434,28 @@ fn what_is_not_known_is_refused_with_what_is() {
     let found = faults(body);
     let pointers: Vec<&str> = found.iter().map(|fault| fault.pointer.as_str()).collect();
     for expected in [
-        "/extra", "/site_id", "/metrics/1", "/dimensions/0", "/filters/0/0", "/filters/1/1", "/date_range",
-        "/order_by/0/0", "/order_by/0/1", "/include/comparisons", "/pagination/limit",
+        "/extra",
+        "/site_id",
+        "/metrics/1",
+        "/dimensions/0",
+        "/filters/0/0",
+        "/filters/1/1",
+        "/date_range",
+        "/order_by/0/0",
+        "/order_by/0/1",
+        "/include/comparisons",
+        "/pagination/limit",
     ] {
         assert!(pointers.contains(&expected), "{expected} in {pointers:?}");
     }
-    let detail = |pointer: &str| found.iter().find(|fault| fault.pointer == pointer).unwrap().detail.clone();
+    let detail = |pointer: &str| {
+        found
+            .iter()
+            .find(|fault| fault.pointer == pointer)
+            .unwrap()
+            .detail
+            .clone()
+    };
     assert!(detail("/metrics/1").contains("bounce_rate"));
     assert!(detail("/dimensions/0").contains("visit:entry_page"));
     assert!(detail("/filters/0/0").contains("contains_not"));
@@ -345,7 +514,10 @@ async fn the_report_joins_views_with_content_and_the_period_before() {
     facts.push(&fact(13, "draft", "draft", &["/"]));
     let store = writer.fact_store(1);
     store.write(&facts).await.unwrap();
-    let present = store.present(&[Uuid::from_u128(10), Uuid::from_u128(99)]).await.unwrap();
+    let present = store
+        .present(&[Uuid::from_u128(10), Uuid::from_u128(99)])
+        .await
+        .unwrap();
     assert_eq!(present, [fact(10, "a", "published", &["/a", "/old-a"])]);
 
     let day = |text: &str| text.parse().unwrap();
@@ -355,11 +527,28 @@ async fn the_report_joins_views_with_content_and_the_period_before() {
     let rows: Vec<_> = report
         .rows
         .iter()
-        .map(|row| (row.slug.as_str(), row.views, row.visitors, row.views_before, row.visitors_before))
+        .map(|row| {
+            (
+                row.slug.as_str(),
+                row.views,
+                row.visitors,
+                row.views_before,
+                row.visitors_before,
+            )
+        })
         .collect();
-    assert_eq!(rows, [("a", 1, 1, 2, 1), ("b", 1, 1, 1, 1), ("unseen", 0, 0, 0, 0)]);
-    assert_eq!((report.rows[0].views_change(), report.rows[2].views_change()), (Some(-50.0), None));
-    assert_eq!(report.rows[0].published_at.as_deref(), Some("2026-01-01T00:00:00Z"));
+    assert_eq!(
+        rows,
+        [("a", 1, 1, 2, 1), ("b", 1, 1, 1, 1), ("unseen", 0, 0, 0, 0)]
+    );
+    assert_eq!(
+        (report.rows[0].views_change(), report.rows[2].views_change()),
+        (Some(-50.0), None)
+    );
+    assert_eq!(
+        report.rows[0].published_at.as_deref(),
+        Some("2026-01-01T00:00:00Z")
+    );
     scratch.erase().await.unwrap();
 }
 
@@ -373,7 +562,11 @@ async fn an_insert_is_one_part_and_takes_place_under_the_highest_fence_only() {
     let (mut events, mut fingerprint) = (EventColumns::default(), 0_u64);
     let count = 150_000_u32;
     for index in 0..count {
-        let place = Place { partition: 0, offset: 5 + u64::from(index / 100), index: index % 100 };
+        let place = Place {
+            partition: 0,
+            offset: 5 + u64::from(index / 100),
+            index: index % 100,
+        };
         let id = Uuid::from_u128(u128::from(index).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_0C21_D5B3_9F1D));
         fingerprint = fingerprint.wrapping_add(mark(id, place));
         let row = EventRow {
@@ -414,17 +607,28 @@ async fn an_insert_is_one_part_and_takes_place_under_the_highest_fence_only() {
         .unwrap();
     assert_eq!(parts, 1);
     let found = store.found(0, 0, u64::MAX).await.unwrap();
-    assert_eq!((found.rows, found.fingerprint), (2 * u64::from(count), fingerprint.wrapping_mul(2)));
+    assert_eq!(
+        (found.rows, found.fingerprint),
+        (2 * u64::from(count), fingerprint.wrapping_mul(2))
+    );
     assert_eq!(store.found(0, 5, 6).await.unwrap().rows, 200);
     assert_eq!(store.found(1, 0, u64::MAX).await.unwrap().rows, 0);
 
     // Another owner: what comes late from the first one does not take place, nor does its deleting.
     store.write_fences(&[(0, 2)], "second").await.unwrap();
     store.stop_predecessors().await.unwrap();
-    let late = store.insert_events(&insert("two", 1), vec![events.block(0)]).await;
-    assert!(matches!(late, Err(read_models::visits::store::InsertError::Fenced)), "{late:?}");
+    let late = store
+        .insert_events(&insert("two", 1), vec![events.block(0)])
+        .await;
+    assert!(
+        matches!(late, Err(read_models::visits::store::InsertError::Fenced)),
+        "{late:?}"
+    );
     store.delete_from(0, 6, 1).await.unwrap();
-    assert_eq!(store.found(0, 0, u64::MAX).await.unwrap().rows, 2 * u64::from(count));
+    assert_eq!(
+        store.found(0, 0, u64::MAX).await.unwrap().rows,
+        2 * u64::from(count)
+    );
     store.delete_from(0, 6, 2).await.unwrap();
     assert_eq!(store.found(0, 0, u64::MAX).await.unwrap().rows, 200);
     scratch.erase().await.unwrap();

@@ -88,16 +88,25 @@ pub async fn run_visits(engines: Engines, plan: Plan) {
             outcome = one_run(&engines, &plan, None) => outcome,
         };
         let Err(failure) = outcome else { return };
-        metrics::RETRIES.with_label_values(&[Projection::Visits.name()]).inc();
+        metrics::RETRIES
+            .with_label_values(&[Projection::Visits.name()])
+            .inc();
         tracing::warn!(projection = %Projection::Visits, error = chain(&failure), "taking over again");
-        plan.health.degraded(match failure {
-            Failure::TooManyParked(_) => "too many events cannot be read",
-            _ => "its tables cannot be written now; retrying",
-        });
+        plan.health
+            .degraded(if matches!(failure, Failure::TooManyParked(_)) {
+                "too many events cannot be read"
+            } else {
+                "its tables cannot be written now; retrying"
+            });
         if began.elapsed() > LONGEST_PAUSE {
             pause = PAUSE;
         }
-        if plan.shutdown.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+        if plan
+            .shutdown
+            .run_until_cancelled(tokio::time::sleep(pause))
+            .await
+            .is_none()
+        {
             return;
         }
         pause = (pause * 2).min(LONGEST_PAUSE);
@@ -148,7 +157,9 @@ pub async fn one_run(engines: &Engines, plan: &Plan, stops: Option<Stops>) -> Re
             }
         }
         let input = run.perform(effect).await?;
-        effect = machine.on(input).map_err(|error| Failure::Protocol(error.to_string()))?;
+        effect = machine
+            .on(input)
+            .map_err(|error| Failure::Protocol(error.to_string()))?;
     }
 }
 
@@ -156,14 +167,23 @@ pub async fn one_run(engines: &Engines, plan: &Plan, stops: Option<Stops>) -> Re
 /// another fold.
 async fn prepare(engines: &Engines, partitions: u32) -> Result<Generation, Failure> {
     let fold = fingerprint(FOLD, clickhouse::VISITS_TABLES);
-    let known = engines.control.generation(Projection::Visits, partitions, &fold).await?;
+    let known = engines
+        .control
+        .generation(Projection::Visits, partitions, &fold)
+        .await?;
     let generation = match known {
         Some(generation) if engines.rows.has_visits(generation).await? => generation,
         known => {
             let generation = known.unwrap_or(1);
-            engines.rows.drop_generation(Projection::Visits.name(), generation).await?;
+            engines
+                .rows
+                .drop_generation(Projection::Visits.name(), generation)
+                .await?;
             engines.rows.create_visits(generation).await?;
-            engines.control.begin_generation(Projection::Visits, generation, partitions, &fold).await?;
+            engines
+                .control
+                .begin_generation(Projection::Visits, generation, partitions, &fold)
+                .await?;
             generation
         }
     };
@@ -217,13 +237,25 @@ impl Run<'_> {
             Effect::Fold => self.fold().await,
             Effect::Record { attempt, ranges } => self.record(attempt, &ranges).await,
             Effect::InsertSessions { insert, attempt } => {
-                let blocks = self.batch.iter_mut().filter_map(|ready| ready.session_block.take()).collect();
-                self.store.insert_sessions(&self.insert(insert, attempt), blocks).await?;
+                let blocks = self
+                    .batch
+                    .iter_mut()
+                    .filter_map(|ready| ready.session_block.take())
+                    .collect();
+                self.store
+                    .insert_sessions(&self.insert(insert, attempt), blocks)
+                    .await?;
                 Ok(Input::SessionsInserted)
             }
             Effect::InsertEvents { insert, attempt } => {
-                let blocks = self.batch.iter_mut().filter_map(|ready| ready.event_block.take()).collect();
-                self.store.insert_events(&self.insert(insert, attempt), blocks).await?;
+                let blocks = self
+                    .batch
+                    .iter_mut()
+                    .filter_map(|ready| ready.event_block.take())
+                    .collect();
+                self.store
+                    .insert_events(&self.insert(insert, attempt), blocks)
+                    .await?;
                 Ok(Input::EventsInserted)
             }
             Effect::Advance { insert, ranges: _ } => self.advance(insert).await,
@@ -232,7 +264,9 @@ impl Run<'_> {
 
     fn is_done(&self) -> bool {
         let reached = |(partition, end): (&u32, &u64)| {
-            self.held.get(partition).is_some_and(|checkpoint| checkpoint.next_offset >= *end)
+            self.held
+                .get(partition)
+                .is_some_and(|checkpoint| checkpoint.next_offset >= *end)
         };
         self.plan.until == Until::CaughtUp && self.goals.iter().all(reached)
     }
@@ -240,7 +274,9 @@ impl Run<'_> {
     async fn take_over(&mut self) -> Result<Input, Failure> {
         let control = &self.engines.control;
         for partition in 0..self.partitions {
-            let checkpoint = control.take_over(Projection::Visits, self.generation, partition).await?;
+            let checkpoint = control
+                .take_over(Projection::Visits, self.generation, partition)
+                .await?;
             let parked = control.parked_aggregates(&checkpoint).await?;
             self.parked = usize::try_from(parked).unwrap_or(usize::MAX);
             self.held.insert(partition, checkpoint);
@@ -252,7 +288,10 @@ impl Run<'_> {
             attempt: insert.attempt,
             ranges: insert.parts.iter().map(range).collect(),
         });
-        Ok(Input::TakenOver { held, unsettled: unsettled.collect() })
+        Ok(Input::TakenOver {
+            held,
+            unsettled: unsettled.collect(),
+        })
     }
 
     async fn compare(&self, ranges: &[Range]) -> Result<Input, Failure> {
@@ -261,24 +300,42 @@ impl Run<'_> {
             let found = self.store.found(range.partition, range.from, range.to).await?;
             let (rows, fingerprint, sessions) = (found.rows, found.fingerprint, found.sessions);
             tracing::info!(
-                projection = "visits", partition = range.partition, from = range.from, to = range.to,
-                expected = range.rows, found = rows, "an insert was left unsettled"
+                projection = "visits",
+                partition = range.partition,
+                from = range.from,
+                to = range.to,
+                expected = range.rows,
+                found = rows,
+                "an insert was left unsettled"
             );
-            compared.push(Found { rows, fingerprint, sessions });
+            compared.push(Found {
+                rows,
+                fingerprint,
+                sessions,
+            });
         }
         Ok(Input::Compared(compared))
     }
 
     async fn settle(&mut self, inserts: &[i64], ranges: &[Range]) -> Result<Input, Failure> {
-        let parts: Vec<Part> = self.unsettled.iter().flat_map(|insert| insert.parts.clone()).collect();
+        let parts: Vec<Part> = self
+            .unsettled
+            .iter()
+            .flat_map(|insert| insert.parts.clone())
+            .collect();
         let settled = |part: &Part| ranges.iter().any(|settled| *settled == range(part));
         let moves: Vec<(Checkpoint, Part)> = parts
             .into_iter()
             .filter(settled)
-            .filter_map(|part| self.held.get(&part.partition).map(|checkpoint| (*checkpoint, part)))
+            .filter_map(|part| {
+                self.held
+                    .get(&part.partition)
+                    .map(|checkpoint| (*checkpoint, part))
+            })
             .collect();
         // All checkpoints are locked, so that one who was fenced off forgets no insert of another.
-        let others = |(partition, _): &(&u32, &Checkpoint)| moves.iter().all(|(at, _)| at.partition != **partition);
+        let others =
+            |(partition, _): &(&u32, &Checkpoint)| moves.iter().all(|(at, _)| at.partition != **partition);
         let others: Vec<Checkpoint> = self.held.iter().filter(others).map(|(_, at)| *at).collect();
         self.move_checkpoints(inserts, &moves, &others).await?;
         Ok(Input::Settled)
@@ -287,9 +344,13 @@ impl Run<'_> {
     async fn trim(&self, places: &[(u32, u64)]) -> Result<Input, Failure> {
         for (partition, from) in places {
             let beyond = self.store.found(*partition, *from, u64::MAX).await?.rows;
-            let Some(checkpoint) = self.held.get(partition).filter(|_| beyond > 0) else { continue };
+            let Some(checkpoint) = self.held.get(partition).filter(|_| beyond > 0) else {
+                continue;
+            };
             tracing::info!(projection = %Projection::Visits, partition, from, rows = beyond, "deleting what lies beyond the checkpoint");
-            self.store.delete_from(*partition, *from, checkpoint.fence.cast_unsigned()).await?;
+            self.store
+                .delete_from(*partition, *from, checkpoint.fence.cast_unsigned())
+                .await?;
             if self.store.found(*partition, *from, u64::MAX).await?.rows > 0 {
                 return Err(InsertError::Fenced.into());
             }
@@ -304,12 +365,18 @@ impl Run<'_> {
                 let saved = self.engines.control.saved_fold(checkpoint).await?;
                 let fold = saved.and_then(|state| Fold::restore(&state).ok());
                 let fits = |fold: &Fold| fold.next_offset() <= checkpoint.next_offset;
-                partitions.push((*checkpoint, fold.filter(fits).unwrap_or_else(|| Fold::new(checkpoint.partition))));
+                partitions.push((
+                    *checkpoint,
+                    fold.filter(fits)
+                        .unwrap_or_else(|| Fold::new(checkpoint.partition)),
+                ));
             }
             partitions.sort_by_key(|(checkpoint, _)| checkpoint.partition);
             self.gather = Some(Gather::begin(&self.engines.log, partitions)?);
         }
-        let Some(mut gather) = self.gather.take() else { return Err(Failure::Panicked) };
+        let Some(mut gather) = self.gather.take() else {
+            return Err(Failure::Panicked);
+        };
         let mut idle = tokio::time::interval(IDLE);
         idle.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let waiting = gather.waiting();
@@ -337,7 +404,9 @@ impl Run<'_> {
             return self.too_many(unread).await;
         }
         self.parked += unread;
-        Ok(Input::Folded(self.batch.iter().map(|ready| range(&part(ready, 0))).collect()))
+        Ok(Input::Folded(
+            self.batch.iter().map(|ready| range(&part(ready, 0))).collect(),
+        ))
     }
 
     /// Keeps the log's end known while nothing happens.
@@ -379,7 +448,11 @@ impl Run<'_> {
 
     async fn record(&self, attempt: i32, _: &[Range]) -> Result<Input, Failure> {
         let (checkpoints, parts): (Vec<_>, Vec<_>) = self.moves().into_iter().unzip();
-        let insert = self.engines.control.record_insert(&checkpoints, attempt, &parts).await?;
+        let insert = self
+            .engines
+            .control
+            .record_insert(&checkpoints, attempt, &parts)
+            .await?;
         Ok(Input::Recorded(insert))
     }
 
@@ -398,7 +471,10 @@ impl Run<'_> {
                 tracing::error!(topic = "visits", partition, offset, index, reason, "parked");
             }
             if let (Some(state), Some(checkpoint)) = (&ready.snapshot, self.held.get(&partition)) {
-                self.engines.control.save_fold(checkpoint, ready.piece.to, state).await?;
+                self.engines
+                    .control
+                    .save_fold(checkpoint, ready.piece.to, state)
+                    .await?;
             }
         }
         Ok(Input::Advanced)
@@ -410,11 +486,21 @@ impl Run<'_> {
         let events = sum(|ready| ready.rows);
         metrics::BATCHES.with_label_values(&label).inc();
         metrics::EVENTS.with_label_values(&label).inc_by(events);
-        metrics::ROWS.with_label_values(&label).inc_by(events + sum(|ready| ready.sessions));
-        metrics::SECONDS.with_label_values(&label).observe(self.began.elapsed().as_secs_f64());
+        metrics::ROWS
+            .with_label_values(&label)
+            .inc_by(events + sum(|ready| ready.sessions));
+        metrics::SECONDS
+            .with_label_values(&label)
+            .observe(self.began.elapsed().as_secs_f64());
         for ready in &self.batch {
             let partition = Partition::visits(ready.partition);
-            metrics::lag(Projection::Visits, partition, ready.piece.to, ready.log_end, ready.piece.last_time);
+            metrics::lag(
+                Projection::Visits,
+                partition,
+                ready.piece.to,
+                ready.log_end,
+                ready.piece.last_time,
+            );
         }
     }
 
@@ -425,7 +511,10 @@ impl Run<'_> {
         others: &[Checkpoint],
     ) -> Result<(), Failure> {
         let control = &self.engines.control;
-        for moved in control.settle(Projection::Visits, self.generation, inserts, moves, others).await? {
+        for moved in control
+            .settle(Projection::Visits, self.generation, inserts, moves, others)
+            .await?
+        {
             self.held.insert(moved.partition, moved);
         }
         Ok(())
@@ -434,16 +523,24 @@ impl Run<'_> {
     /// Where each piece of the batch leads.
     fn moves(&self) -> Vec<(Checkpoint, Part)> {
         let held = |ready: &Ready| self.held.get(&ready.partition).copied();
-        self.batch.iter().filter_map(|ready| held(ready).map(|at| (at, part(ready, at.fence)))).collect()
+        self.batch
+            .iter()
+            .filter_map(|ready| held(ready).map(|at| (at, part(ready, at.fence))))
+            .collect()
     }
 
     fn insert(&self, insert: i64, attempt: i32) -> Insert {
         let moves = self.moves();
-        let ranges: Vec<String> =
-            moves.iter().map(|(_, part)| format!("{}.{}-{}.{}", part.partition, part.from, part.to, part.fence)).collect();
+        let ranges: Vec<String> = moves
+            .iter()
+            .map(|(_, part)| format!("{}.{}-{}.{}", part.partition, part.from, part.to, part.fence))
+            .collect();
         Insert {
             token: format!("g{}-i{insert}-a{attempt}-{}", self.generation, ranges.join("-")),
-            fences: moves.iter().map(|(at, _)| (at.partition, at.fence.cast_unsigned())).collect(),
+            fences: moves
+                .iter()
+                .map(|(at, _)| (at.partition, at.fence.cast_unsigned()))
+                .collect(),
         }
     }
 }

@@ -42,8 +42,15 @@ pub struct Visit<'a> {
 #[expect(missing_docs, reason = "as in events::visit")]
 pub enum What<'a> {
     PageView,
-    Custom { name: Text<'a>, interactive: bool, revenue: Option<(Text<'a>, Text<'a>)> },
-    Engagement { engaged_ms: u32, scroll_depth: Option<u8> },
+    Custom {
+        name: Text<'a>,
+        interactive: bool,
+        revenue: Option<(Text<'a>, Text<'a>)>,
+    },
+    Engagement {
+        engaged_ms: u32,
+        scroll_depth: Option<u8>,
+    },
 }
 
 /// An event that is not what it says it is: it is parked, its neighbours are not.
@@ -70,15 +77,24 @@ pub struct Read<'a> {
 /// An event of a type or version that this release does not know: a newer one wrote it.
 pub fn decode(value: &[u8]) -> Result<Read<'_>, DecodeError> {
     if let Ok(batch) = serde_json::from_slice::<Vec<Incoming<'_>>>(value)
-        && let Some(visits) = (0..).zip(batch).map(|(index, event)| Some((index, event.visit()?))).collect()
+        && let Some(visits) = (0..)
+            .zip(batch)
+            .map(|(index, event)| Some((index, event.visit()?)))
+            .collect()
     {
-        return Ok(Read { visits, bad: Vec::new() });
+        return Ok(Read {
+            visits,
+            bad: Vec::new(),
+        });
     }
     let mut read = Read::default();
     let batch: Vec<&RawValue> = match serde_json::from_slice(value) {
         Ok(batch) => batch,
         Err(error) => {
-            read.bad.push(Bad { index: 0, reason: chain(&DecodeError::Batch(error)) });
+            read.bad.push(Bad {
+                index: 0,
+                reason: chain(&DecodeError::Batch(error)),
+            });
             return Ok(read);
         }
     };
@@ -93,8 +109,13 @@ pub fn decode(value: &[u8]) -> Result<Read<'_>, DecodeError> {
                 None => {}
             },
             Err(error @ DecodeError::Unknown { .. }) => return Err(error),
-            Err(error @ (DecodeError::Batch(_) | DecodeError::Data { .. } | DecodeError::Attribute { .. })) => {
-                read.bad.push(Bad { index, reason: chain(&error) });
+            Err(
+                error @ (DecodeError::Batch(_) | DecodeError::Data { .. } | DecodeError::Attribute { .. }),
+            ) => {
+                read.bad.push(Bad {
+                    index,
+                    reason: chain(&error),
+                });
             }
         }
     }
@@ -104,27 +125,47 @@ pub fn decode(value: &[u8]) -> Result<Read<'_>, DecodeError> {
 /// An error with what caused it, as PostgreSQL takes a text.
 fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}")).replace('\0', "\u{fffd}")
+    causes
+        .fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+        .replace('\0', "\u{fffd}")
 }
 
 /// A visit; or the name of what is none.
 fn owned(recorded: Recorded) -> Result<Visit<'static>, &'static str> {
-    let Event::Visit(event) = recorded.event else { return Err(recorded.event.wire_name()) };
+    let Event::Visit(event) = recorded.event else {
+        return Err(recorded.event.wire_name());
+    };
     let text = |text: String| Text(Cow::Owned(text));
     let (visit, what) = match event {
         VisitEvent::PageViewed(event) => (event.visit, What::PageView),
         VisitEvent::CustomEventRecorded(event) => {
-            let revenue = event.revenue.map(|revenue| (text(revenue.amount), text(revenue.currency)));
-            (event.visit, What::Custom { name: text(event.name), interactive: event.interactive, revenue })
+            let revenue = event
+                .revenue
+                .map(|revenue| (text(revenue.amount), text(revenue.currency)));
+            (
+                event.visit,
+                What::Custom {
+                    name: text(event.name),
+                    interactive: event.interactive,
+                    revenue,
+                },
+            )
         }
         VisitEvent::EngagementRecorded(event) => (
             event.visit,
-            What::Engagement { engaged_ms: event.engaged_ms, scroll_depth: event.scroll_depth },
+            What::Engagement {
+                engaged_ms: event.engaged_ms,
+                scroll_depth: event.scroll_depth,
+            },
         ),
     };
     let optional = |value: Option<String>| text(value.unwrap_or_default());
     let pairs = |map: std::collections::BTreeMap<String, String>| {
-        Pairs(map.into_iter().map(|(name, value)| (text(name), text(value))).collect())
+        Pairs(
+            map.into_iter()
+                .map(|(name, value)| (text(name), text(value)))
+                .collect(),
+        )
     };
     Ok(Visit {
         id: recorded.envelope.id.uuid(),
@@ -228,16 +269,35 @@ impl<'a> Incoming<'a> {
         if self.specversion.as_ref() != "1.0" {
             return None;
         }
-        let Data { visit, name, interactive, revenue, engaged_ms, scroll_depth } = self.data;
-        let what = match (self.name.as_ref(), name, interactive, revenue, engaged_ms, scroll_depth) {
+        let Data {
+            visit,
+            name,
+            interactive,
+            revenue,
+            engaged_ms,
+            scroll_depth,
+        } = self.data;
+        let what = match (
+            self.name.as_ref(),
+            name,
+            interactive,
+            revenue,
+            engaged_ms,
+            scroll_depth,
+        ) {
             ("visit.page-viewed.v1", None, None, None, None, None) => What::PageView,
-            ("visit.custom-event-recorded.v1", Some(name), Some(interactive), revenue, None, None) => What::Custom {
-                name,
-                interactive,
-                revenue: revenue.map(|revenue| (revenue.amount, revenue.currency)),
-            },
+            ("visit.custom-event-recorded.v1", Some(name), Some(interactive), revenue, None, None) => {
+                What::Custom {
+                    name,
+                    interactive,
+                    revenue: revenue.map(|revenue| (revenue.amount, revenue.currency)),
+                }
+            }
             ("visit.engagement-recorded.v1", None, None, None, Some(engaged_ms), scroll_depth) => {
-                What::Engagement { engaged_ms, scroll_depth }
+                What::Engagement {
+                    engaged_ms,
+                    scroll_depth,
+                }
             }
             _ => return None,
         };
@@ -347,7 +407,11 @@ impl<'de> Deserialize<'de> for Instant {
         let text = Text::deserialize(deserializer)?;
         let micros = match micros(text.as_ref().as_bytes()) {
             Some(micros) => micros,
-            None => text.as_ref().parse::<Timestamp>().map_err(de::Error::custom)?.micros(),
+            None => text
+                .as_ref()
+                .parse::<Timestamp>()
+                .map_err(de::Error::custom)?
+                .micros(),
         };
         Ok(Self(micros))
     }
@@ -356,13 +420,23 @@ impl<'de> Deserialize<'de> for Instant {
 /// `2026-11-21T16:03:00.000000Z`, of years from 1970 on; anything else is left to the calendar.
 fn micros(text: &[u8]) -> Option<i64> {
     let text: &[u8; 27] = text.try_into().ok()?;
-    let marks = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':'), (19, b'.'), (26, b'Z')];
+    let marks = [
+        (4, b'-'),
+        (7, b'-'),
+        (10, b'T'),
+        (13, b':'),
+        (16, b':'),
+        (19, b'.'),
+        (26, b'Z'),
+    ];
     if marks.iter().any(|(place, mark)| text[*place] != *mark) {
         return None;
     }
     let number = |from: usize, to: usize| {
         text[from..to].iter().try_fold(0_i64, |number, digit| {
-            digit.is_ascii_digit().then(|| number * 10 + i64::from(digit - b'0'))
+            digit
+                .is_ascii_digit()
+                .then(|| number * 10 + i64::from(digit - b'0'))
         })
     };
     let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
@@ -370,12 +444,19 @@ fn micros(text: &[u8]) -> Option<i64> {
     let fits = year >= 1970 && (1..=12).contains(&month) && (1..=28).contains(&day);
     let in_day = hour < 24 && minute < 60 && second < 60;
     // The 29th to 31st need a calendar only where the month may not have them.
-    let long = matches!((month, day), (1 | 3 | 5 | 7 | 8 | 10 | 12, 29..=31) | (4 | 6 | 9 | 11, 29..=30));
+    let long = matches!(
+        (month, day),
+        (1 | 3 | 5 | 7 | 8 | 10 | 12, 29..=31) | (4 | 6 | 9 | 11, 29..=30)
+    );
     if !(in_day && (fits || (year >= 1970 && long))) {
         return None;
     }
     // Days from civil, <https://howardhinnant.github.io/date_algorithms.html>.
-    let (shifted_year, shifted_month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let (shifted_year, shifted_month) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year - 1, month + 9)
+    };
     let (era, year_of_era) = (shifted_year / 400, shifted_year % 400);
     let day_of_year = (153 * shifted_month + 2) / 5 + day - 1;
     let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
@@ -399,7 +480,11 @@ mod tests {
 
     #[test]
     fn days_that_do_not_exist_are_left_to_the_calendar() {
-        for text in ["2026-02-30T00:00:00.000000Z", "2026-13-01T00:00:00.000000Z", "2026-04-31T00:00:00.000000Z"] {
+        for text in [
+            "2026-02-30T00:00:00.000000Z",
+            "2026-13-01T00:00:00.000000Z",
+            "2026-04-31T00:00:00.000000Z",
+        ] {
             assert_eq!(micros(text.as_bytes()), None, "{text}");
         }
     }

@@ -80,7 +80,10 @@ impl Texts {
             end += u32::try_from(text.len()).unwrap_or(0);
             ends[place] = end;
         }
-        Self { all: texts.concat().into_boxed_str(), ends }
+        Self {
+            all: texts.concat().into_boxed_str(),
+            ends,
+        }
     }
 
     pub(super) fn get(&self) -> [&str; TEXTS] {
@@ -183,8 +186,19 @@ impl Session {
 
     fn push(&self, partition: u32, rows: &mut SessionColumns) {
         let [
-            entry_page, exit_page, hostname, referrer, source, device, browser, os,
-            utm_source, utm_medium, utm_campaign, utm_content, utm_term,
+            entry_page,
+            exit_page,
+            hostname,
+            referrer,
+            source,
+            device,
+            browser,
+            os,
+            utm_source,
+            utm_medium,
+            utm_campaign,
+            utm_content,
+            utm_term,
         ] = self.texts.get();
         rows.push(&SessionRow {
             tenant: self.key.tenant,
@@ -263,7 +277,11 @@ impl Open {
     /// The session that an event belongs to, with the event in it. Engagement opens none: someone who left a
     /// page open for hours and then closes it is not a new visit.
     pub(super) fn add(&mut self, visit: &Visit<'_>, offset: u64, number: u64) -> Option<u64> {
-        let key = Key { tenant: visit.tenant, site: visit.site, visitor: visit.visitor };
+        let key = Key {
+            tenant: visit.tenant,
+            site: visit.site,
+            visitor: visit.visitor,
+        };
         let place = match (self.nearest(&key, visit.time), &visit.what) {
             (Some(place), _) => {
                 self.unlink(place);
@@ -288,7 +306,8 @@ impl Open {
     pub(super) fn let_go(&mut self, number: u64, latest: i64, partition: u32, rows: &mut SessionColumns) {
         while self.oldest != NONE {
             let session = &self.slots[self.oldest as usize].session;
-            let quiet = session.touched + QUIET_EVENTS < number && session.last < latest.saturating_sub(QUIET_TIME);
+            let quiet =
+                session.touched + QUIET_EVENTS < number && session.last < latest.saturating_sub(QUIET_TIME);
             if !quiet && self.len() <= OPEN {
                 return;
             }
@@ -334,19 +353,28 @@ impl Open {
     /// visitor's chain would not survive a snapshot, so its opening time and then its identity decide.
     fn nearest(&self, key: &Key, time: i64) -> Option<u32> {
         let first = self.by_key.get(key).copied();
-        std::iter::successors(first, |place| Some(self.slots[*place as usize].sibling).filter(|next| *next != NONE))
-            .filter_map(|place| {
-                let session = &self.slots[place as usize].session;
-                session.distance(time).map(|distance| (distance, session.opened, session.id, place))
-            })
-            .min()
-            .map(|(_, _, _, place)| place)
+        std::iter::successors(first, |place| {
+            Some(self.slots[*place as usize].sibling).filter(|next| *next != NONE)
+        })
+        .filter_map(|place| {
+            let session = &self.slots[place as usize].session;
+            session
+                .distance(time)
+                .map(|distance| (distance, session.opened, session.id, place))
+        })
+        .min()
+        .map(|(_, _, _, place)| place)
     }
 
     fn insert(&mut self, session: Session) -> u32 {
         let key = session.key;
         let sibling = self.by_key.get(&key).copied().unwrap_or(NONE);
-        let slot = Slot { session, older: NONE, newer: NONE, sibling };
+        let slot = Slot {
+            session,
+            older: NONE,
+            newer: NONE,
+            sibling,
+        };
         let place = match self.free.pop() {
             Some(place) => {
                 self.slots[place as usize] = slot;
@@ -390,12 +418,24 @@ impl Open {
         let newest = std::mem::replace(&mut self.newest, place);
         self.slots[place as usize].older = newest;
         self.slots[place as usize].newer = NONE;
-        if newest == NONE { self.oldest = place } else { self.slots[newest as usize].newer = place }
+        if newest == NONE {
+            self.oldest = place
+        } else {
+            self.slots[newest as usize].newer = place
+        }
     }
 
     fn unlink(&mut self, place: u32) {
         let Slot { older, newer, .. } = self.slots[place as usize];
-        if older == NONE { self.oldest = newer } else { self.slots[older as usize].newer = newer }
-        if newer == NONE { self.newest = older } else { self.slots[newer as usize].older = older }
+        if older == NONE {
+            self.oldest = newer
+        } else {
+            self.slots[older as usize].newer = newer
+        }
+        if newer == NONE {
+            self.newest = older
+        } else {
+            self.slots[newer as usize].older = older
+        }
     }
 }

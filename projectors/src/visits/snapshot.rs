@@ -25,14 +25,18 @@ impl Fold {
         }
         bytes.extend_from_slice(&self.latest.to_le_bytes());
         count(&mut bytes, self.recent.len());
-        self.recent.iter().for_each(|id| bytes.extend_from_slice(&id.to_le_bytes()));
+        self.recent
+            .iter()
+            .for_each(|id| bytes.extend_from_slice(&id.to_le_bytes()));
         count(&mut bytes, self.marks.0.len());
         for (import, line) in &self.marks.0 {
             bytes.extend_from_slice(import.as_bytes());
             bytes.extend_from_slice(&line.to_le_bytes());
         }
         count(&mut bytes, self.open.len());
-        self.open.iter().for_each(|session| put_session(&mut bytes, session));
+        self.open
+            .iter()
+            .for_each(|session| put_session(&mut bytes, session));
         bytes
     }
 
@@ -62,7 +66,11 @@ impl Fold {
             open.restore(from.session()?);
         }
         (fold.recent, fold.marks, fold.open) = (recent, marks, open);
-        if from.0.is_empty() { Ok(fold) } else { Err(NotASnapshot) }
+        if from.0.is_empty() {
+            Ok(fold)
+        } else {
+            Err(NotASnapshot)
+        }
     }
 }
 
@@ -81,11 +89,22 @@ fn put_session(bytes: &mut Vec<u8>, session: &Session) {
     for number in [session.key.visitor, session.id, session.offset, session.touched] {
         bytes.extend_from_slice(&number.to_le_bytes());
     }
-    let times =
-        [session.opened, session.start, session.last, session.origin_at, session.entry_at, session.exit_at];
-    times.iter().for_each(|time| bytes.extend_from_slice(&time.to_le_bytes()));
+    let times = [
+        session.opened,
+        session.start,
+        session.last,
+        session.origin_at,
+        session.entry_at,
+        session.exit_at,
+    ];
+    times
+        .iter()
+        .for_each(|time| bytes.extend_from_slice(&time.to_le_bytes()));
     let counts = [session.pageviews, session.events, session.interactive];
-    counts.iter().chain(&session.texts.ends).for_each(|number| bytes.extend_from_slice(&number.to_le_bytes()));
+    counts
+        .iter()
+        .chain(&session.texts.ends)
+        .for_each(|number| bytes.extend_from_slice(&number.to_le_bytes()));
     bytes.push(session.import.is_some().into());
     bytes.extend_from_slice(session.import.unwrap_or_default().as_bytes());
     text(bytes, &session.texts.all);
@@ -125,7 +144,11 @@ impl<'a> Source<'a> {
     }
 
     fn session(&mut self) -> Result<Session, NotASnapshot> {
-        let key = |tenant, site, visitor| Key { tenant, site, visitor };
+        let key = |tenant, site, visitor| Key {
+            tenant,
+            site,
+            visitor,
+        };
         let key = key(self.uuid()?, self.uuid()?, self.u64()?);
         let (id, offset, touched) = (self.u64()?, self.u64()?, self.u64()?);
         let (opened, start, last) = (self.i64()?, self.i64()?, self.i64()?);
@@ -137,7 +160,10 @@ impl<'a> Source<'a> {
         }
         let imported = self.array::<1>()? == [1];
         let import = Some(self.uuid()?).filter(|_| imported);
-        let texts = Texts { all: self.text()?.into(), ends };
+        let texts = Texts {
+            all: self.text()?.into(),
+            ends,
+        };
         Ok(Session {
             key,
             id,

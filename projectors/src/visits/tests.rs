@@ -36,7 +36,15 @@ enum Did {
 }
 
 fn view(id: u128, minute: i64, path: &'static str) -> Happened {
-    Happened { id, visitor: 1, minute, path, source: None, what: Did::View, import: None }
+    Happened {
+        id,
+        visitor: 1,
+        minute,
+        path,
+        source: None,
+        what: Did::View,
+        import: None,
+    }
 }
 
 fn recorded(happened: &Happened) -> Recorded {
@@ -54,9 +62,10 @@ fn recorded(happened: &Happened) -> Recorded {
         utm: BTreeMap::new(),
         content: None,
         props: BTreeMap::from([("plan \"x\"".to_owned(), "a\nb".to_owned())]),
-        import: happened
-            .import
-            .map(|(import, line)| ImportLine { id: ImportId::new(Uuid::from_u128(import)), line: Whole(line) }),
+        import: happened.import.map(|(import, line)| ImportLine {
+            id: ImportId::new(Uuid::from_u128(import)),
+            line: Whole(line),
+        }),
     };
     let event = match happened.what {
         Did::View => PageViewed { visit }.into(),
@@ -64,10 +73,18 @@ fn recorded(happened: &Happened) -> Recorded {
             visit,
             name: "Signup".to_owned(),
             interactive,
-            revenue: Some(Revenue { amount: "19.99".to_owned(), currency: "EUR".to_owned() }),
+            revenue: Some(Revenue {
+                amount: "19.99".to_owned(),
+                currency: "EUR".to_owned(),
+            }),
         }
         .into(),
-        Did::ReadOn => EngagementRecorded { visit, engaged_ms: 1_000, scroll_depth: Some(50) }.into(),
+        Did::ReadOn => EngagementRecorded {
+            visit,
+            engaged_ms: 1_000,
+            scroll_depth: Some(50),
+        }
+        .into(),
     };
     Recorded {
         envelope: Envelope {
@@ -137,7 +154,12 @@ fn fold(events: &[Happened]) -> (Fold, Piece) {
     let mut fold = Fold::new(0);
     let mut piece = fold.begin();
     for (offset, event) in events.iter().enumerate() {
-        fold.apply(offset as u64 + 1, &record(std::slice::from_ref(event)), &mut piece).unwrap();
+        fold.apply(
+            offset as u64 + 1,
+            &record(std::slice::from_ref(event)),
+            &mut piece,
+        )
+        .unwrap();
     }
     let piece = fold.finish(piece);
     (fold, piece)
@@ -145,30 +167,59 @@ fn fold(events: &[Happened]) -> (Fold, Piece) {
 
 #[test]
 fn a_visit_is_a_session_with_entry_and_exit() {
-    let first = Happened { source: Some("Google"), ..view(1, 0, "/") };
+    let first = Happened {
+        source: Some("Google"),
+        ..view(1, 0, "/")
+    };
     let (fold, piece) = fold(&[first, view(2, 5, "/a"), view(3, 20, "/b")]);
     let rows = sessions(&fold);
     assert_eq!(rows.len(), 1);
-    let Row { id: _, start, last, pageviews, events, bounce, entry, exit, source } = rows[0].clone();
+    let Row {
+        id: _,
+        start,
+        last,
+        pageviews,
+        events,
+        bounce,
+        entry,
+        exit,
+        source,
+    } = rows[0].clone();
     assert_eq!((start, last, pageviews, events, bounce), (0, 20, 3, 3, false));
-    assert_eq!((entry.as_str(), exit.as_str(), source.as_str()), ("/", "/b", "Google"));
+    assert_eq!(
+        (entry.as_str(), exit.as_str(), source.as_str()),
+        ("/", "/b", "Google")
+    );
     assert_eq!((piece.events.rows(), piece.sessions.rows()), (3, 1));
 }
 
 #[test]
 fn half_an_hour_without_an_event_ends_a_visit() {
     let (fold, _) = fold(&[view(1, 0, "/"), view(2, 30, "/a"), view(3, 61, "/b")]);
-    let spans: Vec<_> = sessions(&fold).iter().map(|row| (row.start, row.last, row.bounce)).collect();
+    let spans: Vec<_> = sessions(&fold)
+        .iter()
+        .map(|row| (row.start, row.last, row.bounce))
+        .collect();
     assert_eq!(spans, [(0, 30, false), (61, 61, true)]);
 }
 
 #[test]
 fn an_event_that_comes_late_changes_the_visit_that_it_belongs_to() {
-    let late = Happened { source: Some("Google"), ..view(2, 0, "/first") };
+    let late = Happened {
+        source: Some("Google"),
+        ..view(2, 0, "/first")
+    };
     let (fold, _) = fold(&[view(1, 10, "/then"), late]);
     let rows = sessions(&fold);
     assert_eq!(rows.len(), 1);
-    assert_eq!((rows[0].entry.as_str(), rows[0].exit.as_str(), rows[0].source.as_str()), ("/first", "/then", "Google"));
+    assert_eq!(
+        (
+            rows[0].entry.as_str(),
+            rows[0].exit.as_str(),
+            rows[0].source.as_str()
+        ),
+        ("/first", "/then", "Google")
+    );
 }
 
 #[test]
@@ -181,7 +232,10 @@ fn an_event_between_two_visits_joins_the_nearer_one() {
 #[test]
 fn one_page_and_a_custom_event_are_no_bounce_unless_it_is_not_interactive() {
     for (interactive, bounce) in [(true, false), (false, true)] {
-        let act = Happened { what: Did::Act { interactive }, ..view(2, 1, "/") };
+        let act = Happened {
+            what: Did::Act { interactive },
+            ..view(2, 1, "/")
+        };
         let (fold, _) = fold(&[view(1, 0, "/"), act]);
         assert_eq!(sessions(&fold)[0].bounce, bounce);
     }
@@ -189,7 +243,10 @@ fn one_page_and_a_custom_event_are_no_bounce_unless_it_is_not_interactive() {
 
 #[test]
 fn engagement_prolongs_a_visit_and_opens_none() {
-    let on = |id, minute| Happened { what: Did::ReadOn, ..view(id, minute, "/") };
+    let on = |id, minute| Happened {
+        what: Did::ReadOn,
+        ..view(id, minute, "/")
+    };
     let (fold, piece) = fold(&[view(1, 0, "/"), on(2, 10), on(3, 300)]);
     let rows = sessions(&fold);
     assert_eq!((rows.len(), rows[0].last, rows[0].events), (1, 10, 1));
@@ -199,12 +256,18 @@ fn engagement_prolongs_a_visit_and_opens_none() {
 #[test]
 fn the_same_id_counts_once() {
     let (fold, piece) = fold(&[view(1, 0, "/"), view(1, 0, "/"), view(2, 1, "/")]);
-    assert_eq!((piece.events.rows(), piece.repeated, sessions(&fold)[0].pageviews), (2, 1, 2));
+    assert_eq!(
+        (piece.events.rows(), piece.repeated, sessions(&fold)[0].pageviews),
+        (2, 1, 2)
+    );
 }
 
 #[test]
 fn a_line_that_is_not_above_its_imports_mark_is_dropped() {
-    let line = |id, line| Happened { import: Some((9, line)), ..view(id, 0, "/") };
+    let line = |id, line| Happened {
+        import: Some((9, line)),
+        ..view(id, 0, "/")
+    };
     // The same lines again, under other ids: an import repeated a week later.
     let (_, piece) = fold(&[line(1, 0), line(2, 7), line(3, 0), line(4, 7), line(5, 8)]);
     assert_eq!((piece.events.rows(), piece.repeated), (3, 2));
@@ -213,8 +276,17 @@ fn a_line_that_is_not_above_its_imports_mark_is_dropped() {
 #[test]
 fn old_visits_among_new_ones_keep_their_sessions() {
     let years = 10 * 365 * 24 * 60_i64;
-    let old = |id, minute: i64| Happened { visitor: 7, ..view(id, minute - years, "/old") };
-    let (fold, _) = fold(&[view(1, 0, "/"), old(2, 0), view(3, 1, "/"), old(4, 5), view(5, 2, "/")]);
+    let old = |id, minute: i64| Happened {
+        visitor: 7,
+        ..view(id, minute - years, "/old")
+    };
+    let (fold, _) = fold(&[
+        view(1, 0, "/"),
+        old(2, 0),
+        view(3, 1, "/"),
+        old(4, 5),
+        view(5, 2, "/"),
+    ]);
     let spans: Vec<_> = sessions(&fold).iter().map(|row| row.last - row.start).collect();
     assert_eq!(spans, [5, 2]);
 }
@@ -228,7 +300,10 @@ fn sessions_are_let_go_by_the_count_of_later_events() {
             .map(|index| {
                 let number = batch * 1_000 + index;
                 let visitor = if number == 0 { 1 } else { number + 100 };
-                Happened { visitor, ..view(u128::from(number) + 1, i64::try_from(number / 100).unwrap(), "/") }
+                Happened {
+                    visitor,
+                    ..view(u128::from(number) + 1, i64::try_from(number / 100).unwrap(), "/")
+                }
             })
             .collect();
         fold.apply(batch + 1, &record(&events), &mut piece).unwrap();
@@ -242,7 +317,9 @@ fn sessions_are_let_go_by_the_count_of_later_events() {
 fn what_cannot_be_read_is_parked_and_its_neighbours_are_not() {
     let mut good = record(&[view(1, 0, "/"), view(2, 1, "/"), view(3, 2, "/")]);
     let text = String::from_utf8(good.value.to_vec()).unwrap();
-    good.value = text.replacen("\"visitor\":\"0000000000000001\"", "\"visitor\":7", 1).into();
+    good.value = text
+        .replacen("\"visitor\":\"0000000000000001\"", "\"visitor\":7", 1)
+        .into();
     let mut garbage = record(&[view(4, 0, "/")]);
     garbage.value = b"\x00\xffnot json"[..].into();
     let mut fold = Fold::new(0);
@@ -250,19 +327,31 @@ fn what_cannot_be_read_is_parked_and_its_neighbours_are_not() {
     fold.apply(1, &good, &mut piece).unwrap();
     fold.apply(2, &garbage, &mut piece).unwrap();
     fold.apply(3, &Record::default(), &mut piece).unwrap();
-    let places: Vec<_> = piece.parked.iter().map(|unread| (unread.offset, unread.index)).collect();
-    assert_eq!((piece.events.rows(), places, piece.void.len()), (2, vec![(1, 0), (2, 0)], 1));
+    let places: Vec<_> = piece
+        .parked
+        .iter()
+        .map(|unread| (unread.offset, unread.index))
+        .collect();
+    assert_eq!(
+        (piece.events.rows(), places, piece.void.len()),
+        (2, vec![(1, 0), (2, 0)], 1)
+    );
 }
 
 #[test]
 fn an_event_of_a_newer_release_is_where_the_fold_stays() {
     let mut newer = record(&[view(1, 0, "/")]);
     let text = String::from_utf8(newer.value.to_vec()).unwrap();
-    newer.value = text.replace("visit.page-viewed.v1", "visit.page-viewed.v9").into();
+    newer.value = text
+        .replace("visit.page-viewed.v1", "visit.page-viewed.v9")
+        .into();
     let mut fold = Fold::new(3);
     let mut piece = fold.begin();
     let error = fold.apply(5, &newer, &mut piece).unwrap_err().to_string();
-    assert!(error.contains("visits/3 at offset 5") && error.contains("visit.page-viewed.v9"), "{error}");
+    assert!(
+        error.contains("visits/3 at offset 5") && error.contains("visit.page-viewed.v9"),
+        "{error}"
+    );
     assert_eq!((fold.next_offset(), piece.events.rows()), (0, 0));
 }
 
@@ -283,13 +372,21 @@ fn both_decoders_read_the_same() {
     let events: Vec<Happened> = acts
         .into_iter()
         .zip(1_u128..)
-        .map(|(what, id)| Happened { what, import: Some((9, 3)), source: Some("G\u{e9}\\"), ..view(id, -3, "/\u{1f600}\"") })
+        .map(|(what, id)| Happened {
+            what,
+            import: Some((9, 3)),
+            source: Some("G\u{e9}\\"),
+            ..view(id, -3, "/\u{1f600}\"")
+        })
         .collect();
     let lean = record(&events);
     // An attribute that our writer does not give leads to the domain's decoder.
     let text = String::from_utf8(lean.value.to_vec()).unwrap();
     let other = text.replace("\"specversion\"", "\"extra\":1,\"specversion\"");
-    let (lean, other) = (decode::decode(&lean.value).unwrap(), decode::decode(other.as_bytes()).unwrap());
+    let (lean, other) = (
+        decode::decode(&lean.value).unwrap(),
+        decode::decode(other.as_bytes()).unwrap(),
+    );
     assert_eq!(lean.visits, other.visits);
     assert_eq!((lean.visits.len(), lean.bad.len(), other.bad.len()), (3, 0, 0));
 }
@@ -303,8 +400,24 @@ fn happened() -> impl Strategy<Value = Happened> {
     ];
     let source = prop::option::of(prop::sample::select(vec!["Google", "News"]));
     // Few ids and few visitors, so that retries and visits of several events happen.
-    (0..60_u128, 1..4_u64, -90..90_i64, paths, source, what, prop::option::of((1..3_u128, 0..20_u64)))
-        .prop_map(|(id, visitor, minute, path, source, what, import)| Happened { id, visitor, minute, path, source, what, import })
+    (
+        0..60_u128,
+        1..4_u64,
+        -90..90_i64,
+        paths,
+        source,
+        what,
+        prop::option::of((1..3_u128, 0..20_u64)),
+    )
+        .prop_map(|(id, visitor, minute, path, source, what, import)| Happened {
+            id,
+            visitor,
+            minute,
+            path,
+            source,
+            what,
+            import,
+        })
 }
 
 /// The rows of a log cut into pieces, with restarts from snapshots between some of them: events as they are
@@ -328,11 +441,17 @@ fn cut(records: &[Vec<Happened>], cuts: &[(usize, bool)]) -> (Vec<u8>, u64, u64,
             piece = fold.begin();
             piece.events = events;
         }
-        fold.apply(offset as u64 + 1, &record(happened), &mut piece).unwrap();
+        fold.apply(offset as u64 + 1, &record(happened), &mut piece)
+            .unwrap();
     }
     let done = fold.finish(piece);
     let rows = sessions(&fold);
-    (done.events.block(0), fingerprint.wrapping_add(done.fingerprint), repeated + done.repeated, rows)
+    (
+        done.events.block(0),
+        fingerprint.wrapping_add(done.fingerprint),
+        repeated + done.repeated,
+        rows,
+    )
 }
 
 proptest! {
@@ -377,7 +496,14 @@ fn speed() {
             let events: Vec<Happened> = (0..500_u64)
                 .map(|index| {
                     let number = batch * 500 + index;
-                    Happened { visitor: number / 4, ..view(u128::from(number) + 1, i64::try_from(number / 1_000).unwrap(), "/a/page") }
+                    Happened {
+                        visitor: number / 4,
+                        ..view(
+                            u128::from(number) + 1,
+                            i64::try_from(number / 1_000).unwrap(),
+                            "/a/page",
+                        )
+                    }
                 })
                 .collect();
             record(&events)
@@ -389,8 +515,12 @@ fn speed() {
         let seconds = began.elapsed().as_secs_f64();
         println!("{what}: {:.0} events/s", 100_000.0 / seconds);
     };
-    took("lean decoder", &mut |record| assert_eq!(decode::decode(&record.value).unwrap().visits.len(), 500));
-    took("domain's decoder", &mut |record| assert_eq!(event_log::visits::decode(record).unwrap().len(), 500));
+    took("lean decoder", &mut |record| {
+        assert_eq!(decode::decode(&record.value).unwrap().visits.len(), 500)
+    });
+    took("domain's decoder", &mut |record| {
+        assert_eq!(event_log::visits::decode(record).unwrap().len(), 500)
+    });
     let mut fold = Fold::new(0);
     let mut piece = fold.begin();
     let mut offset = 0;
@@ -401,5 +531,10 @@ fn speed() {
     let piece = fold.finish(piece);
     let began = std::time::Instant::now();
     let bytes = piece.events.block(0).len();
-    println!("block: {bytes} bytes in {:?}; snapshot of {} bytes in {:?}", began.elapsed(), fold.snapshot().len(), began.elapsed());
+    println!(
+        "block: {bytes} bytes in {:?}; snapshot of {} bytes in {:?}",
+        began.elapsed(),
+        fold.snapshot().len(),
+        began.elapsed()
+    );
 }

@@ -64,7 +64,8 @@ impl Column {
     /// `Nullable(Int128)`, also as the unscaled value of `Nullable(Decimal(38, …))`.
     pub fn optional_i128(&mut self, value: Option<i128>) {
         self.nulls.push(u8::from(value.is_none()));
-        self.values.extend_from_slice(&value.unwrap_or_default().to_le_bytes());
+        self.values
+            .extend_from_slice(&value.unwrap_or_default().to_le_bytes());
     }
 
     /// `Nullable(DateTime64(6))`.

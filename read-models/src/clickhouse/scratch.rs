@@ -32,7 +32,11 @@ impl Scratch {
             password: variable(&format!("ANNALS_TEST_CLICKHOUSE{role}_PASSWORD")),
             prefix: prefix.clone(),
         };
-        Self { writer: user(""), reader: user("_READER"), analyst: user("_ANALYST") }
+        Self {
+            writer: user(""),
+            reader: user("_READER"),
+            analyst: user("_ANALYST"),
+        }
     }
 
     /// As the writer.
@@ -63,7 +67,10 @@ impl Scratch {
             .fetch_all()
             .await?;
         for name in names {
-            client.query_raw(&format!("DROP DATABASE IF EXISTS {name} SYNC")).execute().await?;
+            client
+                .query_raw(&format!("DROP DATABASE IF EXISTS {name} SYNC"))
+                .execute()
+                .await?;
         }
         Ok(())
     }

@@ -117,9 +117,21 @@ pub struct Field {
 
 /// What an event's own dimensions are.
 pub const EVENT_FIELDS: [Field; 3] = [
-    Field { name: "event:page", column: "pathname", absent: "" },
-    Field { name: "event:name", column: "name", absent: "" },
-    Field { name: "event:hostname", column: "hostname", absent: "" },
+    Field {
+        name: "event:page",
+        column: "pathname",
+        absent: "",
+    },
+    Field {
+        name: "event:name",
+        column: "name",
+        absent: "",
+    },
+    Field {
+        name: "event:hostname",
+        column: "hostname",
+        absent: "",
+    },
 ];
 
 const DIRECT: &str = "Direct / None";
@@ -127,18 +139,66 @@ const NOT_SET: &str = "(not set)";
 
 /// What a visit's dimensions are.
 pub const VISIT_FIELDS: [Field; 12] = [
-    Field { name: "visit:source", column: "source", absent: DIRECT },
-    Field { name: "visit:referrer", column: "referrer", absent: DIRECT },
-    Field { name: "visit:device", column: "device", absent: NOT_SET },
-    Field { name: "visit:browser", column: "browser", absent: NOT_SET },
-    Field { name: "visit:os", column: "os", absent: NOT_SET },
-    Field { name: "visit:entry_page", column: "entry_page", absent: "" },
-    Field { name: "visit:exit_page", column: "exit_page", absent: "" },
-    Field { name: "visit:utm_source", column: "utm_source", absent: NOT_SET },
-    Field { name: "visit:utm_medium", column: "utm_medium", absent: NOT_SET },
-    Field { name: "visit:utm_campaign", column: "utm_campaign", absent: NOT_SET },
-    Field { name: "visit:utm_content", column: "utm_content", absent: NOT_SET },
-    Field { name: "visit:utm_term", column: "utm_term", absent: NOT_SET },
+    Field {
+        name: "visit:source",
+        column: "source",
+        absent: DIRECT,
+    },
+    Field {
+        name: "visit:referrer",
+        column: "referrer",
+        absent: DIRECT,
+    },
+    Field {
+        name: "visit:device",
+        column: "device",
+        absent: NOT_SET,
+    },
+    Field {
+        name: "visit:browser",
+        column: "browser",
+        absent: NOT_SET,
+    },
+    Field {
+        name: "visit:os",
+        column: "os",
+        absent: NOT_SET,
+    },
+    Field {
+        name: "visit:entry_page",
+        column: "entry_page",
+        absent: "",
+    },
+    Field {
+        name: "visit:exit_page",
+        column: "exit_page",
+        absent: "",
+    },
+    Field {
+        name: "visit:utm_source",
+        column: "utm_source",
+        absent: NOT_SET,
+    },
+    Field {
+        name: "visit:utm_medium",
+        column: "utm_medium",
+        absent: NOT_SET,
+    },
+    Field {
+        name: "visit:utm_campaign",
+        column: "utm_campaign",
+        absent: NOT_SET,
+    },
+    Field {
+        name: "visit:utm_content",
+        column: "utm_content",
+        absent: NOT_SET,
+    },
+    Field {
+        name: "visit:utm_term",
+        column: "utm_term",
+        absent: NOT_SET,
+    },
 ];
 
 /// Dimensions of time, as the API writes them.
@@ -169,8 +229,13 @@ impl Dimension {
     /// Every dimension that there is, for people.
     pub fn names() -> Vec<String> {
         let time = TIME_DIMENSIONS.iter().map(|(name, _)| (*name).to_owned());
-        let fields = EVENT_FIELDS.iter().chain(&VISIT_FIELDS).map(|field| field.name.to_owned());
-        time.chain(fields).chain([format!("{PROP_PREFIX}<name>")]).collect()
+        let fields = EVENT_FIELDS
+            .iter()
+            .chain(&VISIT_FIELDS)
+            .map(|field| field.name.to_owned());
+        time.chain(fields)
+            .chain([format!("{PROP_PREFIX}<name>")])
+            .collect()
     }
 
     pub(crate) fn is_of_visit(&self) -> bool {
@@ -298,7 +363,10 @@ pub struct Pagination {
 
 impl Default for Pagination {
     fn default() -> Self {
-        Self { limit: 10_000, offset: 0 }
+        Self {
+            limit: 10_000,
+            offset: 0,
+        }
     }
 }
 

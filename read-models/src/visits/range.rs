@@ -27,19 +27,28 @@ pub const MOST_LABELS: usize = 20_000;
 
 impl Resolved {
     /// What a range means at this time; `first_visit` is asked for by [`DateRange::All`] only.
-    pub fn new(range: &DateRange, timezone: Tz, now: DateTime<Utc>, first_visit: Option<DateTime<Utc>>) -> Self {
+    pub fn new(
+        range: &DateRange,
+        timezone: Tz,
+        now: DateTime<Utc>,
+        first_visit: Option<DateTime<Utc>>,
+    ) -> Self {
         let today = now.with_timezone(&timezone).date_naive();
         let month = today.with_day(1).unwrap_or(today);
         let end_of_month = (month + Months::new(1)).pred_opt().unwrap_or(month);
         match *range {
             DateRange::Day => Self::days(today, today, timezone),
             DateRange::Days(count) => {
-                let first = today.checked_sub_days(Days::new(u64::from(count.saturating_sub(1)))).unwrap_or(today);
+                let first = today
+                    .checked_sub_days(Days::new(u64::from(count.saturating_sub(1))))
+                    .unwrap_or(today);
                 Self::days(first, today, timezone)
             }
             DateRange::Month => Self::days(month, end_of_month, timezone),
             DateRange::Months(count) => {
-                let first = month.checked_sub_months(Months::new(count.saturating_sub(1))).unwrap_or(month);
+                let first = month
+                    .checked_sub_months(Months::new(count.saturating_sub(1)))
+                    .unwrap_or(month);
                 Self::days(first, end_of_month, timezone)
             }
             DateRange::Year => {
@@ -107,11 +116,19 @@ impl Resolved {
             Bucket::Automatic | Bucket::Hour => {
                 let label = |instant: DateTime<Utc>| {
                     let local = instant.with_timezone(&self.timezone).naive_local();
-                    local.with_minute(0).unwrap_or(local).format("%Y-%m-%d %H:00:00").to_string()
+                    local
+                        .with_minute(0)
+                        .unwrap_or(local)
+                        .format("%Y-%m-%d %H:00:00")
+                        .to_string()
                 };
                 // Half hours, because some zones are off by them; a repeated hour has one label.
                 let instants = std::iter::successors(Some(self.from), |at| Some(*at + Duration::minutes(30)));
-                instants.take_while(|at| *at < self.to).take(2 * MOST_LABELS + 2).map(label).collect()
+                instants
+                    .take_while(|at| *at < self.to)
+                    .take(2 * MOST_LABELS + 2)
+                    .map(label)
+                    .collect()
             }
             Bucket::Day => self.each_day().map(|day| day.to_string()).collect(),
             Bucket::Week => self
@@ -119,9 +136,11 @@ impl Resolved {
                 .map(|day| day - Days::new(u64::from(day.weekday().num_days_from_monday())))
                 .map(|monday| monday.to_string())
                 .collect(),
-            Bucket::Month => {
-                self.each_day().map(|day| day.with_day(1).unwrap_or(day)).map(|first| first.to_string()).collect()
-            }
+            Bucket::Month => self
+                .each_day()
+                .map(|day| day.with_day(1).unwrap_or(day))
+                .map(|first| first.to_string())
+                .collect(),
         };
         labels.dedup();
         (labels.len() <= MOST_LABELS).then_some(labels)
@@ -151,9 +170,17 @@ mod tests {
 
     #[test]
     fn a_day_is_a_day_of_the_sites_time_zone() {
-        let day = Resolved::new(&DateRange::Day, Tz::Europe__Berlin, at("2026-07-01T22:30:00Z"), None);
+        let day = Resolved::new(
+            &DateRange::Day,
+            Tz::Europe__Berlin,
+            at("2026-07-01T22:30:00Z"),
+            None,
+        );
         assert_eq!(day.named, ["2026-07-02", "2026-07-02"]);
-        assert_eq!((day.from, day.to), (at("2026-07-01T22:00:00Z"), at("2026-07-02T22:00:00Z")));
+        assert_eq!(
+            (day.from, day.to),
+            (at("2026-07-01T22:00:00Z"), at("2026-07-02T22:00:00Z"))
+        );
     }
 
     #[test]
@@ -186,7 +213,10 @@ mod tests {
         let all = Resolved::new(&DateRange::All, Tz::UTC, at("2026-11-21T12:00:00Z"), first);
         assert_eq!(all.named, ["2015-05-17", "2026-11-21"]);
         assert_eq!(all.bucket(Bucket::Automatic), Bucket::Month);
-        assert_eq!(all.labels(Bucket::Automatic).unwrap().first().unwrap(), "2015-05-01");
+        assert_eq!(
+            all.labels(Bucket::Automatic).unwrap().first().unwrap(),
+            "2015-05-01"
+        );
         assert_eq!(all.labels(Bucket::Hour), None);
     }
 

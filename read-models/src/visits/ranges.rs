@@ -78,7 +78,10 @@ impl Part {
         let parked = |unread: &Unread| Parked {
             aggregate: Aggregate {
                 tenant: Uuid::nil(),
-                subject: format!("{}/{}@{}.{}", self.topic, self.partition, unread.offset, unread.index),
+                subject: format!(
+                    "{}/{}@{}.{}",
+                    self.topic, self.partition, unread.offset, unread.index
+                ),
             },
             offset: unread.offset,
             index: unread.index,
@@ -101,7 +104,9 @@ impl Writer {
         parts: &[Part],
     ) -> Result<i64, Error> {
         let Some(first) = checkpoints.first() else {
-            return Err(Error::Configuration("an insert covers at least one partition".to_owned()));
+            return Err(Error::Configuration(
+                "an insert covers at least one partition".to_owned(),
+            ));
         };
         let mut tx = self.control().begin().await?;
         for checkpoint in checkpoints {
@@ -136,7 +141,11 @@ impl Writer {
         rows.into_iter()
             .map(|row| {
                 let parts = serde_json::from_value(row.parts).map_err(unreadable)?;
-                Ok(Unsettled { insert: row.insert_id, attempt: row.attempt, parts })
+                Ok(Unsettled {
+                    insert: row.insert_id,
+                    attempt: row.attempt,
+                    parts,
+                })
             })
             .collect()
     }
@@ -168,9 +177,14 @@ impl Writer {
             }
             moved.push(advance(&mut tx, checkpoint, &part.to_advance(checkpoint)).await?);
         }
-        sqlx::query_file!("src/visits/ranges/forget.sql", projection.name(), generation, inserts)
-            .execute(&mut *tx)
-            .await?;
+        sqlx::query_file!(
+            "src/visits/ranges/forget.sql",
+            projection.name(),
+            generation,
+            inserts
+        )
+        .execute(&mut *tx)
+        .await?;
         tx.commit().await?;
         Ok(moved)
     }
@@ -216,5 +230,7 @@ impl Writer {
 }
 
 fn unreadable(error: serde_json::Error) -> Error {
-    Error::Configuration(format!("annals.ranges holds what this release did not write: {error}"))
+    Error::Configuration(format!(
+        "annals.ranges holds what this release did not write: {error}"
+    ))
 }

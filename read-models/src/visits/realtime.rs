@@ -66,5 +66,8 @@ pub async fn realtime(
                 .map_or(0, |(_, views)| *views),
         })
         .collect();
-    Ok(Realtime { visitors: counted.visitors, minutes })
+    Ok(Realtime {
+        visitors: counted.visitors,
+        minutes,
+    })
 }

@@ -57,7 +57,10 @@ impl ContentRow {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a percentage of counts needs no more than 52 bits")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a percentage of counts needs no more than 52 bits"
+)]
 fn change(now: u64, before: u64) -> Option<f64> {
     let percent = 100.0 * (now as f64 - before as f64) / before as f64;
     (before > 0).then(|| (percent * 10.0).round() / 10.0)
@@ -83,5 +86,9 @@ pub async fn content_report(
         .query(&reader.visits(visits))
         .fetch_all()
         .await?;
-    Ok(ContentReport { period: period.named.clone(), before: before.named, rows })
+    Ok(ContentReport {
+        period: period.named.clone(),
+        before: before.named,
+        rows,
+    })
 }

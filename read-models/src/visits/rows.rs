@@ -239,5 +239,8 @@ impl SessionColumns {
 /// ClickHouse computes the same from what stands in the table; see `store.rs`.
 pub fn mark(id: Uuid, place: Place) -> u64 {
     let (_, low) = id.as_u64_pair();
-    low ^ place.offset.wrapping_mul(1_000_003).wrapping_add(u64::from(place.index))
+    low ^ place
+        .offset
+        .wrapping_mul(1_000_003)
+        .wrapping_add(u64::from(place.index))
 }

@@ -31,12 +31,14 @@ enum Param {
 impl Statement {
     /// The statement with its parameters, ready to be asked.
     pub fn query(&self, client: &clickhouse::Client) -> clickhouse::query::Query {
-        self.params.iter().fold(client.query_raw(&self.sql), |query, (name, param)| match param {
-            Param::Text(text) => query.param(name, text),
-            Param::Texts(texts) => query.param(name, texts),
-            Param::Uuid(uuid) => query.param(name, uuid.to_string()),
-            Param::Number(number) => query.param(name, number),
-        })
+        self.params
+            .iter()
+            .fold(client.query_raw(&self.sql), |query, (name, param)| match param {
+                Param::Text(text) => query.param(name, text),
+                Param::Texts(texts) => query.param(name, texts),
+                Param::Uuid(uuid) => query.param(name, uuid.to_string()),
+                Param::Number(number) => query.param(name, number),
+            })
     }
 
     fn bind(&mut self, prefix: char, kind: &str, param: Param) -> String {
@@ -71,7 +73,11 @@ const JOINED_SESSIONS: &str = "(SELECT session, start, source, referrer, device,
 /// The rows that a query asks for.
 pub fn rows(site: &Site, query: &StatsQuery, range: &Resolved) -> Statement {
     let mut statement = groups(site, query, range);
-    let order: Vec<String> = query.order_by.iter().map(|(key, direction)| ordered(*key, *direction)).collect();
+    let order: Vec<String> = query
+        .order_by
+        .iter()
+        .map(|(key, direction)| ordered(*key, *direction))
+        .collect();
     // Equal rows have an order too, or pages would overlap.
     let ties = (0..query.dimensions.len()).map(|place| format!("d{place} ASC"));
     let order: Vec<String> = order.into_iter().chain(ties).collect();
@@ -103,7 +109,10 @@ pub fn first_visit(site: &Site) -> Statement {
 
 /// A statement of a file, bound to a site and a range.
 pub(super) fn scoped(sql: &str, site: &Site, range: &Resolved) -> Statement {
-    let mut statement = Statement { sql: sql.to_owned(), params: Vec::new() };
+    let mut statement = Statement {
+        sql: sql.to_owned(),
+        params: Vec::new(),
+    };
     statement.named("tenant", Param::Uuid(site.tenant));
     statement.named("site", Param::Uuid(site.id));
     statement.named("from", Param::Number(range.from.timestamp_micros()));
@@ -139,11 +148,20 @@ fn groups(site: &Site, query: &StatsQuery, range: &Resolved) -> Statement {
     if of_visits {
         halves.push(visits_half(&mut statement, query, range));
     }
-    let dimensions: Vec<String> = (0..query.dimensions.len()).map(|place| format!("d{place}")).collect();
-    let metrics = query.metrics.iter().enumerate().map(|(place, metric)| format!("{} AS m{place}", figure(*metric)));
+    let dimensions: Vec<String> = (0..query.dimensions.len())
+        .map(|place| format!("d{place}"))
+        .collect();
+    let metrics = query
+        .metrics
+        .iter()
+        .enumerate()
+        .map(|(place, metric)| format!("{} AS m{place}", figure(*metric)));
     let columns: Vec<String> = dimensions.iter().cloned().chain(metrics).collect();
-    statement.sql =
-        format!("SELECT {}\nFROM (\n{}\n)", columns.join(", "), halves.join("\nUNION ALL\n"));
+    statement.sql = format!(
+        "SELECT {}\nFROM (\n{}\n)",
+        columns.join(", "),
+        halves.join("\nUNION ALL\n")
+    );
     if !dimensions.is_empty() {
         statement.sql += &format!("\nGROUP BY {}", dimensions.join(", "));
     }
@@ -166,9 +184,7 @@ const fn figure(metric: Metric) -> &'static str {
         Metric::Visits => "sum(n_visits)",
         Metric::ViewsPerVisit => "round(if(sum(n_visits) = 0, 0, sum(n_views) / sum(n_visits)), 2)",
         Metric::BounceRate => "round(if(sum(n_visits) = 0, 0, 100 * sum(n_bounces) / sum(n_visits)), 2)",
-        Metric::VisitDuration => {
-            "toUInt64(round(if(sum(n_visits) = 0, 0, sum(n_seconds) / sum(n_visits))))"
-        }
+        Metric::VisitDuration => "toUInt64(round(if(sum(n_visits) = 0, 0, sum(n_seconds) / sum(n_visits))))",
     }
 }
 
@@ -191,7 +207,10 @@ const VISIT_FIGURES: &str = "toUInt64(0) AS n_visitors, toUInt64(0) AS n_pagevie
      sum(s.duration) AS n_seconds";
 
 fn visits_half(statement: &mut Statement, query: &StatsQuery, range: &Resolved) -> String {
-    let filtered_by_events = query.filters.iter().any(|filter| filter.any(Dimension::is_of_event));
+    let filtered_by_events = query
+        .filters
+        .iter()
+        .any(|filter| filter.any(Dimension::is_of_event));
     if query.dimensions.iter().any(Dimension::is_of_event) {
         let dimensions = dimensions(statement, query, range, "e.time");
         let from = events_from(query);
@@ -223,21 +242,40 @@ fn visits_half(statement: &mut Statement, query: &StatsQuery, range: &Resolved) 
 /// Events, with their sessions where something of the visit is asked.
 fn events_from(query: &StatsQuery) -> String {
     let of_visit = query.dimensions.iter().any(Dimension::is_of_visit)
-        || query.filters.iter().any(|filter| filter.any(Dimension::is_of_visit));
-    if of_visit { format!("events AS e INNER JOIN {JOINED_SESSIONS}") } else { "events AS e".to_owned() }
+        || query
+            .filters
+            .iter()
+            .any(|filter| filter.any(Dimension::is_of_visit));
+    if of_visit {
+        format!("events AS e INNER JOIN {JOINED_SESSIONS}")
+    } else {
+        "events AS e".to_owned()
+    }
 }
 
 fn dimensions(statement: &mut Statement, query: &StatsQuery, range: &Resolved, time: &str) -> Vec<String> {
-    query.dimensions.iter().map(|dimension| expression(statement, dimension, range, time)).collect()
+    query
+        .dimensions
+        .iter()
+        .map(|dimension| expression(statement, dimension, range, time))
+        .collect()
 }
 
 fn selected(dimensions: &[String]) -> String {
-    dimensions.iter().enumerate().map(|(place, expression)| format!("{expression} AS d{place}, ")).collect()
+    dimensions
+        .iter()
+        .enumerate()
+        .map(|(place, expression)| format!("{expression} AS d{place}, "))
+        .collect()
 }
 
 fn grouped(dimensions: &[String]) -> String {
     let places: Vec<String> = (0..dimensions.len()).map(|place| format!("d{place}")).collect();
-    if places.is_empty() { String::new() } else { format!("\nGROUP BY {}", places.join(", ")) }
+    if places.is_empty() {
+        String::new()
+    } else {
+        format!("\nGROUP BY {}", places.join(", "))
+    }
 }
 
 fn expression(statement: &mut Statement, dimension: &Dimension, range: &Resolved, time: &str) -> String {
@@ -271,7 +309,10 @@ fn value_of(column: &str, absent: &str) -> String {
 }
 
 fn filters(statement: &mut Statement, filters: &[Filter]) -> String {
-    filters.iter().map(|filter| format!(" AND {}", condition(statement, filter))).collect()
+    filters
+        .iter()
+        .map(|filter| format!(" AND {}", condition(statement, filter)))
+        .collect()
 }
 
 fn condition(statement: &mut Statement, filter: &Filter) -> String {
@@ -300,7 +341,13 @@ fn comparison(statement: &mut Statement, leaf: &Match) -> String {
     };
     let exact = matches!(leaf.operator, Operator::Is | Operator::IsNot);
     // "(not set)" and the like are what an empty column is called; an exact "" means it as well.
-    let named = |value: &String| if exact && value.is_empty() { absent.to_owned() } else { value.clone() };
+    let named = |value: &String| {
+        if exact && value.is_empty() {
+            absent.to_owned()
+        } else {
+            value.clone()
+        }
+    };
     let mut value = value_of(&column, absent);
     let mut values: Vec<String> = leaf.values.iter().map(named).collect();
     if !leaf.case_sensitive {

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::query::{Bucket, Dimension, Invalid, Key, Metric, StatsQuery};
+use super::query::{Bucket, DateRange, Dimension, Invalid, Key, Metric, StatsQuery};
 use super::range::{MOST_LABELS, Resolved};
 use super::{Site, sql};
 use crate::clickhouse::{Error, Generation, Reader};
@@ -91,22 +91,31 @@ pub async fn stats(
     query: &StatsQuery,
     now: DateTime<Utc>,
 ) -> Result<StatsResult, StatsError> {
-    let client = reader.visits(generation).with_setting("max_execution_time", SECONDS);
-    let first_visit = match query.date_range {
-        super::query::DateRange::All => {
-            let micros: Option<i64> = sql::first_visit(site).query(&client).fetch_optional().await?;
-            micros.and_then(DateTime::from_timestamp_micros)
-        }
-        _ => None,
+    let client = reader
+        .visits(generation)
+        .with_setting("max_execution_time", SECONDS);
+    let first_visit = if query.date_range == DateRange::All {
+        let micros: Option<i64> = sql::first_visit(site).query(&client).fetch_optional().await?;
+        micros.and_then(DateTime::from_timestamp_micros)
+    } else {
+        None
     };
     let range = Resolved::new(&query.date_range, site.timezone, now, first_visit);
     let mut meta = meta(query, &range)?;
-    let rows = sql::rows(site, query, &range).query(&client).fetch_bytes("JSONCompactEachRow")?.collect().await?;
+    let rows = sql::rows(site, query, &range)
+        .query(&client)
+        .fetch_bytes("JSONCompactEachRow")?
+        .collect()
+        .await?;
     let results = read_rows(&rows, query.dimensions.len())?;
     if query.include.total_rows {
         meta.total_rows = Some(sql::total(site, query, &range).query(&client).fetch_one().await?);
     }
-    Ok(StatsResult { results, meta, query: understood(query, &range) })
+    Ok(StatsResult {
+        results,
+        meta,
+        query: understood(query, &range),
+    })
 }
 
 fn read_rows(rows: &[u8], dimensions: usize) -> Result<Vec<StatsRow>, serde_json::Error> {
@@ -115,26 +124,38 @@ fn read_rows(rows: &[u8], dimensions: usize) -> Result<Vec<StatsRow>, serde_json
         .map(|line| {
             let mut values: Vec<Value> = serde_json::from_slice(line)?;
             let metrics = values.split_off(dimensions.min(values.len()));
-            let dimensions = values.into_iter().map(|value| value.as_str().unwrap_or_default().to_owned()).collect();
+            let dimensions = values
+                .into_iter()
+                .map(|value| value.as_str().unwrap_or_default().to_owned())
+                .collect();
             Ok(StatsRow { dimensions, metrics })
         })
         .collect()
 }
 
 fn meta(query: &StatsQuery, range: &Resolved) -> Result<Meta, StatsError> {
-    let mut meta = Meta { imports_included: query.include.imports.then_some(true), ..Meta::default() };
+    let mut meta = Meta {
+        imports_included: query.include.imports.then_some(true),
+        ..Meta::default()
+    };
     let bucket = query.time_bucket();
     if let (true, Some(bucket)) = (query.include.time_labels, bucket) {
         let labels = range.labels(bucket).ok_or_else(|| {
             StatsError::Invalid(vec![Invalid {
                 pointer: "/include/time_labels".to_owned(),
-                detail: format!("there are more than {MOST_LABELS} labels; ask for longer buckets or fewer days"),
+                detail: format!(
+                    "there are more than {MOST_LABELS} labels; ask for longer buckets or fewer days"
+                ),
             }])
         })?;
         meta.time_labels = Some(labels);
     }
-    let within_a_day =
-        bucket.is_some_and(|bucket| matches!(range.bucket(bucket), Bucket::Automatic | Bucket::Hour | Bucket::Day));
+    let within_a_day = bucket.is_some_and(|bucket| {
+        matches!(
+            range.bucket(bucket),
+            Bucket::Automatic | Bucket::Hour | Bucket::Day
+        )
+    });
     if query.metrics.contains(&Metric::Visitors) && range.day_count() > 1 && !within_a_day {
         meta.metric_warnings.insert(Metric::Visitors.name(), DAILY);
     }
@@ -143,8 +164,14 @@ fn meta(query: &StatsQuery, range: &Resolved) -> Result<Meta, StatsError> {
 
 fn understood(query: &StatsQuery, range: &Resolved) -> Value {
     let name = |key: Key| match key {
-        Key::Metric(place) => query.metrics.get(place).map_or_else(String::new, |metric| metric.name().to_owned()),
-        Key::Dimension(place) => query.dimensions.get(place).map_or_else(String::new, Dimension::name),
+        Key::Metric(place) => query
+            .metrics
+            .get(place)
+            .map_or_else(String::new, |metric| metric.name().to_owned()),
+        Key::Dimension(place) => query
+            .dimensions
+            .get(place)
+            .map_or_else(String::new, Dimension::name),
     };
     json!({
         "site_id": query.site_id,

@@ -85,8 +85,10 @@ impl Store {
     /// # Errors
     /// When ClickHouse does not answer, or a deletion does not end within 30 seconds.
     pub async fn stop_predecessors(&self) -> Result<(), Error> {
-        let statement =
-            format!("KILL QUERY WHERE startsWith(query_id, 'annals-write-{}-') SYNC FORMAT Null", self.name);
+        let statement = format!(
+            "KILL QUERY WHERE startsWith(query_id, 'annals-write-{}-') SYNC FORMAT Null",
+            self.name
+        );
         self.client.query_raw(&statement).execute().await?;
         // Of a deletion only the waiting is a query; it goes on without it.
         let ended = async {
@@ -102,7 +104,9 @@ impl Store {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(30), ended).await.unwrap_or(Err(Error::TimedOut))
+        tokio::time::timeout(Duration::from_secs(30), ended)
+            .await
+            .unwrap_or(Err(Error::TimedOut))
     }
 
     /// What stands there of a partition, from an offset on and before another.
@@ -136,7 +140,10 @@ impl Store {
         );
         self.client
             .query_raw(&statement)
-            .with_setting("query_id", format!("annals-write-{}-delete-{partition}-{from}-{fence}", self.name))
+            .with_setting(
+                "query_id",
+                format!("annals-write-{}-delete-{partition}-{from}-{fence}", self.name),
+            )
             .param("partition", partition)
             .param("from", from)
             .execute()
@@ -149,7 +156,8 @@ impl Store {
     /// # Errors
     /// See [`InsertError`].
     pub async fn insert_sessions(&self, insert: &Insert, blocks: Vec<Vec<u8>>) -> Result<(), InsertError> {
-        self.insert("sessions", SessionColumns::structure(), insert, blocks).await
+        self.insert("sessions", SessionColumns::structure(), insert, blocks)
+            .await
     }
 
     /// Inserts rows of `events` as one block: all of them or none.
@@ -157,7 +165,8 @@ impl Store {
     /// # Errors
     /// See [`InsertError`].
     pub async fn insert_events(&self, insert: &Insert, blocks: Vec<Vec<u8>>) -> Result<(), InsertError> {
-        self.insert("events", EventColumns::structure(), insert, blocks).await
+        self.insert("events", EventColumns::structure(), insert, blocks)
+            .await
     }
 
     async fn insert(
@@ -197,7 +206,13 @@ impl Store {
             }
             sending.end().await
         };
-        outcome.await.map_err(|error| if is_fenced(&error) { InsertError::Fenced } else { InsertError::Unknown(error) })
+        outcome.await.map_err(|error| {
+            if is_fenced(&error) {
+                InsertError::Fenced
+            } else {
+                InsertError::Unknown(error)
+            }
+        })
     }
 }
 

@@ -45,21 +45,37 @@ impl From<clickhouse::Error> for SinkError {
 
 impl FactsSink {
     /// A sink for all partitions of the ledger; at most so many aggregates may be parked.
-    pub const fn new(control: Writer, rows: clickhouse::Writer, partitions: u32, parking_limit: usize) -> Self {
-        Self { control, rows, partitions, parking_limit, held: None }
+    pub const fn new(
+        control: Writer,
+        rows: clickhouse::Writer,
+        partitions: u32,
+        parking_limit: usize,
+    ) -> Self {
+        Self {
+            control,
+            rows,
+            partitions,
+            parking_limit,
+            held: None,
+        }
     }
 
     async fn prepare(&self) -> Result<Generation, SinkError> {
         let fold = fingerprint(FOLD, FACTS_TABLES);
         let projection = Projection::ContentFacts;
-        let known = self.control.generation(projection, self.partitions, &fold).await?;
+        let known = self
+            .control
+            .generation(projection, self.partitions, &fold)
+            .await?;
         let generation = match known {
             Some(generation) if self.rows.has_facts(generation).await? => generation,
             known => {
                 let generation = known.unwrap_or(1);
                 self.rows.drop_generation(projection.name(), generation).await?;
                 self.rows.create_facts(generation).await?;
-                self.control.begin_generation(projection, generation, self.partitions, &fold).await?;
+                self.control
+                    .begin_generation(projection, generation, self.partitions, &fold)
+                    .await?;
                 generation
             }
         };
@@ -68,19 +84,28 @@ impl FactsSink {
     }
 
     async fn write_one(held: &mut Held, batch: &Batch) -> Result<u64, SinkError> {
-        let (checkpoint, parking) =
-            held.partitions.get_mut(&batch.partition.index).ok_or(SinkError::Fenced)?;
+        let (checkpoint, parking) = held
+            .partitions
+            .get_mut(&batch.partition.index)
+            .ok_or(SinkError::Fenced)?;
         if batch.from != checkpoint.next_offset {
             return Err(SinkError::Fenced);
         }
-        let pieces: BTreeSet<Uuid> =
-            batch.entries.iter().filter_map(|entry| entry.event.as_ref().ok().and_then(subject)).collect();
+        let pieces: BTreeSet<Uuid> = batch
+            .entries
+            .iter()
+            .filter_map(|entry| entry.event.as_ref().ok().and_then(subject))
+            .collect();
         let pieces: Vec<Uuid> = pieces.into_iter().collect();
         let present = held.store.present(&pieces).await?;
         let mut facts: HashMap<Uuid, Fact> = present.into_iter().map(|fact| (fact.content, fact)).collect();
         let mut changed: BTreeSet<Uuid> = BTreeSet::new();
         let mut attempt = parking.attempt();
-        for entry in batch.entries.iter().filter(|entry| entry.event_type().starts_with("content.")) {
+        for entry in batch
+            .entries
+            .iter()
+            .filter(|entry| entry.event_type().starts_with("content."))
+        {
             if attempt.holds(entry) {
                 continue;
             }
@@ -95,7 +120,12 @@ impl FactsSink {
                 attempt.park(entry, "the subject of an event of content is no UUID")?;
                 continue;
             };
-            match apply(facts.get(&piece).cloned(), recorded, batch.partition.index, entry.offset) {
+            match apply(
+                facts.get(&piece).cloned(),
+                recorded,
+                batch.partition.index,
+                entry.offset,
+            ) {
                 Ok(Some(fact)) => {
                     facts.insert(piece, fact);
                     changed.insert(piece);
@@ -105,7 +135,10 @@ impl FactsSink {
             }
         }
         let mut columns = FactColumns::default();
-        changed.iter().filter_map(|piece| facts.get(piece)).for_each(|fact| columns.push(fact));
+        changed
+            .iter()
+            .filter_map(|piece| facts.get(piece))
+            .for_each(|fact| columns.push(fact));
         held.store.write(&columns).await?;
         let (events, parked) = attempt.finish();
         let mut write = held.tables.begin(checkpoint).await?;
@@ -115,7 +148,9 @@ impl FactsSink {
         parking.commit(parked);
         let partition = batch.partition.to_string();
         let count = i64::try_from(parking.len()).unwrap_or(i64::MAX);
-        metrics::PARKED.with_label_values(&[Projection::ContentFacts.name(), &partition]).set(count);
+        metrics::PARKED
+            .with_label_values(&[Projection::ContentFacts.name(), &partition])
+            .set(count);
         Ok(columns.rows() as u64)
     }
 }
@@ -131,13 +166,26 @@ impl Sink for FactsSink {
         let tables = self.control.tables(Projection::ContentFacts, generation, 1);
         let mut partitions = HashMap::new();
         for partition in 0..self.partitions {
-            let checkpoint = self.control.take_over(Projection::ContentFacts, generation, partition).await?;
+            let checkpoint = self
+                .control
+                .take_over(Projection::ContentFacts, generation, partition)
+                .await?;
             let parked = self.control.parked(&checkpoint).await?;
             let in_generation = self.control.parked_aggregates(&checkpoint).await?;
-            partitions.insert(partition, (checkpoint, Parking::new(parked, in_generation, self.parking_limit)));
+            partitions.insert(
+                partition,
+                (
+                    checkpoint,
+                    Parking::new(parked, in_generation, self.parking_limit),
+                ),
+            );
         }
         let checkpoints = partitions.values().map(|(checkpoint, _)| *checkpoint).collect();
-        self.held = Some(Held { tables, store: self.rows.fact_store(generation), partitions });
+        self.held = Some(Held {
+            tables,
+            store: self.rows.fact_store(generation),
+            partitions,
+        });
         Ok(checkpoints)
     }
 
@@ -152,7 +200,13 @@ impl Sink for FactsSink {
 
     async fn saw_end(&mut self, partition: Partition, end: Offset) -> Result<(), SinkError> {
         if let Some((checkpoint, _)) = self.checkpoint(partition) {
-            metrics::lag(Projection::ContentFacts, partition, checkpoint.next_offset, end, None);
+            metrics::lag(
+                Projection::ContentFacts,
+                partition,
+                checkpoint.next_offset,
+                end,
+                None,
+            );
             self.control.saw_end(checkpoint, end).await?;
         }
         Ok(())
@@ -169,6 +223,8 @@ impl Sink for FactsSink {
 impl FactsSink {
     fn checkpoint(&self, partition: Partition) -> Option<&(Checkpoint, Parking)> {
         let held = self.held.as_ref()?;
-        held.partitions.get(&partition.index).filter(|_| partition.topic == Topic::Ledger)
+        held.partitions
+            .get(&partition.index)
+            .filter(|_| partition.topic == Topic::Ledger)
     }
 }

@@ -106,7 +106,13 @@ impl Gather {
             };
             tasks.spawn(folder.run(asked));
         }
-        Ok(Self { asks, waiting, kept: Vec::new(), tasks, last: None })
+        Ok(Self {
+            asks,
+            waiting,
+            kept: Vec::new(),
+            tasks,
+            last: None,
+        })
     }
 
     /// Where to ask which partitions have stopped, also while the next piece is waited for.
@@ -159,9 +165,14 @@ impl Gather {
     async fn wait(&mut self) -> Result<(), Failure> {
         loop {
             let changed = self.waiting.changed.notified();
-            let (records, rows) =
-                (self.waiting.records.load(Ordering::Acquire), self.waiting.rows.load(Ordering::Acquire));
-            let due = self.last.map(|last| last + PACE).filter(|due| *due > Instant::now());
+            let (records, rows) = (
+                self.waiting.records.load(Ordering::Acquire),
+                self.waiting.rows.load(Ordering::Acquire),
+            );
+            let due = self
+                .last
+                .map(|last| last + PACE)
+                .filter(|due| *due > Instant::now());
             if !self.kept.is_empty() || rows >= ENOUGH || (records > 0 && due.is_none()) {
                 return Ok(());
             }
@@ -231,7 +242,11 @@ impl Folder {
             if let Err(newer) = self.fold.apply(stored.offset, &stored.record, &mut self.piece) {
                 self.going_on = false;
                 let reason = chain(&newer);
-                self.waiting.stopped.lock().unwrap_or_else(PoisonError::into_inner).push((self.partition, reason));
+                self.waiting
+                    .stopped
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push((self.partition, reason));
                 break;
             }
             self.records += 1;
@@ -241,8 +256,12 @@ impl Folder {
             self.waiting.changed.notify_one();
             return;
         }
-        self.waiting.rows.fetch_add(self.piece.events.rows().saturating_sub(rows), Ordering::AcqRel);
-        self.waiting.records.fetch_add(self.records.saturating_sub(kept), Ordering::AcqRel);
+        self.waiting
+            .rows
+            .fetch_add(self.piece.events.rows().saturating_sub(rows), Ordering::AcqRel);
+        self.waiting
+            .records
+            .fetch_add(self.records.saturating_sub(kept), Ordering::AcqRel);
         self.waiting.changed.notify_one();
     }
 
@@ -262,7 +281,9 @@ impl Folder {
         let mut piece = self.fold.finish(std::mem::replace(&mut self.piece, next));
         let (rows, sessions) = (piece.events.rows(), piece.sessions.rows());
         self.waiting.rows.fetch_sub(rows, Ordering::AcqRel);
-        self.waiting.records.fetch_sub(std::mem::take(&mut self.records), Ordering::AcqRel);
+        self.waiting
+            .records
+            .fetch_sub(std::mem::take(&mut self.records), Ordering::AcqRel);
         self.since_snapshot += rows;
         let snapshot = (self.since_snapshot >= SNAPSHOT_EVENTS).then(|| {
             self.since_snapshot = 0;
@@ -292,5 +313,7 @@ async fn in_background<T: Send + 'static>(
         let done = work(&mut folder);
         (folder, done)
     };
-    tokio::task::spawn_blocking(work).await.map_err(|_| Failure::Panicked)
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| Failure::Panicked)
 }

@@ -53,7 +53,10 @@ pub(crate) struct Unsettled {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Input {
     /// The fences in PostgreSQL are ours; this was found there.
-    TakenOver { held: Vec<Held>, unsettled: Vec<Unsettled> },
+    TakenOver {
+        held: Vec<Held>,
+        unsettled: Vec<Unsettled>,
+    },
     /// The fences stand in ClickHouse.
     FencesWritten,
     /// No insert of a predecessor runs any more.
@@ -137,7 +140,14 @@ pub(crate) struct OutOfOrder {
 impl Machine {
     /// A run begins by taking over.
     pub(crate) fn begin() -> (Self, Effect) {
-        (Self { state: State::TakingOver, held: BTreeMap::new(), attempt: 1 }, Effect::TakeOver)
+        (
+            Self {
+                state: State::TakingOver,
+                held: BTreeMap::new(),
+                attempt: 1,
+            },
+            Effect::TakeOver,
+        )
     }
 
     /// What to do, now that this is done.
@@ -146,14 +156,21 @@ impl Machine {
         let (next, effect) = match (state, input) {
             (State::TakingOver, Input::TakenOver { held, unsettled }) => {
                 self.held = held.into_iter().map(|held| (held.partition, held)).collect();
-                let fences = self.held.values().map(|held| (held.partition, held.fence)).collect();
+                let fences = self
+                    .held
+                    .values()
+                    .map(|held| (held.partition, held.fence))
+                    .collect();
                 (State::Fencing { unsettled }, Effect::WriteFences(fences))
             }
             (State::Fencing { unsettled }, Input::FencesWritten) => {
                 (State::Stopping { unsettled }, Effect::StopInserts)
             }
             (State::Stopping { unsettled }, Input::InsertsStopped) => {
-                let ranges = unsettled.iter().flat_map(|insert| insert.ranges.iter().copied()).collect();
+                let ranges = unsettled
+                    .iter()
+                    .flat_map(|insert| insert.ranges.iter().copied())
+                    .collect();
                 (State::Comparing { unsettled }, Effect::Compare(ranges))
             }
             (State::Comparing { unsettled }, Input::Compared(found)) => self.judge(&unsettled, &found),
@@ -164,23 +181,42 @@ impl Machine {
             (State::Trimming, Input::Trimmed) => (State::Folding, Effect::Fold),
             (State::Folding, Input::Folded(ranges)) => {
                 if ranges.iter().all(|range| range.rows == 0) {
-                    (State::Advancing { ranges: ranges.clone() }, Effect::Advance { insert: None, ranges })
+                    (
+                        State::Advancing {
+                            ranges: ranges.clone(),
+                        },
+                        Effect::Advance { insert: None, ranges },
+                    )
                 } else {
-                    let effect = Effect::Record { attempt: self.attempt, ranges: ranges.clone() };
+                    let effect = Effect::Record {
+                        attempt: self.attempt,
+                        ranges: ranges.clone(),
+                    };
                     (State::Recording { ranges }, effect)
                 }
             }
             (State::Recording { ranges }, Input::Recorded(insert)) => (
                 State::InsertingSessions { insert, ranges },
-                Effect::InsertSessions { insert, attempt: self.attempt },
+                Effect::InsertSessions {
+                    insert,
+                    attempt: self.attempt,
+                },
             ),
             (State::InsertingSessions { insert, ranges }, Input::SessionsInserted) => (
                 State::InsertingEvents { insert, ranges },
-                Effect::InsertEvents { insert, attempt: self.attempt },
+                Effect::InsertEvents {
+                    insert,
+                    attempt: self.attempt,
+                },
             ),
             (State::InsertingEvents { insert, ranges }, Input::EventsInserted) => (
-                State::Advancing { ranges: ranges.clone() },
-                Effect::Advance { insert: Some(insert), ranges },
+                State::Advancing {
+                    ranges: ranges.clone(),
+                },
+                Effect::Advance {
+                    insert: Some(insert),
+                    ranges,
+                },
             ),
             (State::Advancing { ranges }, Input::Advanced) => {
                 self.move_on(&ranges);
@@ -188,7 +224,10 @@ impl Machine {
                 (State::Folding, Effect::Fold)
             }
             (state, input) => {
-                return Err(OutOfOrder { input: format!("{input:?}"), state: format!("{state:?}") });
+                return Err(OutOfOrder {
+                    input: format!("{input:?}"),
+                    state: format!("{state:?}"),
+                });
             }
         };
         self.state = next;
@@ -197,10 +236,15 @@ impl Machine {
 
     /// Ranges that are all there are settled; the others are written again, from their checkpoints on.
     fn judge(&mut self, unsettled: &[Unsettled], found: &[Found]) -> (State, Effect) {
-        let ranges = unsettled.iter().flat_map(|insert| insert.ranges.iter().map(|range| (insert.attempt, *range)));
+        let ranges = unsettled
+            .iter()
+            .flat_map(|insert| insert.ranges.iter().map(|range| (insert.attempt, *range)));
         let mut settled = Vec::new();
         for ((attempt, range), found) in ranges.zip(found) {
-            let begins_here = self.held.get(&range.partition).is_some_and(|held| held.next == range.from);
+            let begins_here = self
+                .held
+                .get(&range.partition)
+                .is_some_and(|held| held.next == range.from);
             let there = found.rows == range.rows
                 && found.fingerprint == range.fingerprint
                 && found.sessions >= range.sessions;
@@ -214,12 +258,19 @@ impl Machine {
             return self.trim();
         }
         let inserts = unsettled.iter().map(|insert| insert.insert).collect();
-        let effect = Effect::Settle { inserts, ranges: settled.clone() };
+        let effect = Effect::Settle {
+            inserts,
+            ranges: settled.clone(),
+        };
         (State::Settling { settled }, effect)
     }
 
     fn trim(&self) -> (State, Effect) {
-        let places = self.held.values().map(|held| (held.partition, held.next)).collect();
+        let places = self
+            .held
+            .values()
+            .map(|held| (held.partition, held.next))
+            .collect();
         (State::Trimming, Effect::Trim(places))
     }
 

@@ -76,7 +76,14 @@ struct World {
 
 fn process(id: u64) -> Process {
     let (machine, effect) = Machine::begin();
-    Process { id, machine, effect, fence: 0, folded: None, next: 0 }
+    Process {
+        id,
+        machine,
+        effect,
+        fence: 0,
+        folded: None,
+        next: 0,
+    }
 }
 
 impl World {
@@ -100,7 +107,10 @@ impl World {
     }
 
     fn found(&self, from: u64, to: u64) -> u64 {
-        self.rows.range(from..to).map(|(_, count)| u64::from(*count)).sum()
+        self.rows
+            .range(from..to)
+            .map(|(_, count)| u64::from(*count))
+            .sum()
     }
 
     /// Everything that can happen next.
@@ -115,7 +125,11 @@ impl World {
                 let mut world = self.clone();
                 world.troubles += 1;
                 if dead && let Some(process) = world.processes.pop() {
-                    for flight in world.flights.iter_mut().filter(|flight| flight.owner == Some(process.id)) {
+                    for flight in world
+                        .flights
+                        .iter_mut()
+                        .filter(|flight| flight.owner == Some(process.id))
+                    {
                         flight.owner = None;
                     }
                 }
@@ -167,7 +181,10 @@ impl World {
     /// A process that is told goes on; one that is not ends its run and begins another, unless it was fenced
     /// off: two that fence each other for ever show nothing new.
     fn answer(&mut self, flight: &Flight, good: bool) {
-        let owner = self.processes.iter().position(|process| Some(process.id) == flight.owner);
+        let owner = self
+            .processes
+            .iter()
+            .position(|process| Some(process.id) == flight.owner);
         let Some(place) = owner else { return };
         if good {
             self.give(place, Input::EventsInserted);
@@ -178,7 +195,10 @@ impl World {
 
     fn give(&mut self, place: usize, input: Input) {
         let process = &mut self.processes[place];
-        process.effect = process.machine.on(input).expect("the driver answers what was asked");
+        process.effect = process
+            .machine
+            .on(input)
+            .expect("the driver answers what was asked");
     }
 
     fn fail(&mut self, place: usize) {
@@ -198,7 +218,11 @@ impl World {
                 world.fence += 1;
                 process.fence = world.fence;
                 process.next = world.checkpoint;
-                let held = vec![Held { partition: 0, next: world.checkpoint, fence: world.fence }];
+                let held = vec![Held {
+                    partition: 0,
+                    next: world.checkpoint,
+                    fence: world.fence,
+                }];
                 let unsettled = world.recorded.iter().map(|(insert, (attempt, range))| Unsettled {
                     insert: *insert,
                     attempt: *attempt,
@@ -213,7 +237,8 @@ impl World {
             }
             Effect::StopInserts => {
                 if fault != Fault::NoKill {
-                    let (ended, rest): (Vec<_>, Vec<_>) = world.flights.drain(..).partition(|flight| flight.begun);
+                    let (ended, rest): (Vec<_>, Vec<_>) =
+                        world.flights.drain(..).partition(|flight| flight.begun);
                     world.flights = rest;
                     world.give(place, Input::InsertsStopped);
                     // Whoever waited for one was fenced off before, or is about to be.
@@ -226,13 +251,23 @@ impl World {
             }
             Effect::Compare(ranges) => {
                 let found = ranges.iter().map(|range| {
-                    let rows = if fault == Fault::NoCompare { range.rows } else { world.found(range.from, range.to) };
-                    Found { rows, fingerprint: rows, sessions: 0 }
+                    let rows = if fault == Fault::NoCompare {
+                        range.rows
+                    } else {
+                        world.found(range.from, range.to)
+                    };
+                    Found {
+                        rows,
+                        fingerprint: rows,
+                        sessions: 0,
+                    }
                 });
                 let found = found.collect();
                 world.give(place, Input::Compared(found));
             }
-            Effect::Settle { inserts, ranges } => world.commit(place, &inserts, &ranges, fault, Input::Settled),
+            Effect::Settle { inserts, ranges } => {
+                world.commit(place, &inserts, &ranges, fault, Input::Settled)
+            }
             Effect::Advance { insert, ranges } => {
                 world.commit(place, insert.as_slice(), &ranges, fault, Input::Advanced);
             }
@@ -263,12 +298,21 @@ impl World {
             Effect::InsertSessions { .. } => world.give(place, Input::SessionsInserted),
             Effect::InsertEvents { .. } => {
                 let process = &world.processes[place];
-                if world.flights.iter().any(|flight| flight.owner == Some(process.id)) {
+                if world
+                    .flights
+                    .iter()
+                    .any(|flight| flight.owner == Some(process.id))
+                {
                     return Vec::new();
                 }
                 let (from, to) = process.folded.expect("an insert follows a fold");
                 let owner = Some(process.id);
-                world.flights.push(Flight { fence: process.fence, rows: (from..to).collect(), begun: false, owner });
+                world.flights.push(Flight {
+                    fence: process.fence,
+                    rows: (from..to).collect(),
+                    begun: false,
+                    owner,
+                });
                 world.flights.sort();
             }
         }
@@ -285,7 +329,14 @@ impl World {
                 let process = &mut world.processes[place];
                 (process.folded, process.next) = (Some((from, to)), to);
                 let rows = to - from;
-                let range = Range { partition: 0, from, to, rows, fingerprint: rows, sessions: 0 };
+                let range = Range {
+                    partition: 0,
+                    from,
+                    to,
+                    rows,
+                    fingerprint: rows,
+                    sessions: 0,
+                };
                 world.give(place, Input::Folded(vec![range]));
                 world
             })
@@ -334,7 +385,10 @@ fn explore(fault: Fault) -> Result<usize, Box<World>> {
 #[test]
 fn every_row_before_the_checkpoint_is_there_once_whatever_happens() {
     match explore(Fault::None) {
-        Ok(worlds) => assert!(worlds > 20_000, "only {worlds} worlds: the model has become too small to say anything"),
+        Ok(worlds) => assert!(
+            worlds > 20_000,
+            "only {worlds} worlds: the model has become too small to say anything"
+        ),
         Err(world) => panic!("broken: {world:#?}"),
     }
 }

@@ -8,10 +8,19 @@ use super::{
     PROP_PREFIX, Pagination, StatsQuery, TIME_DIMENSIONS, VISIT_FIELDS,
 };
 
-const FIELDS: [&str; 8] =
-    ["site_id", "metrics", "date_range", "dimensions", "filters", "order_by", "include", "pagination"];
+const FIELDS: [&str; 8] = [
+    "site_id",
+    "metrics",
+    "date_range",
+    "dimensions",
+    "filters",
+    "order_by",
+    "include",
+    "pagination",
+];
 const OPERATORS: &str = "is, is_not, contains, contains_not, and, or, not";
-const DATE_RANGES: &str = "a pair of ISO 8601 dates or instants, day, 7d, 28d, 30d, 91d, month, 6mo, 12mo, year, all";
+const DATE_RANGES: &str =
+    "a pair of ISO 8601 dates or instants, day, 7d, 28d, 30d, 91d, month, 6mo, 12mo, year, all";
 
 /// Filters are read and rendered by recursion, so their depth is bounded, and their number with it.
 const DEPTH: usize = 16;
@@ -30,7 +39,10 @@ struct Faults {
 
 impl Faults {
     fn add(&mut self, pointer: impl Into<String>, detail: impl Into<String>) {
-        self.found.push(Invalid { pointer: pointer.into(), detail: detail.into() });
+        self.found.push(Invalid {
+            pointer: pointer.into(),
+            detail: detail.into(),
+        });
     }
 }
 
@@ -50,13 +62,24 @@ pub(super) fn query(body: &Value) -> Result<StatsQuery, Vec<Invalid>> {
     };
     let metrics = list(body, "metrics", METRICS, &mut faults);
     if metrics.is_empty() {
-        faults.add("/metrics", format!("name at least one metric: {}", metric_names()));
+        faults.add(
+            "/metrics",
+            format!("name at least one metric: {}", metric_names()),
+        );
     }
     let metrics = each(metrics, "/metrics", &mut faults, metric);
-    let dimensions = each(list(body, "dimensions", DIMENSIONS, &mut faults), "/dimensions", &mut faults, dimension);
-    let filters = each(list(body, "filters", FILTERS, &mut faults), "/filters", &mut faults, |value, at, faults| {
-        filter(value, at, 1, faults)
-    });
+    let dimensions = each(
+        list(body, "dimensions", DIMENSIONS, &mut faults),
+        "/dimensions",
+        &mut faults,
+        dimension,
+    );
+    let filters = each(
+        list(body, "filters", FILTERS, &mut faults),
+        "/filters",
+        &mut faults,
+        |value, at, faults| filter(value, at, 1, faults),
+    );
     let date_range = match body.get("date_range") {
         Some(value) => date_range(value, &mut faults),
         None => {
@@ -70,14 +93,28 @@ pub(super) fn query(body: &Value) -> Result<StatsQuery, Vec<Invalid>> {
     });
     let include = include(object(body, "include", &empty, &mut faults), &mut faults);
     let pagination = pagination(object(body, "pagination", &empty, &mut faults), &mut faults);
-    if include.time_labels && !dimensions.iter().any(|dimension| matches!(dimension, Dimension::Time(_))) {
-        faults.add("/include/time_labels", "needs a dimension of time: time, time:hour, time:day, time:week or time:month");
+    if include.time_labels
+        && !dimensions
+            .iter()
+            .any(|dimension| matches!(dimension, Dimension::Time(_)))
+    {
+        faults.add(
+            "/include/time_labels",
+            "needs a dimension of time: time, time:hour, time:day, time:week or time:month",
+        );
     }
 
     match (faults.found.is_empty(), date_range) {
         (true, Some(date_range)) => {
-            let order_by = if order_by.is_empty() { default_order(&dimensions) } else { order_by };
-            let filters_as_given = body.get("filters").cloned().unwrap_or_else(|| Value::Array(Vec::new()));
+            let order_by = if order_by.is_empty() {
+                default_order(&dimensions)
+            } else {
+                order_by
+            };
+            let filters_as_given = body
+                .get("filters")
+                .cloned()
+                .unwrap_or_else(|| Value::Array(Vec::new()));
             Ok(StatsQuery {
                 site_id,
                 metrics,
@@ -101,26 +138,41 @@ fn fault(faults: &mut Faults, pointer: &str, detail: &str) -> String {
 
 /// By time ascending where time is asked for, then by the first metric descending.
 fn default_order(dimensions: &[Dimension]) -> Vec<(Key, Direction)> {
-    let time = dimensions.iter().position(|dimension| matches!(dimension, Dimension::Time(_)));
+    let time = dimensions
+        .iter()
+        .position(|dimension| matches!(dimension, Dimension::Time(_)));
     let time = time.map(|place| (Key::Dimension(place), Direction::Asc));
-    time.into_iter().chain([(Key::Metric(0), Direction::Desc)]).collect()
+    time.into_iter()
+        .chain([(Key::Metric(0), Direction::Desc)])
+        .collect()
 }
 
 fn unknown_fields(object: &Map<String, Value>, known: &[&str], at: &str, faults: &mut Faults) {
     for name in object.keys().filter(|name| !known.contains(&name.as_str())) {
-        faults.add(format!("{at}/{}", escaped(name)), format!("unknown field; there are {}", known.join(", ")));
+        faults.add(
+            format!("{at}/{}", escaped(name)),
+            format!("unknown field; there are {}", known.join(", ")),
+        );
     }
 }
 
 /// A name inside a JSON pointer, cut where it is unreasonably long.
 fn escaped(name: &str) -> String {
-    name.chars().take(100).collect::<String>().replace('~', "~0").replace('/', "~1")
+    name.chars()
+        .take(100)
+        .collect::<String>()
+        .replace('~', "~0")
+        .replace('/', "~1")
 }
 
 /// A caller's text inside a detail, cut where it is unreasonably long.
 fn shown(value: &Value) -> String {
     let text = value.to_string();
-    if text.chars().count() <= 80 { text } else { format!("{}…", text.chars().take(80).collect::<String>()) }
+    if text.chars().count() <= 80 {
+        text
+    } else {
+        format!("{}…", text.chars().take(80).collect::<String>())
+    }
 }
 
 fn list<'a>(body: &'a Map<String, Value>, name: &str, most: usize, faults: &mut Faults) -> &'a [Value] {
@@ -128,7 +180,10 @@ fn list<'a>(body: &'a Map<String, Value>, name: &str, most: usize, faults: &mut 
         None | Some(Value::Null) => &[],
         Some(Value::Array(values)) if values.len() <= most => values,
         Some(Value::Array(values)) => {
-            faults.add(format!("/{name}"), format!("has {} entries, at most {most} are answered", values.len()));
+            faults.add(
+                format!("/{name}"),
+                format!("has {} entries, at most {most} are answered", values.len()),
+            );
             &values[..most]
         }
         Some(_) => {
@@ -170,9 +225,14 @@ fn metric_names() -> String {
 }
 
 fn metric(value: &Value, at: &str, faults: &mut Faults) -> Option<Metric> {
-    let found = Metric::ALL.into_iter().find(|metric| value.as_str() == Some(metric.name()));
+    let found = Metric::ALL
+        .into_iter()
+        .find(|metric| value.as_str() == Some(metric.name()));
     if found.is_none() {
-        faults.add(at, format!("unknown metric {}; there are {}", shown(value), metric_names()));
+        faults.add(
+            at,
+            format!("unknown metric {}; there are {}", shown(value), metric_names()),
+        );
     }
     found
 }
@@ -181,18 +241,36 @@ fn dimension(value: &Value, at: &str, faults: &mut Faults) -> Option<Dimension> 
     let found = value.as_str().and_then(known_dimension);
     if found.is_none() {
         let names = Dimension::names().join(", ");
-        faults.add(at, format!("unknown dimension {}; there are {names}", shown(value)));
+        faults.add(
+            at,
+            format!("unknown dimension {}; there are {names}", shown(value)),
+        );
     }
     found
 }
 
 fn known_dimension(name: &str) -> Option<Dimension> {
-    let time = TIME_DIMENSIONS.iter().find(|(known, _)| *known == name).map(|(_, bucket)| Dimension::Time(*bucket));
-    let event = || EVENT_FIELDS.iter().find(|field| field.name == name).map(Dimension::Event);
-    let visit = || VISIT_FIELDS.iter().find(|field| field.name == name).map(Dimension::Visit);
+    let time = TIME_DIMENSIONS
+        .iter()
+        .find(|(known, _)| *known == name)
+        .map(|(_, bucket)| Dimension::Time(*bucket));
+    let event = || {
+        EVENT_FIELDS
+            .iter()
+            .find(|field| field.name == name)
+            .map(Dimension::Event)
+    };
+    let visit = || {
+        VISIT_FIELDS
+            .iter()
+            .find(|field| field.name == name)
+            .map(Dimension::Visit)
+    };
     let prop = || {
         let prop = name.strip_prefix(PROP_PREFIX)?;
-        (1..=PROP_NAME).contains(&prop.len()).then(|| Dimension::Prop(prop.to_owned()))
+        (1..=PROP_NAME)
+            .contains(&prop.len())
+            .then(|| Dimension::Prop(prop.to_owned()))
     };
     time.or_else(event).or_else(visit).or_else(prop)
 }
@@ -201,12 +279,18 @@ fn filter(value: &Value, at: &str, depth: usize, faults: &mut Faults) -> Option<
     faults.filters += 1;
     if depth > DEPTH || faults.filters > FILTERS {
         if faults.filters <= FILTERS + 1 {
-            faults.add(at, format!("filters are nested deeper than {DEPTH} or more than {FILTERS}"));
+            faults.add(
+                at,
+                format!("filters are nested deeper than {DEPTH} or more than {FILTERS}"),
+            );
         }
         return None;
     }
     let Some((operator, rest)) = value.as_array().and_then(|parts| parts.split_first()) else {
-        faults.add(at, "expected [operator, dimension, values], or [\"and\" or \"or\", filters], or [\"not\", filter]");
+        faults.add(
+            at,
+            "expected [operator, dimension, values], or [\"and\" or \"or\", filters], or [\"not\", filter]",
+        );
         return None;
     };
     let all = |faults: &mut Faults| match rest {
@@ -215,7 +299,10 @@ fn filter(value: &Value, at: &str, depth: usize, faults: &mut Faults) -> Option<
             Some(each(parts, &format!("{at}/1"), faults, read))
         }
         _ => {
-            faults.add(format!("{at}/1"), "expected a list of at least one filter, and nothing after it");
+            faults.add(
+                format!("{at}/1"),
+                "expected a list of at least one filter, and nothing after it",
+            );
             None
         }
     };
@@ -235,7 +322,10 @@ fn filter(value: &Value, at: &str, depth: usize, faults: &mut Faults) -> Option<
         Some("contains") => comparison(Operator::Contains, rest, at, faults),
         Some("contains_not") => comparison(Operator::ContainsNot, rest, at, faults),
         _ => {
-            faults.add(format!("{at}/0"), format!("unknown operator {}; there are {OPERATORS}", shown(operator)));
+            faults.add(
+                format!("{at}/0"),
+                format!("unknown operator {}; there are {OPERATORS}", shown(operator)),
+            );
             None
         }
     }
@@ -246,7 +336,10 @@ fn comparison(operator: Operator, rest: &[Value], at: &str, faults: &mut Faults)
         [name, values] => (name, values, None),
         [name, values, modifiers] => (name, values, Some(modifiers)),
         _ => {
-            faults.add(at, "expected [operator, dimension, values], with modifiers behind them or nothing");
+            faults.add(
+                at,
+                "expected [operator, dimension, values], with modifiers behind them or nothing",
+            );
             return None;
         }
     };
@@ -256,16 +349,31 @@ fn comparison(operator: Operator, rest: &[Value], at: &str, faults: &mut Faults)
         return None;
     }
     let values = texts(values, &format!("{at}/2"), faults);
-    let case_sensitive = modifiers.is_none_or(|modifiers| case_sensitive(modifiers, &format!("{at}/3"), faults));
-    Some(Filter::Match(Match { operator, dimension: dimension?, values: values?, case_sensitive }))
+    let case_sensitive =
+        modifiers.is_none_or(|modifiers| case_sensitive(modifiers, &format!("{at}/3"), faults));
+    Some(Filter::Match(Match {
+        operator,
+        dimension: dimension?,
+        values: values?,
+        case_sensitive,
+    }))
 }
 
 fn texts(values: &Value, at: &str, faults: &mut Faults) -> Option<Vec<String>> {
-    let texts = values.as_array().filter(|values| (1..=VALUES).contains(&values.len())).and_then(|values| {
-        values.iter().map(|value| value.as_str().map(str::to_owned)).collect::<Option<Vec<_>>>()
-    });
+    let texts = values
+        .as_array()
+        .filter(|values| (1..=VALUES).contains(&values.len()))
+        .and_then(|values| {
+            values
+                .iter()
+                .map(|value| value.as_str().map(str::to_owned))
+                .collect::<Option<Vec<_>>>()
+        });
     if texts.is_none() {
-        faults.add(at, format!("expected a list of texts, at least one and at most {VALUES}"));
+        faults.add(
+            at,
+            format!("expected a list of texts, at least one and at most {VALUES}"),
+        );
     }
     texts
 }
@@ -291,9 +399,18 @@ fn flag(object: &Map<String, Value>, name: &str, at: &str, absent: bool, faults:
 }
 
 fn include(object: &Map<String, Value>, faults: &mut Faults) -> Include {
-    unknown_fields(object, &["imports", "time_labels", "total_rows"], "/include", faults);
+    unknown_fields(
+        object,
+        &["imports", "time_labels", "total_rows"],
+        "/include",
+        faults,
+    );
     let mut flag = |name| flag(object, name, "/include", false, faults);
-    Include { imports: flag("imports"), time_labels: flag("time_labels"), total_rows: flag("total_rows") }
+    Include {
+        imports: flag("imports"),
+        time_labels: flag("time_labels"),
+        total_rows: flag("total_rows"),
+    }
 }
 
 fn pagination(object: &Map<String, Value>, faults: &mut Faults) -> Pagination {
@@ -304,12 +421,18 @@ fn pagination(object: &Map<String, Value>, faults: &mut Faults) -> Pagination {
         Some(value) => match value.as_u64().filter(|number| (least..=most).contains(number)) {
             Some(number) => u32::try_from(number).unwrap_or(absent),
             None => {
-                faults.add(format!("/pagination/{name}"), format!("expected a whole number from {least} to {most}"));
+                faults.add(
+                    format!("/pagination/{name}"),
+                    format!("expected a whole number from {least} to {most}"),
+                );
                 absent
             }
         },
     };
-    Pagination { limit: number("limit", 1, 10_000, limit), offset: number("offset", 0, 1_000_000_000, offset) }
+    Pagination {
+        limit: number("limit", 1, 10_000, limit),
+        offset: number("offset", 0, 1_000_000_000, offset),
+    }
 }
 
 fn order_entry(
@@ -324,18 +447,36 @@ fn order_entry(
         return None;
     };
     let text = name.as_str().unwrap_or_default();
-    let key = metrics.iter().position(|metric| metric.name() == text).map(Key::Metric);
-    let key = key.or_else(|| dimensions.iter().position(|known| known.name() == text).map(Key::Dimension));
+    let key = metrics
+        .iter()
+        .position(|metric| metric.name() == text)
+        .map(Key::Metric);
+    let key = key.or_else(|| {
+        dimensions
+            .iter()
+            .position(|known| known.name() == text)
+            .map(Key::Dimension)
+    });
     if key.is_none() {
         let asked = metrics.iter().map(|metric| metric.name().to_owned());
         let asked: Vec<_> = asked.chain(dimensions.iter().map(Dimension::name)).collect();
-        faults.add(format!("{at}/0"), format!("{} is not in this query; there are {}", shown(name), asked.join(", ")));
+        faults.add(
+            format!("{at}/0"),
+            format!(
+                "{} is not in this query; there are {}",
+                shown(name),
+                asked.join(", ")
+            ),
+        );
     }
     let direction = match direction.as_str() {
         Some("asc") => Some(Direction::Asc),
         Some("desc") => Some(Direction::Desc),
         _ => {
-            faults.add(format!("{at}/1"), format!("unknown direction {}; there are asc, desc", shown(direction)));
+            faults.add(
+                format!("{at}/1"),
+                format!("unknown direction {}; there are asc, desc", shown(direction)),
+            );
             None
         }
     };
@@ -346,15 +487,22 @@ fn date_range(value: &Value, faults: &mut Faults) -> Option<DateRange> {
     let found = match value {
         Value::String(name) => named_range(name),
         Value::Array(pair) => match pair.as_slice() {
-            [Value::String(from), Value::String(to)] => pair_of_dates(from, to).or_else(|| pair_of_instants(from, to)),
+            [Value::String(from), Value::String(to)] => {
+                pair_of_dates(from, to).or_else(|| pair_of_instants(from, to))
+            }
             _ => None,
         },
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => None,
     };
     match found {
-        None => faults.add("/date_range", format!("unknown date range {}; expected {DATE_RANGES}", shown(value))),
+        None => faults.add(
+            "/date_range",
+            format!("unknown date range {}; expected {DATE_RANGES}", shown(value)),
+        ),
         Some(DateRange::Dates(from, to)) if to < from => faults.add("/date_range", "ends before it begins"),
-        Some(DateRange::Instants(from, to)) if to < from => faults.add("/date_range", "ends before it begins"),
+        Some(DateRange::Instants(from, to)) if to < from => {
+            faults.add("/date_range", "ends before it begins")
+        }
         Some(range) => return Some(range),
     }
     None
@@ -371,17 +519,26 @@ fn named_range(name: &str) -> Option<DateRange> {
             let count = |unit: &str, most: u32| {
                 let digits = name.strip_suffix(unit)?;
                 let whole = digits.bytes().all(|digit| digit.is_ascii_digit());
-                digits.parse().ok().filter(|count| whole && (1..=most).contains(count))
+                digits
+                    .parse()
+                    .ok()
+                    .filter(|count| whole && (1..=most).contains(count))
             };
-            count("d", 5_000).map(DateRange::Days).or_else(|| count("mo", 100).map(DateRange::Months))
+            count("d", 5_000)
+                .map(DateRange::Days)
+                .or_else(|| count("mo", 100).map(DateRange::Months))
         }
     }
 }
 
 /// Days that ClickHouse's dates and our time zones can tell apart.
 fn day(text: &str) -> Option<NaiveDate> {
-    let day = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok().filter(|_| text.len() == 10)?;
-    (NaiveDate::from_ymd_opt(1970, 1, 2)?..=NaiveDate::from_ymd_opt(2100, 1, 1)?).contains(&day).then_some(day)
+    let day = NaiveDate::parse_from_str(text, "%Y-%m-%d")
+        .ok()
+        .filter(|_| text.len() == 10)?;
+    (NaiveDate::from_ymd_opt(1970, 1, 2)?..=NaiveDate::from_ymd_opt(2100, 1, 1)?)
+        .contains(&day)
+        .then_some(day)
 }
 
 fn pair_of_dates(from: &str, to: &str) -> Option<DateRange> {
