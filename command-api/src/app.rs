@@ -1,6 +1,9 @@
 //! The write side put together: the log, the key store, the directory followed, one actor for each partition.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, PoisonError, RwLock},
+    time::{Duration, Instant},
+};
 
 use event_log::{Log, Offset, Partition, Topic};
 use events::{
@@ -31,6 +34,11 @@ use crate::{
     routes,
 };
 
+/// Microseconds of a day.
+pub const DAY_MICROS: i64 = 86_400_000_000;
+/// How long a day's salt is kept at hand.
+const AT_HAND: Duration = Duration::from_secs(5);
+
 /// What the write side stands on.
 #[derive(Clone)]
 pub struct Deps {
@@ -56,6 +64,8 @@ struct Inner {
     trusted_proxies: Vec<IpNet>,
     private_downloads: PrivateAddresses,
     recorder: Recorder,
+    /// Day, until when it is kept, and salt.
+    salt_at_hand: RwLock<Option<(i64, Instant, Salt)>>,
     imports: Imports,
     history: History,
     tasks: TaskTracker,
@@ -95,6 +105,7 @@ impl App {
             },
             log,
             keys,
+            salt_at_hand: RwLock::default(),
             imports: Imports::default(),
             history: History::default(),
             tasks,
@@ -266,16 +277,31 @@ impl App {
         destroyed.map_err(|error| Error::outside("destroying an import's salt", error))
     }
 
-    /// The salt of the day of a visit.
+    /// The salt of the day of a visit. Today's is kept at hand for a few seconds: every hit asks for it.
     ///
     /// # Errors
     /// The key store cannot be reached.
     pub async fn day_salt(&self, time: Timestamp) -> Result<Salt, Error> {
-        self.0
-            .keys
-            .day_salt(time)
-            .await
-            .map_err(|error| Error::outside("reading a day's salt", error))
+        let day = time.micros().div_euclid(DAY_MICROS);
+        let at_hand = {
+            let salt = self.0.salt_at_hand.read().unwrap_or_else(PoisonError::into_inner);
+            let fresh = salt
+                .as_ref()
+                .filter(|(known, until, _)| *known == day && *until > Instant::now());
+            fresh.map(|(_, _, salt)| salt.clone())
+        };
+        if let Some(salt) = at_hand {
+            return Ok(salt);
+        }
+        let salt = self.0.keys.day_salt(time).await;
+        let salt = salt.map_err(|error| Error::outside("reading a day's salt", error))?;
+        let until = Instant::now() + AT_HAND;
+        *self
+            .0
+            .salt_at_hand
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Some((day, until, salt.clone()));
+        Ok(salt)
     }
 
     /// The salt of an import.

@@ -2,21 +2,22 @@
 //! `event_log::driver` append and answer by the rules of a writer.
 //!
 //! Reading order: this file (the door: what goes in, what comes out), [`decider`] (one decision),
-//! [`state`] (what decisions depend on), [`idempotency`], [`timers`].
+//! [`state`] (what decisions depend on), [`idempotency`], [`timers`], [`ownership`] (claiming, and claiming again).
 
 pub mod decider;
 pub mod idempotency;
+mod ownership;
 pub mod state;
 pub mod timers;
 
 use std::{
-    sync::{Arc, PoisonError, RwLock, Weak},
+    sync::{Arc, PoisonError, RwLock},
     time::{Duration, Instant},
 };
 
 use event_log::{
     Commit, Log, Offset, Partition,
-    driver::{Options, Outcome, Start, Status, drive},
+    driver::{Outcome, Status},
     record::Stated,
 };
 use events::{ContentId, ImportId, TenantId, Timestamp, content::Piece, directory, import::Import, tenant};
@@ -27,7 +28,7 @@ use tokio::sync::{
 };
 use tokio_util::task::TaskTracker;
 
-use self::decider::{Decider, Done};
+use self::decider::Done;
 use crate::{answer::Answer, command::Context, error::Error, metrics};
 
 /// What can be asked of a partition.
@@ -121,8 +122,8 @@ impl Handle {
             requests: RwLock::new(requests),
             status,
         });
-        tasks.spawn(report(partition, door.status.subscribe(), reporter));
-        tasks.spawn(supervise(
+        tasks.spawn(ownership::report(partition, door.status.subscribe(), reporter));
+        tasks.spawn(ownership::supervise(
             Arc::downgrade(&door),
             incoming,
             settings.clone(),
@@ -238,158 +239,6 @@ impl Handle {
         let commit = Commit::decode(&headers, record)
             .map_err(|error| Error::outside("decoding a stored answer", error))?;
         Ok(Answer::of(&commit.events))
-    }
-}
-
-/// Serves the partition, and when another writer took it claims it anew after a growing random while: so two
-/// that both believe it theirs do not claim back and forth, and it is not left without an owner.
-async fn supervise(
-    door: Weak<Door>,
-    mut incoming: mpsc::Receiver<Request>,
-    settings: Settings,
-    tasks: TaskTracker,
-) {
-    let mut lost: u32 = 0;
-    loop {
-        let Some((log, partition, forward)) = door.upgrade().map(|door| {
-            let forward = door.status.clone();
-            (door.log.clone(), door.partition, forward)
-        }) else {
-            return;
-        };
-        let (next_due, due) = watch::channel(None);
-        let (status, mut seen) = watch::channel(Status::Starting);
-        let decider = Decider::new(partition, next_due);
-        let options = Options::new(settings.owner.clone());
-        tasks.spawn(drive(
-            log,
-            partition,
-            Start::default(),
-            decider,
-            incoming,
-            status,
-            options,
-        ));
-        if let Some(door) = door.upgrade() {
-            let requests = door
-                .requests
-                .read()
-                .unwrap_or_else(PoisonError::into_inner)
-                .downgrade();
-            tasks.spawn(ring(due, requests));
-        }
-        let began = Instant::now();
-        loop {
-            let now = seen.borrow_and_update().clone();
-            forward.send_replace(now.clone());
-            count_claim(partition, &now);
-            if matches!(now, Status::SteppedDown(_)) {
-                break;
-            }
-            if seen.changed().await.is_err() {
-                return;
-            }
-        }
-        lost = if began.elapsed() > CALM {
-            1
-        } else {
-            lost.saturating_add(1)
-        };
-        let wait = reclaim_after(settings.reclaim, lost);
-        tracing::info!(%partition, seconds = wait.as_secs_f64(), "will claim again");
-        tokio::select! {
-            () = tokio::time::sleep(wait) => {}
-            // The driver ends when the last handle is gone.
-            _ = seen.wait_for(|_| false) => return,
-        }
-        let (requests, next_incoming) = mpsc::channel(settings.waiting);
-        incoming = next_incoming;
-        let Some(door) = door.upgrade() else { return };
-        *door.requests.write().unwrap_or_else(PoisonError::into_inner) = requests;
-    }
-}
-
-fn count_claim(partition: Partition, status: &Status) {
-    let outcome = match status {
-        Status::Starting => return,
-        Status::Serving { .. } => "serving",
-        Status::Recovering => "recovering",
-        Status::SteppedDown(_) => "stepped_down",
-    };
-    metrics::CLAIMS
-        .with_label_values(&[partition.to_string().as_str(), outcome])
-        .inc();
-}
-
-/// Whoever served this long starts to count its lost claims anew.
-const CALM: Duration = Duration::from_secs(600);
-
-/// The first wait, then twice as long each time, at most thirty times; random in its upper half.
-fn reclaim_after(first: Duration, lost: u32) -> Duration {
-    let times = 1_u32
-        .checked_shl(lost.saturating_sub(1))
-        .unwrap_or(30)
-        .clamp(1, 30);
-    first
-        .saturating_mul(times)
-        .mul_f64(0.5 + rand::random::<f64>() / 2.0)
-}
-
-/// Reports how the partition does.
-async fn report(partition: Partition, mut status: watch::Receiver<Status>, reporter: Reporter) {
-    let serving = metrics::SERVING.with_label_values(&[&partition.to_string()]);
-    loop {
-        let now = status.borrow_and_update().clone();
-        serving.set(matches!(now, Status::Serving { .. }).into());
-        match &now {
-            Status::Starting => reporter.down("is being read"),
-            Status::Serving { .. } => reporter.ok(),
-            Status::Recovering => reporter.degraded("an append failed; what happened is being read"),
-            Status::SteppedDown(_) => reporter.degraded("another process serves it, or it cannot be served"),
-        }
-        if status.changed().await.is_err() {
-            return serving.set(0);
-        }
-    }
-}
-
-/// Asks for what is due when it is due, once at a time.
-async fn ring(mut due: watch::Receiver<Option<Timestamp>>, requests: mpsc::WeakSender<Request>) {
-    loop {
-        let next = *due.borrow_and_update();
-        let wait = next.map(|at| {
-            let micros = at.micros().saturating_sub(now().micros()).max(0);
-            // A clock that is set back must not delay a publication by more than a minute.
-            Duration::from_micros(micros.unsigned_abs()).min(Duration::from_secs(60))
-        });
-        let rung = match wait {
-            Some(wait) if wait.is_zero() => true,
-            Some(wait) => tokio::select! {
-                changed = due.changed() => if changed.is_err() { return } else { false },
-                () = tokio::time::sleep(wait) => next.is_some_and(|at| at <= now()),
-            },
-            None => {
-                if due.changed().await.is_err() {
-                    return;
-                } else {
-                    false
-                }
-            }
-        };
-        if rung {
-            let (reply, answered) = oneshot::channel();
-            let Some(requests) = requests.upgrade() else {
-                return;
-            };
-            if requests.send(Request::Due { reply }).await.is_err() {
-                return;
-            }
-            drop(requests);
-            if answered.await.is_err() {
-                // It could not be published now, because the partition is not served.
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
-        }
     }
 }
 

@@ -13,21 +13,40 @@ use events::{
     Envelope, Event, EventId, ImportId, Recorded, TenantId, Timestamp, event::VisitEvent, visit::Visit,
 };
 use futures::future::try_join_all;
-use http::request::Parts;
+use http::{header, request::Parts};
 use service::TraceContext;
 use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore};
 use uuid::Uuid;
 
-use crate::{error::Error, metrics, partition::idempotency::Hash};
+use crate::{App, caller::ClientAddress, error::Error, metrics, partition::idempotency::Hash};
 
 /// Who sends a hit.
-pub struct Source<'a> {
+#[derive(Debug)]
+pub struct Source {
     /// From where.
     pub address: IpAddr,
-    /// What it calls itself.
-    pub user_agent: &'a str,
+    /// What it calls itself; nothing, when that is no text.
+    pub user_agent: String,
     /// In which trace.
     pub traced: Traced,
+}
+
+impl FromRequestParts<App> for Source {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Self::Rejection> {
+        let ClientAddress(address) = ClientAddress::from_request_parts(parts, app).await?;
+        let traced = Traced::from_request_parts(parts, app).await?;
+        let user_agent = parts
+            .headers
+            .get(header::USER_AGENT)
+            .and_then(|value| value.to_str().ok());
+        Ok(Self {
+            address,
+            user_agent: user_agent.unwrap_or_default().to_owned(),
+            traced,
+        })
+    }
 }
 
 /// The trace of a request, when its client follows one: the many that do not are not burdened with one.
@@ -118,7 +137,7 @@ impl Recorder {
             return Err(Error::Busy);
         };
         let began = Instant::now();
-        let appends = self
+        let mut appends = self
             .grouped(events)
             .into_iter()
             .filter_map(|(partition, events)| {
@@ -126,7 +145,11 @@ impl Recorder {
                 let appending = self.log.append(partition, visits::encode(tenant, &events));
                 Some(async move { appending.await.map(|offset| (partition, offset + 1)) })
             });
-        let appended = try_join_all(appends).await.map_err(|error| match error {
+        let appended = match (appends.next(), appends.next()) {
+            (Some(only), None) => only.await.map(|place| vec![place]),
+            (first, second) => try_join_all(first.into_iter().chain(second).chain(appends)).await,
+        };
+        let appended = appended.map_err(|error| match error {
             AppendError::Not(_) => Error::outside("appending visits", error),
             AppendError::Unknown(_) => Error::outside("appending visits, which may be there", error),
         });

@@ -51,6 +51,8 @@ pub struct Decider {
     admitted: State,
     /// As it will be when all that is under way is admitted. Decisions are taken on this.
     speculated: State,
+    /// Whether `speculated` must be made a copy of `admitted` before it is used: nothing is under way.
+    stale: bool,
     keys: Keys,
     /// Commits decided and not yet admitted, the oldest first.
     under_way: VecDeque<(Commit, Option<(Hash, Hash)>)>,
@@ -85,6 +87,7 @@ impl Decider {
         Self {
             admitted: State::default(),
             speculated: State::default(),
+            stale: false,
             keys: Keys::default(),
             under_way: VecDeque::new(),
             next_due,
@@ -218,9 +221,21 @@ impl Decider {
     }
 
     fn tell_timer(&self) {
-        let next = self.speculated.timers().next();
+        let state = if self.stale {
+            &self.admitted
+        } else {
+            &self.speculated
+        };
+        let next = state.timers().next();
         self.next_due
             .send_if_modified(|known| std::mem::replace(known, next) != next);
+    }
+
+    /// Copying once is less than folding everything twice, at start and after a failure.
+    fn refresh(&mut self) {
+        if std::mem::take(&mut self.stale) {
+            self.speculated = self.admitted.clone();
+        }
     }
 
     fn fold(&mut self, at: Offset, commit: &Commit) -> Result<(), Unreadable> {
@@ -268,8 +283,7 @@ impl driver::Decider for Decider {
         let commit = Commit::decode(headers, record)
             .map_err(|error| Unreadable(format!("offset {at}: {}", service::problem::chain(&error))))?;
         self.fold(at, &commit)?;
-        let speculated = self.speculated.evolve(&commit);
-        speculated.map_err(|error| Unreadable(format!("offset {at}: {error}")))?;
+        self.stale = true;
         self.tell_timer();
         Ok(())
     }
@@ -280,12 +294,13 @@ impl driver::Decider for Decider {
                 self.keys.failed(&key);
             }
         }
-        self.speculated = self.admitted.clone();
+        self.stale = true;
         self.tell_timer();
         Rewound::Here
     }
 
     fn decide(&mut self, request: &mut Request) -> Decision<Self::Answer> {
+        self.refresh();
         match request {
             Request::Ask { command, context, .. } => self.decide_command(context, command),
             Request::Look { .. } => Decision::Answer(Ok(Reply::Settled)),

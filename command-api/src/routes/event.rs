@@ -5,16 +5,15 @@ use axum::{
     extract::{State, rejection::BytesRejection},
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 
 use crate::{
     App,
-    caller::ClientAddress,
     command::unread,
     error::Error,
     metrics,
     partition::now,
-    recorder::{Source, Traced},
+    recorder::Source,
     visit::{Agent, Dropped, Place, tracker},
 };
 
@@ -29,18 +28,7 @@ const DROPPED: HeaderName = HeaderName::from_static("x-annals-dropped");
     request_body(content_type = "application/json", content = Object,
         description = "as Plausible's trackers send it, JSON or text/plain: name, url, domain, referrer, props, …"),
     responses((status = 202, body = String)))]
-pub async fn event(
-    State(app): State<App>,
-    ClientAddress(address): ClientAddress,
-    traced: Traced,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Response {
-    let source = Source {
-        address,
-        user_agent: user_agent(&headers),
-        traced,
-    };
+pub async fn event(State(app): State<App>, source: Source, body: Result<Bytes, BytesRejection>) -> Response {
     let mut response = match record(&app, &source, body).await {
         Ok(dropped) => {
             let mut response = (StatusCode::ACCEPTED, "ok").into_response();
@@ -73,11 +61,11 @@ pub async fn preflight() -> impl IntoResponse {
 /// Appends a hit for each of its sites; says why, when one of them did not keep it.
 async fn record(
     app: &App,
-    source: &Source<'_>,
+    source: &Source,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Option<Dropped>, Error> {
     let tracked = tracker::read(&body.map_err(unread)?)?;
-    let agent = match Agent::read(source.user_agent) {
+    let agent = match Agent::read(&source.user_agent) {
         Ok(agent) => agent,
         Err(dropped) => return Ok(Some(drop_one(dropped))),
     };
@@ -85,7 +73,8 @@ async fn record(
     let salt = app.day_salt(at).await?;
     let mut events = Vec::with_capacity(1);
     let mut dropped = None;
-    for domain in &tracked.domains {
+    let hits = std::iter::repeat_n(tracked.hit, tracked.domains.len());
+    for (domain, hit) in tracked.domains.iter().zip(hits) {
         let Some(site) = app.directory().site(domain).await? else {
             dropped = Some(drop_one(Dropped::UnknownSite));
             continue;
@@ -93,21 +82,17 @@ async fn record(
         let place = Place {
             site: site.id,
             domain: site.domain.as_str(),
-            visitor: salt.visitor(site.id, source.address, source.user_agent),
+            visitor: salt.visitor(site.id, source.address, &source.user_agent),
             agent,
             content: None,
             import: None,
         };
-        events.push(
-            source
-                .traced
-                .recorded(site.tenant, at, None, tracked.hit.clone().event(place)),
-        );
+        events.push(source.traced.recorded(site.tenant, at, None, hit.event(place)));
     }
     if !events.is_empty() {
         let count = events.len() as u64;
         app.recorder().record(events).await?;
-        metrics::VISITS.with_label_values(&[DOOR]).inc_by(count);
+        metrics::HITS.inc_by(count);
     }
     Ok(dropped)
 }
@@ -117,12 +102,4 @@ fn drop_one(dropped: Dropped) -> Dropped {
         .with_label_values(&[DOOR, dropped.reason()])
         .inc();
     dropped
-}
-
-/// What the client calls itself; nothing, when it is no text.
-pub fn user_agent(headers: &HeaderMap) -> &str {
-    headers
-        .get(header::USER_AGENT)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default()
 }

@@ -6,7 +6,7 @@ use events::{
     content::{Kind, Piece},
     directory::Scope,
 };
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use serde::Deserialize;
 use serde_json::json;
 use utoipa::ToSchema;
@@ -14,13 +14,11 @@ use utoipa::ToSchema;
 use crate::{
     App,
     answer::{Accepted, Answer},
-    caller::ClientAddress,
     command::{Body, CommandRequest, Id},
     error::Error,
     metrics,
     partition::now,
-    recorder::{Source, Traced},
-    routes::event::user_agent,
+    recorder::Source,
     visit::{Agent, Hit, Page, Place},
 };
 
@@ -45,16 +43,9 @@ impl Body for ViewBody {
 pub async fn view(
     State(app): State<App>,
     Id(id): Id<ContentId>,
-    ClientAddress(address): ClientAddress,
-    traced: Traced,
-    headers: HeaderMap,
+    source: Source,
     request: CommandRequest<ViewBody>,
 ) -> Result<Accepted, Error> {
-    let source = Source {
-        address,
-        user_agent: user_agent(&headers),
-        traced,
-    };
     let tenant = request.context.principal.tenant;
     let (handle, ledger) = app.ledger(tenant)?;
     let (piece, next) = handle.piece(tenant, id).await?;
@@ -63,7 +54,7 @@ pub async fn view(
         .directory()
         .site_by_id(piece.site)
         .ok_or(Error::NotFound("site"))?;
-    let agent = match Agent::read(source.user_agent) {
+    let agent = match Agent::read(&source.user_agent) {
         Ok(agent) => agent,
         Err(dropped) => {
             metrics::DROPPED
@@ -84,7 +75,7 @@ pub async fn view(
     let place = Place {
         site: site.id,
         domain: site.domain.as_str(),
-        visitor: salt.visitor(site.id, source.address, source.user_agent),
+        visitor: salt.visitor(site.id, source.address, &source.user_agent),
         agent,
         content: Some(id),
         import: None,

@@ -26,6 +26,7 @@ use uuid::Uuid;
 use crate::{
     App,
     answer::{Accepted, Answer},
+    app::DAY_MICROS,
     caller::Caller,
     command::{Context, Expected, Principal, idempotency_key, unread},
     error::Error,
@@ -177,8 +178,6 @@ struct Batch<'a> {
     events: Vec<Recorded>,
     answer: BatchAnswer,
 }
-
-const DAY_MICROS: i64 = 86_400_000_000;
 
 impl<'a> Batch<'a> {
     fn new(
