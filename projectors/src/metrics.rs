@@ -10,11 +10,11 @@ use read_models::Projection;
 
 use crate::runner::Batch;
 
-/// Defines metrics that are registered when they are first used.
+/// Defines metrics that are registered when they are first used. Their names are constants, and a test registers
+/// them all: that cannot fail later.
 macro_rules! metrics {
     ($($name:ident: $type:ty = $register:ident($text:literal, $help:literal, $labels:expr $(, $more:expr)?);)+) => {$(
         #[doc = $help]
-        #[expect(clippy::expect_used, reason = "the names are constants; a test registers them")]
         pub(crate) static $name: LazyLock<$type> =
             LazyLock::new(|| $register!($text, $help, $labels $(, $more)?).expect("registered once"));
     )+

@@ -117,9 +117,10 @@ impl Gather {
 
 impl From<read_models::Error> for SinkError {
     fn from(error: read_models::Error) -> Self {
-        match error {
-            read_models::Error::Fenced { .. } => Self::Fenced,
-            other => Self::Unavailable(Box::new(other)),
+        if matches!(error, read_models::Error::Fenced { .. }) {
+            Self::Fenced
+        } else {
+            Self::Unavailable(Box::new(error))
         }
     }
 }

@@ -1,4 +1,5 @@
 //! Events in, answers out: every query of the content and downloads tables, on the real tables.
+#![expect(clippy::unwrap_used, reason = "a test may stop")]
 
 #[path = "kit/kit.rs"]
 mod kit;

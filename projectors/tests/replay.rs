@@ -1,4 +1,5 @@
 //! Any cut of the log into batches, with restarts and kills between and within them, gives the same tables.
+#![expect(clippy::unwrap_used, reason = "a test may stop")]
 
 #[path = "kit/kit.rs"]
 mod kit;

@@ -57,14 +57,10 @@ impl Error {
 
 impl From<sqlx::Error> for Error {
     fn from(source: sqlx::Error) -> Self {
-        let refused = match &source {
-            // Classes of SQLSTATE: 21 cardinality, 22 data, 23 integrity, 54 a limit of the program.
-            sqlx::Error::Database(error) => error
-                .code()
-                .is_some_and(|code| ["21", "22", "23", "54"].iter().any(|class| code.starts_with(class))),
-            sqlx::Error::Encode(_) => true,
-            _ => false,
-        };
+        // Classes of SQLSTATE: 21 cardinality, 22 data, 23 integrity, 54 a limit of the program.
+        let code = source.as_database_error().and_then(|error| error.code());
+        let refused = matches!(source, sqlx::Error::Encode(_))
+            || code.is_some_and(|code| ["21", "22", "23", "54"].iter().any(|class| code.starts_with(class)));
         if refused {
             let constraint = source.as_database_error().and_then(|e| e.constraint()).map(str::to_owned);
             Self::Refused { constraint, source }

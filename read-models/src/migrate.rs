@@ -17,9 +17,13 @@ pub async fn migrate(owner_url: &str, reader_url: Option<&str>) -> Result<(), Er
     // Held until the connection closes, also when this process is killed.
     sqlx::query("SELECT pg_advisory_lock($1)").bind(LOCK).execute(&mut owner).await?;
     owner.execute("SET client_min_messages = warning; CREATE SCHEMA IF NOT EXISTS annals; SET search_path = annals").await?;
-    sqlx::migrate!("migrations/postgres/control").run_direct(None, &mut owner, false).await.map_err(|error| match error {
-        MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _) => source.into(),
-        other => Error::Migration(other),
+    let migrated = sqlx::migrate!("migrations/postgres/control").run_direct(None, &mut owner, false).await;
+    migrated.map_err(|error| {
+        if let MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _) = error {
+            source.into()
+        } else {
+            Error::Migration(error)
+        }
     })?;
     if let Some(url) = reader_url {
         let_read(&mut owner, url).await?;

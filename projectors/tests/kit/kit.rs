@@ -74,7 +74,7 @@ impl Appender {
     }
 
     /// Appends several commits without waiting for each.
-    pub async fn commits(&mut self, commits: Vec<(TenantId, Vec<(String, u64, Event)>)>) -> u64 {
+    pub async fn commits(&mut self, commits: Vec<Made>) -> u64 {
         let mut last = None;
         for chunk in commits.chunks(200) {
             let appending: Vec<_> = chunk
@@ -183,17 +183,20 @@ pub fn drafted(n: u128, slug: &str) -> content::Drafted {
         body: "A body of words, \"quoted\" and \\ escaped.".into(),
         summary: None,
         tags: vec!["a, b".into(), "c\"d\\".into()],
-        featured: n % 2 == 0,
+        featured: n.is_multiple_of(2),
         language: Some("en".into()),
         metadata: json!({"n": 1}).as_object().unwrap().clone(),
     }
 }
 
+/// A commit: whose, and of each event its aggregate, the version after it, and what happened.
+pub type Made = (TenantId, Vec<(String, u64, Event)>);
+
 /// One step of a made-up history: which aggregate, and what a number makes happen to it.
 pub type Step = (u8, u8);
 
 /// Turns steps into commits that keep the rules of versions, and some events that cannot be projected.
-pub fn history(steps: &[Step]) -> Vec<(TenantId, Vec<(String, u64, Event)>)> {
+pub fn history(steps: &[Step]) -> Vec<Made> {
     let mut versions: BTreeMap<(TenantId, String), u64> = BTreeMap::new();
     let mut slugs: BTreeMap<String, String> = BTreeMap::new();
     let mut next = |tenant: TenantId, subject: &str| {
