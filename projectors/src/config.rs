@@ -10,13 +10,23 @@ pub struct Config {
     #[arg(long = "postgres-url", env = "ANNALS_POSTGRES_URL", hide_env_values = true)]
     pub postgres_url: String,
     /// PostgreSQL as the role of the query API, which is given SELECT; made when it is missing.
-    #[arg(id = "projectors_reader_url", long = "postgres-reader-grant-url", env = "ANNALS_POSTGRES_READER_URL", hide_env_values = true)]
+    #[arg(
+        id = "projectors_reader_url",
+        long = "postgres-reader-grant-url",
+        env = "ANNALS_POSTGRES_READER_URL",
+        hide_env_values = true
+    )]
     pub postgres_reader_url: Option<String>,
     /// ClickHouse's user that may create databases and insert.
     #[arg(long, env = "ANNALS_CLICKHOUSE_USER", default_value = "annals_writer")]
     pub clickhouse_user: String,
     /// Its password.
-    #[arg(long, env = "ANNALS_CLICKHOUSE_PASSWORD", default_value = "", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "ANNALS_CLICKHOUSE_PASSWORD",
+        default_value = "",
+        hide_env_values = true
+    )]
     pub clickhouse_password: String,
     /// Aggregates of one projection that may be parked; one more stops the partition.
     #[arg(long = "parking-limit", env = "ANNALS_PARKING_LIMIT", default_value_t = 1_000)]
@@ -25,6 +35,8 @@ pub struct Config {
 
 impl std::fmt::Debug for Config {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Config").field("parking_limit", &self.parking_limit).finish_non_exhaustive()
+        f.debug_struct("Config")
+            .field("parking_limit", &self.parking_limit)
+            .finish_non_exhaustive()
     }
 }

@@ -76,7 +76,9 @@ fn known_before(events: &[&Entry]) -> Vec<(Uuid, Uuid)> {
     let mut met = HashSet::new();
     let mut known = Vec::new();
     for recorded in events.iter().filter_map(|entry| entry.event.as_ref().ok()) {
-        let Event::Content(event) = &recorded.event else { continue };
+        let Event::Content(event) = &recorded.event else {
+            continue;
+        };
         let Ok(id) = id(&recorded.envelope) else { continue };
         if met.insert(id) && !matches!(event, ContentEvent::Drafted(_)) {
             known.push(id);
@@ -87,7 +89,8 @@ fn known_before(events: &[&Entry]) -> Vec<(Uuid, Uuid)> {
 
 fn id(envelope: &Envelope) -> Result<(Uuid, Uuid), Unfit> {
     let content = Uuid::try_parse(&envelope.subject);
-    let content = content.map_err(|_| Unfit(format!("its subject {:?} is no id of a piece", envelope.subject)))?;
+    let content =
+        content.map_err(|_| Unfit(format!("its subject {:?} is no id of a piece", envelope.subject)))?;
     Ok((envelope.tenant.uuid(), content))
 }
 
@@ -95,14 +98,27 @@ impl Rows {
     fn loaded(rows: Vec<Content>) -> Self {
         let piece = |row: Content| {
             let kind = kind(&row.kind);
-            ((row.tenant, row.content), Piece { row, kind, state: State::Loaded })
+            (
+                (row.tenant, row.content),
+                Piece {
+                    row,
+                    kind,
+                    state: State::Loaded,
+                },
+            )
         };
-        Self { pieces: rows.into_iter().map(piece).collect(), ..Self::default() }
+        Self {
+            pieces: rows.into_iter().map(piece).collect(),
+            ..Self::default()
+        }
     }
 
     fn fold(&mut self, envelope: &Envelope, wire_name: &str, event: &ContentEvent) -> Result<(), Unfit> {
         let key = id(envelope)?;
-        let version = version_after(envelope, self.pieces.get(&key).map_or(0, |piece| piece.row.version))?;
+        let version = version_after(
+            envelope,
+            self.pieces.get(&key).map_or(0, |piece| piece.row.version),
+        )?;
         if let ContentEvent::Drafted(drafted) = event {
             if version != 1 {
                 return Err(Unfit("a piece is drafted once".into()));
@@ -110,7 +126,10 @@ impl Rows {
             self.take_slug(&key, &drafted.site.uuid(), drafted.kind, &drafted.slug);
             self.pieces.insert(key, Piece::drafted(key, envelope, drafted));
         }
-        let piece = self.pieces.get_mut(&key).ok_or_else(|| Unfit("there is no such piece".into()))?;
+        let piece = self
+            .pieces
+            .get_mut(&key)
+            .ok_or_else(|| Unfit("there is no such piece".into()))?;
         let set = piece.evolve(event);
         let at = envelope.time.to_utc();
         let actor = envelope.actor.map(events::PrincipalId::uuid);
@@ -121,9 +140,18 @@ impl Rows {
         self.versions.push(set.version(row, wire_name));
         if let ContentEvent::SlugChanged(content::SlugChanged { from, to: _ }) = event {
             let (site, kind, slug) = (row.site, piece.kind, row.slug.clone());
-            let slug_of = |slug: String| Slug { tenant: key.0, site, kind: kind_name(kind).into(), slug };
+            let slug_of = |slug: String| Slug {
+                tenant: key.0,
+                site,
+                kind: kind_name(kind).into(),
+                slug,
+            };
             let from = slug_of(from.clone());
-            let redirect = Redirect { from: from.clone(), content: key.1, since: at };
+            let redirect = Redirect {
+                from: from.clone(),
+                content: key.1,
+                since: at,
+            };
             self.slugs.insert(slug_of(slug), None);
             self.slugs.insert(from, Some(redirect));
         }
@@ -132,12 +160,20 @@ impl Rows {
 
     /// A slug that a piece has does not redirect any more.
     fn take_slug(&mut self, key: &(Uuid, Uuid), site: &Uuid, kind: content::Kind, slug: &str) {
-        let slug = Slug { tenant: key.0, site: *site, kind: kind_name(kind).into(), slug: slug.to_owned() };
+        let slug = Slug {
+            tenant: key.0,
+            site: *site,
+            kind: kind_name(kind).into(),
+            slug: slug.to_owned(),
+        };
         self.slugs.insert(slug, None);
     }
 
     fn changes(self) -> Changes {
-        let mut changes = Changes { versions: self.versions, ..Changes::default() };
+        let mut changes = Changes {
+            versions: self.versions,
+            ..Changes::default()
+        };
         for piece in self.pieces.into_values() {
             match piece.state {
                 State::New => changes.inserted.push(piece.row),
@@ -157,10 +193,14 @@ impl Rows {
 
 /// The version after an event, which must follow the one before it.
 pub(crate) fn version_after(envelope: &Envelope, before: i64) -> Result<i64, Unfit> {
-    let found = envelope.aggregate_version.and_then(|version| i64::try_from(version).ok());
+    let found = envelope
+        .aggregate_version
+        .and_then(|version| i64::try_from(version).ok());
     match found {
         Some(version) if version == before + 1 => Ok(version),
-        Some(version) => Err(Unfit(format!("it makes version {version} of what has version {before}"))),
+        Some(version) => Err(Unfit(format!(
+            "it makes version {version} of what has version {before}"
+        ))),
         None => Err(Unfit("it has no version".into())),
     }
 }
@@ -196,7 +236,11 @@ impl Piece {
             updated_by: actor,
             version: 0,
         };
-        let mut piece = Self { row, kind: event.kind, state: State::New };
+        let mut piece = Self {
+            row,
+            kind: event.kind,
+            state: State::New,
+        };
         piece.lead();
         piece
     }
@@ -211,15 +255,36 @@ impl Piece {
         match event {
             ContentEvent::Drafted(_) => set = EVERY.to_vec(),
             ContentEvent::Revised(revised) => {
-                let content::Revised { title, body, summary, tags, featured, language, metadata } = revised;
-                let mut note = |name, given: bool| if given { set.push(name) };
+                let content::Revised {
+                    title,
+                    body,
+                    summary,
+                    tags,
+                    featured,
+                    language,
+                    metadata,
+                } = revised;
+                let mut note = |name, given: bool| {
+                    if given {
+                        set.push(name)
+                    }
+                };
                 note("title", put(&mut row.title, title.clone()));
                 note("body", put(&mut row.body, body.clone()));
-                note("summary", put(&mut row.summary, summary.clone().map(|summary| summary.is)));
+                note(
+                    "summary",
+                    put(&mut row.summary, summary.clone().map(|summary| summary.is)),
+                );
                 note("tags", put(&mut row.tags, tags.clone()));
                 note("featured", put(&mut row.featured, *featured));
-                note("language", put(&mut row.language, language.clone().map(|language| language.is)));
-                note("metadata", put(&mut row.metadata, metadata.clone().map(Value::Object)));
+                note(
+                    "language",
+                    put(&mut row.language, language.clone().map(|language| language.is)),
+                );
+                note(
+                    "metadata",
+                    put(&mut row.metadata, metadata.clone().map(Value::Object)),
+                );
                 if metadata.is_some() {
                     self.lead();
                 }
@@ -271,8 +336,9 @@ impl Piece {
 }
 
 /// What the first version sets.
-const EVERY: [&str; 9] =
-    ["status", "title", "slug", "body", "summary", "tags", "featured", "language", "metadata"];
+const EVERY: [&str; 9] = [
+    "status", "title", "slug", "body", "summary", "tags", "featured", "language", "metadata",
+];
 
 impl Set {
     /// The version's row: only what was set.

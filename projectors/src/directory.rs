@@ -56,7 +56,9 @@ impl Rows {
     fn fold(&mut self, envelope: &Envelope, event: &DirectoryEvent) -> Result<(), Unfit> {
         let tenant = envelope.tenant.uuid();
         let at = envelope.time.to_utc();
-        let version = envelope.aggregate_version.and_then(|version| i64::try_from(version).ok());
+        let version = envelope
+            .aggregate_version
+            .and_then(|version| i64::try_from(version).ok());
         let version = version.ok_or_else(|| Unfit("it has no version".into()))?;
         let subject = || {
             let id = Uuid::try_parse(&envelope.subject);
@@ -64,7 +66,12 @@ impl Rows {
         };
         match event {
             DirectoryEvent::TenantCreated(event) => {
-                self.changes.tenants.push(Tenant { tenant, name: event.name.clone(), created_at: at, version });
+                self.changes.tenants.push(Tenant {
+                    tenant,
+                    name: event.name.clone(),
+                    created_at: at,
+                    version,
+                });
             }
             DirectoryEvent::SiteCreated(event) => self.changes.sites.push(Site {
                 tenant,
@@ -79,7 +86,13 @@ impl Rows {
                 let name = event.name.as_ref().map(serde_json::to_value).transpose();
                 let name = name.map_err(|error| Unfit(error.to_string()))?;
                 let principal = subject()?;
-                self.changes.principals.push(Principal { tenant, principal, name, created_at: at, version });
+                self.changes.principals.push(Principal {
+                    tenant,
+                    principal,
+                    name,
+                    created_at: at,
+                    version,
+                });
             }
             DirectoryEvent::KeyIssued(event) => {
                 let key = event.key.to_string();
@@ -97,12 +110,21 @@ impl Rows {
             }
             DirectoryEvent::KeyRevoked(event) => {
                 let key = event.key.to_string();
-                match self.keys.get(&(tenant, key.clone())).and_then(|place| self.changes.keys.get_mut(*place)) {
+                match self
+                    .keys
+                    .get(&(tenant, key.clone()))
+                    .and_then(|place| self.changes.keys.get_mut(*place))
+                {
                     Some(row) => {
                         row.revoked_at = Some(at);
                         row.version = version;
                     }
-                    None => self.changes.revoked.push(Revoked { tenant, key, at, version }),
+                    None => self.changes.revoked.push(Revoked {
+                        tenant,
+                        key,
+                        at,
+                        version,
+                    }),
                 }
             }
         }

@@ -65,7 +65,9 @@ fn known_before(events: &[&Entry]) -> Vec<(Uuid, Uuid)> {
     let mut met = HashSet::new();
     let mut known = Vec::new();
     for recorded in events.iter().filter_map(|entry| entry.event.as_ref().ok()) {
-        let Event::Download(event) = &recorded.event else { continue };
+        let Event::Download(event) = &recorded.event else {
+            continue;
+        };
         let Ok(id) = id(&recorded.envelope) else { continue };
         if met.insert(id) && !matches!(event, DownloadEvent::Queued(_)) {
             known.push(id);
@@ -76,26 +78,42 @@ fn known_before(events: &[&Entry]) -> Vec<(Uuid, Uuid)> {
 
 fn id(envelope: &Envelope) -> Result<(Uuid, Uuid), Unfit> {
     let download = Uuid::try_parse(&envelope.subject);
-    let download = download.map_err(|_| Unfit(format!("its subject {:?} is no id of a download", envelope.subject)))?;
+    let download = download.map_err(|_| {
+        Unfit(format!(
+            "its subject {:?} is no id of a download",
+            envelope.subject
+        ))
+    })?;
     Ok((envelope.tenant.uuid(), download))
 }
 
 impl Rows {
     fn loaded(rows: Vec<Download>) -> Self {
-        let downloads = rows.into_iter().map(|row| ((row.tenant, row.download), (row, State::Loaded)));
-        Self { downloads: downloads.collect() }
+        let downloads = rows
+            .into_iter()
+            .map(|row| ((row.tenant, row.download), (row, State::Loaded)));
+        Self {
+            downloads: downloads.collect(),
+        }
     }
 
     fn fold(&mut self, at: &Place, envelope: &Envelope, event: &DownloadEvent) -> Result<(), Unfit> {
         let key = id(envelope)?;
-        let version = version_after(envelope, self.downloads.get(&key).map_or(0, |(row, _)| row.version))?;
+        let version = version_after(
+            envelope,
+            self.downloads.get(&key).map_or(0, |(row, _)| row.version),
+        )?;
         if let DownloadEvent::Queued(queued) = event {
             if version != 1 {
                 return Err(Unfit("a download is first queued once".into()));
             }
-            self.downloads.insert(key, (first(key, envelope, queued), State::New));
+            self.downloads
+                .insert(key, (first(key, envelope, queued), State::New));
         }
-        let found = self.downloads.get_mut(&key).ok_or_else(|| Unfit("there is no such download".into()))?;
+        let found = self
+            .downloads
+            .get_mut(&key)
+            .ok_or_else(|| Unfit("there is no such download".into()))?;
         let (row, state) = found;
         evolve(row, at, envelope, event);
         row.version = version;

@@ -4,7 +4,8 @@ use std::{collections::HashMap, sync::LazyLock, time::Instant};
 
 use event_log::{Offset, Partition};
 use prometheus::{
-    HistogramVec, IntCounterVec, IntGaugeVec, register_histogram_vec, register_int_counter_vec, register_int_gauge_vec,
+    HistogramVec, IntCounterVec, IntGaugeVec, register_histogram_vec, register_int_counter_vec,
+    register_int_gauge_vec,
 };
 use read_models::Projection;
 
@@ -68,7 +69,11 @@ struct Ends {
 
 impl Batches {
     pub(crate) fn begin(projection: Projection, batches: &[Batch]) -> Self {
-        let ends = |it: &Batch| Ends { next: it.next, end: it.end, micros: it.time.map(|time| time.micros()) };
+        let ends = |it: &Batch| Ends {
+            next: it.next,
+            end: it.end,
+            micros: it.time.map(|time| time.micros()),
+        };
         Self {
             projection,
             begun: Instant::now(),
@@ -87,7 +92,9 @@ impl Batches {
         BATCHES.with_label_values(&label).inc();
         EVENTS.with_label_values(&label).inc_by(self.events as u64);
         ROWS.with_label_values(&label).inc_by(rows);
-        SECONDS.with_label_values(&label).observe(self.begun.elapsed().as_secs_f64());
+        SECONDS
+            .with_label_values(&label)
+            .observe(self.begun.elapsed().as_secs_f64());
         for (partition, ends) in &self.ends {
             lag(self.projection, *partition, ends.next, ends.end, ends.micros);
         }
@@ -95,17 +102,31 @@ impl Batches {
 }
 
 /// How far behind a partition is. `micros` is the time of the last record in the tables, since 1970.
-pub(crate) fn lag(projection: Projection, partition: Partition, next: Offset, end: Offset, micros: Option<i64>) {
+pub(crate) fn lag(
+    projection: Projection,
+    partition: Partition,
+    next: Offset,
+    end: Offset,
+    micros: Option<i64>,
+) {
     let partition = partition.to_string();
     let labels = [projection.name(), partition.as_str()];
     let events = end.saturating_sub(next);
-    LAG_EVENTS.with_label_values(&labels).set(i64::try_from(events).unwrap_or(i64::MAX));
-    let age = micros.map_or(0, |micros| (chrono::Utc::now().timestamp_micros() - micros) / 1_000_000);
-    LAG_SECONDS.with_label_values(&labels).set(if events == 0 { 0 } else { age.max(0) });
+    LAG_EVENTS
+        .with_label_values(&labels)
+        .set(i64::try_from(events).unwrap_or(i64::MAX));
+    let age = micros.map_or(0, |micros| {
+        (chrono::Utc::now().timestamp_micros() - micros) / 1_000_000
+    });
+    LAG_SECONDS
+        .with_label_values(&labels)
+        .set(if events == 0 { 0 } else { age.max(0) });
 }
 
 /// How many aggregates of a partition are parked.
 pub(crate) fn parked(projection: Projection, partition: Partition, aggregates: usize) {
     let aggregates = i64::try_from(aggregates).unwrap_or(i64::MAX);
-    PARKED.with_label_values(&[projection.name(), &partition.to_string()]).set(aggregates);
+    PARKED
+        .with_label_values(&[projection.name(), &partition.to_string()])
+        .set(aggregates);
 }

@@ -58,7 +58,11 @@ pub struct Dependencies {
 ///
 /// # Errors
 /// See [`Error`]; an outage is none.
-pub async fn run(dependencies: Dependencies, config: Config, shutdown: CancellationToken) -> Result<(), Error> {
+pub async fn run(
+    dependencies: Dependencies,
+    config: Config,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
     let reporter = dependencies.health.register("read models");
     reporter.degraded("connecting");
     let mut announced = false;
@@ -67,20 +71,32 @@ pub async fn run(dependencies: Dependencies, config: Config, shutdown: Cancellat
             Ok(opened) => break opened,
             Err(error) if error.may_pass() => {
                 if !std::mem::replace(&mut announced, true) {
-                    tracing::warn!(error = chain(&error), "the read models cannot be opened yet: retrying");
+                    tracing::warn!(
+                        error = chain(&error),
+                        "the read models cannot be opened yet: retrying"
+                    );
                 }
                 reporter.degraded("PostgreSQL cannot be reached; retrying");
             }
             Err(error) => return Err(error.into()),
         }
-        if shutdown.run_until_cancelled(tokio::time::sleep(RETRY)).await.is_none() {
+        if shutdown
+            .run_until_cancelled(tokio::time::sleep(RETRY))
+            .await
+            .is_none()
+        {
             return Ok(());
         }
     };
     reporter.ok();
     let mut tasks = JoinSet::new();
     let writer = &opened.writer;
-    let project = Project { writer, dependencies: &dependencies, config: &config, shutdown: &shutdown };
+    let project = Project {
+        writer,
+        dependencies: &dependencies,
+        config: &config,
+        shutdown: &shutdown,
+    };
     project.start::<DirectoryFold>(opened.directory, &mut tasks);
     project.start::<ContentFold>(opened.content, &mut tasks);
     project.start::<DownloadsFold>(opened.downloads, &mut tasks);
@@ -116,7 +132,10 @@ async fn open(log: &Log, config: &Config) -> Result<Opened, read_models::Error> 
 
 async fn generation<F: Fold>(log: &Log, writer: &Writer) -> Result<i32, read_models::Error> {
     let partitions = log.partitions(topic(F::PROJECTION));
-    Ok(writer.prepare(F::PROJECTION, partitions, F::VERSION).await?.number)
+    Ok(writer
+        .prepare(F::PROJECTION, partitions, F::VERSION)
+        .await?
+        .number)
 }
 
 /// The topic of the log that a projection is folded from.
@@ -138,13 +157,19 @@ struct Project<'a> {
 
 impl Project<'_> {
     fn start<F: Fold>(&self, generation: i32, tasks: &mut JoinSet<()>) {
-        let Dependencies { log, health, until, .. } = self.dependencies;
+        let Dependencies {
+            log, health, until, ..
+        } = self.dependencies;
         let tables = self.writer.tables(F::PROJECTION, generation, CONNECTIONS);
         for partition in log.all(topic(F::PROJECTION)) {
             let reporter = health.register(format!("projection {} of {partition}", F::PROJECTION));
             reporter.degraded("starting");
-            let sink =
-                PostgresSink::<F>::new(self.writer.clone(), tables.clone(), partition.index, self.config.parking_limit);
+            let sink = PostgresSink::<F>::new(
+                self.writer.clone(),
+                tables.clone(),
+                partition.index,
+                self.config.parking_limit,
+            );
             let plan = Plan {
                 log: log.clone(),
                 gather: Gather::AT_ONCE,
@@ -158,7 +183,13 @@ impl Project<'_> {
 
     /// Visits and the facts about content; each waits for ClickHouse by itself.
     fn start_clickhouse(&self, tasks: &mut JoinSet<()>) {
-        let Dependencies { log, health, until, clickhouse_url, clickhouse_prefix } = self.dependencies;
+        let Dependencies {
+            log,
+            health,
+            until,
+            clickhouse_url,
+            clickhouse_prefix,
+        } = self.dependencies;
         let rows = clickhouse::Writer::new(&clickhouse::Config {
             url: clickhouse_url.clone(),
             user: self.config.clickhouse_user.clone(),

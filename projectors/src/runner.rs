@@ -55,10 +55,18 @@ pub trait Sink: Send {
     fn write(&mut self, batches: Vec<Batch>) -> impl Future<Output = Result<u64, SinkError>> + Send;
 
     /// Says where the log ends, so that lag is known while nothing happens.
-    fn saw_end(&mut self, partition: Partition, end: Offset) -> impl Future<Output = Result<(), SinkError>> + Send;
+    fn saw_end(
+        &mut self,
+        partition: Partition,
+        end: Offset,
+    ) -> impl Future<Output = Result<(), SinkError>> + Send;
 
     /// Says why a partition does not go on.
-    fn stopped(&mut self, partition: Partition, reason: &str) -> impl Future<Output = Result<(), SinkError>> + Send;
+    fn stopped(
+        &mut self,
+        partition: Partition,
+        reason: &str,
+    ) -> impl Future<Output = Result<(), SinkError>> + Send;
 }
 
 /// Why a sink could not do something.
@@ -112,7 +120,11 @@ pub struct Plan {
 
 impl Gather {
     /// For transactions: whatever is there, at once.
-    pub const AT_ONCE: Self = Self { events: 10_000, bytes: 4 << 20, pause: Duration::ZERO };
+    pub const AT_ONCE: Self = Self {
+        events: 10_000,
+        bytes: 4 << 20,
+        pause: Duration::ZERO,
+    };
 }
 
 impl From<read_models::Error> for SinkError {
@@ -178,7 +190,12 @@ async fn work<S: Sink>(sink: &mut S, plan: &Plan, checkpoints: &[Checkpoint]) ->
     // One range ahead of each partition: what is decoded and waits takes memory.
     let (send, mut fed) = mpsc::channel(checkpoints.len().max(1));
     let mut feeds = JoinSet::new();
-    let mut work = Work { goals: Vec::new(), stopped: Vec::new(), pending: Vec::new(), written: None };
+    let mut work = Work {
+        goals: Vec::new(),
+        stopped: Vec::new(),
+        pending: Vec::new(),
+        written: None,
+    };
     for checkpoint in checkpoints {
         let feed = Feed::new(plan.log.clone(), checkpoint, plan.gather);
         if plan.until == Until::CaughtUp {
@@ -228,7 +245,11 @@ struct Work {
 
 impl Work {
     async fn aim(&mut self, plan: &Plan, partition: Partition, from: Offset) -> Result<(), SinkError> {
-        let end = plan.log.end(partition).await.map_err(|error| SinkError::Unavailable(Box::new(error)))?;
+        let end = plan
+            .log
+            .end(partition)
+            .await
+            .map_err(|error| SinkError::Unavailable(Box::new(error)))?;
         if end > from {
             self.goals.push((partition, end));
         }
@@ -262,7 +283,9 @@ impl Work {
         plan: &Plan,
         fed: &mut mpsc::Receiver<Fed>,
     ) -> Result<(), SinkError> {
-        let due = self.written.map_or_else(Instant::now, |written| written + plan.gather.pause);
+        let due = self
+            .written
+            .map_or_else(Instant::now, |written| written + plan.gather.pause);
         while self.pending.iter().map(|it| it.entries.len()).sum::<usize>() < plan.gather.events
             && self.pending.iter().map(|it| it.bytes).sum::<usize>() < plan.gather.bytes
         {
@@ -295,7 +318,8 @@ impl Work {
             // The outcome is unknown; whoever begins next finds out.
             () = grace => return Ok(()),
         };
-        self.goals.retain(|(partition, end)| done.reached(*partition) < *end);
+        self.goals
+            .retain(|(partition, end)| done.reached(*partition) < *end);
         self.written = Some(Instant::now());
         done.end(rows);
         if self.stopped.is_empty() {

@@ -28,7 +28,9 @@ use tokio_util::sync::CancellationToken;
 async fn a_late_projector_can_neither_write_nor_judge() {
     let tables = TestTables::<ContentFold>::make().await;
     let mut log = TestLog::make().await;
-    log.ledger.commit(tenant(0), vec![(piece(0).to_string(), 1, drafted(0, "a").into())]).await;
+    log.ledger
+        .commit(tenant(0), vec![(piece(0).to_string(), 1, drafted(0, "a").into())])
+        .await;
     let (mut late, checkpoint) = tables.taken_over().await;
     let (mut now, _) = tables.taken_over().await;
     let batch = ranges(&log.log, &checkpoint, 9).await;
@@ -65,19 +67,42 @@ async fn a_bad_event_stops_only_its_own_aggregate() {
     ];
     log.ledger.commit(tenant(0), three).await;
     // Data that do not fit their type.
-    log.ledger.raw(tenant(0), &text(tenant(0), &bad, "download.failed.v1", 2, "{}")).await;
+    log.ledger
+        .raw(tenant(0), &text(tenant(0), &bad, "download.failed.v1", 2, "{}"))
+        .await;
     for id in [&bad, &refused, &good] {
-        log.ledger.commit(tenant(0), vec![(id.clone(), if *id == bad { 3 } else { 2 }, download::Started {}.into())]).await;
+        log.ledger
+            .commit(
+                tenant(0),
+                vec![(
+                    id.clone(),
+                    if *id == bad { 3 } else { 2 },
+                    download::Started {}.into(),
+                )],
+            )
+            .await;
     }
     // A bad event of another projection's family is none of ours.
-    log.ledger.raw(tenant(0), &text(tenant(0), &piece(9).to_string(), "content.published.v1", 1, "{}")).await;
+    log.ledger
+        .raw(
+            tenant(0),
+            &text(tenant(0), &piece(9).to_string(), "content.published.v1", 1, "{}"),
+        )
+        .await;
     log.ledger.garbage().await;
     tables.catch_up(&log.log, 100).await;
     let holds = tables.holds().await;
     assert_eq!(holds["parked"].len(), 2, "{holds:?}");
-    let running = |id: &str| holds["downloads"].iter().any(|row| row.contains(id) && row.contains("running"));
+    let running = |id: &str| {
+        holds["downloads"]
+            .iter()
+            .any(|row| row.contains(id) && row.contains("running"))
+    };
     let known = |id: &str| holds["downloads"].iter().any(|row| row.contains(id));
-    assert!(running(&good) && known(&bad) && !running(&bad) && !known(&refused), "{holds:?}");
+    assert!(
+        running(&good) && known(&bad) && !running(&bad) && !known(&refused),
+        "{holds:?}"
+    );
     tables.scratch.erase().await.unwrap();
 }
 
@@ -87,11 +112,15 @@ async fn more_parked_aggregates_than_the_limit_stop_the_partition() {
     let mut log = TestLog::make().await;
     for n in 0..=kit::LIMIT {
         let id = piece(n as u128).to_string();
-        log.ledger.commit(tenant(0), vec![(id, 1, download::Started {}.into())]).await;
+        log.ledger
+            .commit(tenant(0), vec![(id, 1, download::Started {}.into())])
+            .await;
     }
     let (mut sink, checkpoint) = tables.taken_over().await;
     let all = ranges(&log.log, &checkpoint, usize::MAX).await;
-    let SinkError::Stop(reason) = sink.write(all).await.unwrap_err() else { panic!("it went on") };
+    let SinkError::Stop(reason) = sink.write(all).await.unwrap_err() else {
+        panic!("it went on")
+    };
     assert!(reason.contains("20 aggregates are parked"), "{reason}");
     // Nothing of the batch was written, so nothing is parked.
     assert_eq!(tables.holds().await["parked"].len(), 0);
@@ -102,20 +131,32 @@ async fn more_parked_aggregates_than_the_limit_stop_the_partition() {
 async fn an_event_of_a_future_version_stops_the_partition_after_what_came_before() {
     let tables = TestTables::<ContentFold>::make().await;
     let mut log = TestLog::make().await;
-    log.ledger.commit(tenant(0), vec![(piece(0).to_string(), 1, drafted(0, "a").into())]).await;
-    let next = log.ledger.raw(tenant(0), &text(tenant(0), "x", "content.drafted.v2", 1, "{}")).await;
+    log.ledger
+        .commit(tenant(0), vec![(piece(0).to_string(), 1, drafted(0, "a").into())])
+        .await;
+    let next = log
+        .ledger
+        .raw(tenant(0), &text(tenant(0), "x", "content.drafted.v2", 1, "{}"))
+        .await;
     let (_, checkpoint) = tables.taken_over().await;
     let mut feed = Feed::new(log.log.clone(), &checkpoint, Gather::AT_ONCE);
     let mut before = 0;
     let reason = loop {
         let digested = feed.next().await;
-        before += digested.batches.iter().map(|batch| batch.entries.len()).sum::<usize>();
+        before += digested
+            .batches
+            .iter()
+            .map(|batch| batch.entries.len())
+            .sum::<usize>();
         if let Some(reason) = digested.stopped {
             break reason;
         }
     };
     assert_eq!(before, 1);
-    assert!(reason.contains(&format!("offset {}", next - 1)) && reason.contains("content.drafted.v2"), "{reason}");
+    assert!(
+        reason.contains(&format!("offset {}", next - 1)) && reason.contains("content.drafted.v2"),
+        "{reason}"
+    );
     tables.scratch.erase().await.unwrap();
 }
 
@@ -136,7 +177,11 @@ impl Running {
             health: health.clone(),
             until: Until::Shutdown,
         };
-        let task = tokio::spawn(projectors::run(dependencies, kit::config(scratch), shutdown.clone()));
+        let task = tokio::spawn(projectors::run(
+            dependencies,
+            kit::config(scratch),
+            shutdown.clone(),
+        ));
         Self { shutdown, task }
     }
 
@@ -151,16 +196,43 @@ fn in_time() -> Instant {
 }
 
 async fn wait_for(reader: &Reader, projection: Projection, next_offset: u64) -> Result<(), WaitError> {
-    let parts = [Part { topic: projection.topic(), partition: 0, next_offset }];
+    let parts = [Part {
+        topic: projection.topic(),
+        partition: 0,
+        next_offset,
+    }];
     let live = reader.progress().until_live(projection);
-    tokio::time::timeout_at(in_time().into(), live).await.expect("a live generation within 30 s");
-    reader.progress().wait(projection, &Wanted { parts: &parts, ..Wanted::default() }, in_time()).await
+    tokio::time::timeout_at(in_time().into(), live)
+        .await
+        .expect("a live generation within 30 s");
+    reader
+        .progress()
+        .wait(
+            projection,
+            &Wanted {
+                parts: &parts,
+                ..Wanted::default()
+            },
+            in_time(),
+        )
+        .await
 }
 
 async fn titles(reader: &Reader) -> Vec<String> {
     let snapshot = reader.live(Projection::Content).unwrap();
-    let filter = Filter { tenant: tenant(0).uuid(), ..Filter::default() };
-    let rows = list(&snapshot, &filter, Sort::parse("title").unwrap(), &Page::Number(1), 100).await.unwrap();
+    let filter = Filter {
+        tenant: tenant(0).uuid(),
+        ..Filter::default()
+    };
+    let rows = list(
+        &snapshot,
+        &filter,
+        Sort::parse("title").unwrap(),
+        &Page::Number(1),
+        100,
+    )
+    .await
+    .unwrap();
     rows.into_iter().map(|row| row.title).collect()
 }
 
@@ -170,7 +242,10 @@ async fn what_was_deleted_is_filled_from_the_log_again() {
     let mut log = TestLog::make().await;
     let mut next = 0;
     for n in 0..5 {
-        next = log.ledger.commit(tenant(0), vec![(piece(n).to_string(), 1, drafted(n, "a").into())]).await;
+        next = log
+            .ledger
+            .commit(tenant(0), vec![(piece(n).to_string(), 1, drafted(n, "a").into())])
+            .await;
     }
     let health = Health::new();
     let reader = Reader::connect(&scratch.reader_url(), 2).unwrap();
@@ -188,7 +263,21 @@ async fn what_was_deleted_is_filled_from_the_log_again() {
         } else {
             writer.tables(Projection::Content, 1, 1).drop_all().await.unwrap();
         }
-        next = log.ledger.commit(tenant(0), vec![(piece(9).to_string(), if everything { 2 } else { 1 }, if everything { content::Unpublished {}.into() } else { drafted(9, "z").into() })]).await;
+        next = log
+            .ledger
+            .commit(
+                tenant(0),
+                vec![(
+                    piece(9).to_string(),
+                    if everything { 2 } else { 1 },
+                    if everything {
+                        content::Unpublished {}.into()
+                    } else {
+                        drafted(9, "z").into()
+                    },
+                )],
+            )
+            .await;
         let running = Running::start(&scratch, &log, &health);
         wait_for(&reader, Projection::Content, next).await.unwrap();
         let after = titles(&reader).await;
@@ -208,7 +297,11 @@ async fn tables_of_another_log_are_refused() {
     let running = Running::start(&scratch, &one, &health);
     wait_for(&reader, Projection::Downloads, 1).await.unwrap();
     running.stop().await;
-    let refused = Running::start(&scratch, &other, &health).task.await.unwrap().unwrap_err();
+    let refused = Running::start(&scratch, &other, &health)
+        .task
+        .await
+        .unwrap()
+        .unwrap_err();
     let projectors::Error::ReadModels(refused) = refused;
     assert!(refused.to_string().contains("made from log"), "{refused}");
     scratch.erase().await.unwrap();
@@ -237,7 +330,10 @@ async fn a_database_that_drops_every_connection_is_waited_for() {
     let running = Running::start(&scratch, &log, &health);
     let mut next = 0;
     for n in 0..8 {
-        next = log.ledger.commit(tenant(0), vec![(piece(n).to_string(), 1, drafted(n, "a").into())]).await;
+        next = log
+            .ledger
+            .commit(tenant(0), vec![(piece(n).to_string(), 1, drafted(n, "a").into())])
+            .await;
         scratch.disconnect_all().await.unwrap();
     }
     wait_for(&reader, Projection::Content, next).await.unwrap();

@@ -36,36 +36,87 @@ impl History {
         let subject = piece(n).to_string();
         let version = self.versions.entry(subject.clone()).or_default();
         *version += 1;
-        self.log.ledger.commit(owner, vec![(subject, *version, event.into())]).await;
+        self.log
+            .ledger
+            .commit(owner, vec![(subject, *version, event.into())])
+            .await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn content_is_listed_searched_and_read_as_it_is_and_as_it_was() {
     let tables = TestTables::<ContentFold>::make().await;
-    let mut past = History { log: TestLog::make().await, versions: Default::default() };
+    let mut past = History {
+        log: TestLog::make().await,
+        versions: Default::default(),
+    };
     let owner = tenant(0);
     for n in 0..7 {
-        let piece = content::Drafted { title: format!("Piece {}", 9 - n), ..drafted(n, &format!("slug-{n}")) };
+        let piece = content::Drafted {
+            title: format!("Piece {}", 9 - n),
+            ..drafted(n, &format!("slug-{n}"))
+        };
         past.happen(owner, n, piece).await;
     }
-    past.happen(owner, 1, content::Published { at: at(3_000_000) }).await;
-    past.happen(owner, 2, content::Published { at: at(2_000_000) }).await;
-    let summary = Some(content::Optional { is: Some("Häuser und Gärten".into()) });
-    let language = Some(content::Optional { is: Some("de-AT".into()) });
-    past.happen(owner, 2, content::Revised { summary, language, ..Default::default() }).await;
-    past.happen(owner, 3, content::SlugChanged { from: "slug-3".into(), to: "slug-33".into() }).await;
+    past.happen(owner, 1, content::Published { at: at(3_000_000) })
+        .await;
+    past.happen(owner, 2, content::Published { at: at(2_000_000) })
+        .await;
+    let summary = Some(content::Optional {
+        is: Some("Häuser und Gärten".into()),
+    });
+    let language = Some(content::Optional {
+        is: Some("de-AT".into()),
+    });
+    past.happen(
+        owner,
+        2,
+        content::Revised {
+            summary,
+            language,
+            ..Default::default()
+        },
+    )
+    .await;
+    past.happen(
+        owner,
+        3,
+        content::SlugChanged {
+            from: "slug-3".into(),
+            to: "slug-33".into(),
+        },
+    )
+    .await;
     past.happen(owner, 4, content::Archived {}).await;
-    past.happen(owner, 5, content::Revised { tags: Some(vec!["x".into()]), ..Default::default() }).await;
+    past.happen(
+        owner,
+        5,
+        content::Revised {
+            tags: Some(vec!["x".into()]),
+            ..Default::default()
+        },
+    )
+    .await;
     past.happen(tenant(1), 20, drafted(20, "slug-1")).await;
     tables.catch_up(&past.log.log, 3).await;
     let reader = Reader::connect(&tables.scratch.reader_url(), 2).unwrap();
     let live = snapshot(&reader, Projection::Content).await;
-    let own = Filter { tenant: owner.uuid(), ..Filter::default() };
+    let own = Filter {
+        tenant: owner.uuid(),
+        ..Filter::default()
+    };
     let titles = |rows: Vec<Listed>| rows.into_iter().map(|row| row.title).collect::<Vec<_>>();
 
     // Every order, by pages and by cursors, gives every row once.
-    for text in ["published_at", "-published_at", "updated_at", "-updated_at", "created_at", "-title", "title"] {
+    for text in [
+        "published_at",
+        "-published_at",
+        "updated_at",
+        "-updated_at",
+        "created_at",
+        "-title",
+        "title",
+    ] {
         let sort = Sort::parse(text).unwrap();
         let all = list(&live, &own, sort, &Page::Number(1), 100).await.unwrap();
         assert_eq!(all.len(), 7);
@@ -84,36 +135,130 @@ async fn content_is_listed_searched_and_read_as_it_is_and_as_it_was() {
         }
         assert_eq!((&paged, &walked), (&all, &all), "{text}");
     }
-    let by_title = list(&live, &own, Sort::parse("title").unwrap(), &Page::Number(1), 3).await.unwrap();
+    let by_title = list(&live, &own, Sort::parse("title").unwrap(), &Page::Number(1), 3)
+        .await
+        .unwrap();
     assert_eq!(titles(by_title), ["Piece 3", "Piece 4", "Piece 5"]);
 
     // Every filter.
     let found = async |filter: Filter| {
-        let rows = list(&live, &filter, Sort::default(), &Page::Number(1), 100).await.unwrap();
+        let rows = list(&live, &filter, Sort::default(), &Page::Number(1), 100)
+            .await
+            .unwrap();
         assert_eq!(rows.len() as i64, count(&live, &filter).await.unwrap());
         titles(rows)
     };
     let text = |text: &str| Some(text.to_owned());
-    assert_eq!(found(Filter { status: text("published"), ..own.clone() }).await, ["Piece 8", "Piece 7"]);
-    assert_eq!(found(Filter { tag: text("x"), ..own.clone() }).await, ["Piece 4"]);
-    assert_eq!(found(Filter { language: text("DE"), ..own.clone() }).await, ["Piece 7"]);
-    assert_eq!(found(Filter { search: text("garten"), ..own.clone() }).await, ["Piece 7"]);
-    assert_eq!(found(Filter { search: text("\"piece 8\""), ..own.clone() }).await, ["Piece 8"]);
-    assert_eq!(found(Filter { search: text("word -gärten"), ..own.clone() }).await.len(), 6);
-    assert_eq!(found(Filter { search: text("' OR ; -- \\ :* & !"), ..own.clone() }).await.len(), 0);
-    assert_eq!(found(Filter { featured: Some(true), ..own.clone() }).await.len(), 4);
-    assert_eq!(found(Filter { kind: text("page"), ..own.clone() }).await.len(), 0);
-    assert_eq!(found(Filter { site: Some(site(1).uuid()), ..own.clone() }).await.len(), 0);
-    assert_eq!(found(Filter { tenant: tenant(1).uuid(), ..own.clone() }).await.len(), 1);
+    assert_eq!(
+        found(Filter {
+            status: text("published"),
+            ..own.clone()
+        })
+        .await,
+        ["Piece 8", "Piece 7"]
+    );
+    assert_eq!(
+        found(Filter {
+            tag: text("x"),
+            ..own.clone()
+        })
+        .await,
+        ["Piece 4"]
+    );
+    assert_eq!(
+        found(Filter {
+            language: text("DE"),
+            ..own.clone()
+        })
+        .await,
+        ["Piece 7"]
+    );
+    assert_eq!(
+        found(Filter {
+            search: text("garten"),
+            ..own.clone()
+        })
+        .await,
+        ["Piece 7"]
+    );
+    assert_eq!(
+        found(Filter {
+            search: text("\"piece 8\""),
+            ..own.clone()
+        })
+        .await,
+        ["Piece 8"]
+    );
+    assert_eq!(
+        found(Filter {
+            search: text("word -gärten"),
+            ..own.clone()
+        })
+        .await
+        .len(),
+        6
+    );
+    assert_eq!(
+        found(Filter {
+            search: text("' OR ; -- \\ :* & !"),
+            ..own.clone()
+        })
+        .await
+        .len(),
+        0
+    );
+    assert_eq!(
+        found(Filter {
+            featured: Some(true),
+            ..own.clone()
+        })
+        .await
+        .len(),
+        4
+    );
+    assert_eq!(
+        found(Filter {
+            kind: text("page"),
+            ..own.clone()
+        })
+        .await
+        .len(),
+        0
+    );
+    assert_eq!(
+        found(Filter {
+            site: Some(site(1).uuid()),
+            ..own.clone()
+        })
+        .await
+        .len(),
+        0
+    );
+    assert_eq!(
+        found(Filter {
+            tenant: tenant(1).uuid(),
+            ..own.clone()
+        })
+        .await
+        .len(),
+        1
+    );
 
     // By id and by slug; never another tenant's.
     let id = piece(2).uuid();
     assert!(by_id(&live, tenant(1).uuid(), id).await.unwrap().is_none());
     let row = by_id(&live, owner.uuid(), id).await.unwrap().unwrap();
-    assert_eq!((row.version, row.status.as_str(), row.tags.len()), (3, "published", 2));
+    assert_eq!(
+        (row.version, row.status.as_str(), row.tags.len()),
+        (3, "published", 2)
+    );
     assert_eq!(row.tags, ["a, b", "c\"d\\"]);
     assert_eq!(row.metadata, serde_json::json!({"n": 1}));
-    let slug = async |slug: &str| by_slug(&live, owner.uuid(), site(0).uuid(), "post", slug).await.unwrap();
+    let slug = async |slug: &str| {
+        by_slug(&live, owner.uuid(), site(0).uuid(), "post", slug)
+            .await
+            .unwrap()
+    };
     assert!(matches!(slug("slug-33").await, Some(Found::Here(row)) if row.title == "Piece 6"));
     assert!(matches!(slug("slug-3").await, Some(Found::Moved { slug, .. }) if slug == "slug-33"));
     assert!(matches!(slug("slug-4").await, Some(Found::Here(row)) if row.status == "archived"));
@@ -122,14 +267,23 @@ async fn content_is_listed_searched_and_read_as_it_is_and_as_it_was() {
     // As it was.
     let entries = history(&live, owner.uuid(), id).await.unwrap();
     let what: Vec<_> = entries.iter().map(|entry| entry.event.as_str()).collect();
-    assert_eq!(what, ["content.drafted.v1", "content.published.v1", "content.revised.v1"]);
+    assert_eq!(
+        what,
+        ["content.drafted.v1", "content.published.v1", "content.revised.v1"]
+    );
     assert_eq!(entries[2].changed, ["summary", "language"]);
     assert!(history(&live, tenant(1).uuid(), id).await.unwrap().is_empty());
     let before = version(&live, owner.uuid(), id, 1).await.unwrap().unwrap();
-    assert_eq!((before.status.as_str(), before.summary, before.published_at), ("draft", None, None));
+    assert_eq!(
+        (before.status.as_str(), before.summary, before.published_at),
+        ("draft", None, None)
+    );
     let then = version(&live, owner.uuid(), id, 3).await.unwrap().unwrap();
     assert_eq!((then.title, then.language.as_deref()), (row.title, Some("de-AT")));
-    assert_eq!((then.body, then.published_at), (row.body, Some(at(2_000_000).to_utc())));
+    assert_eq!(
+        (then.body, then.published_at),
+        (row.body, Some(at(2_000_000).to_utc()))
+    );
     assert!(version(&live, owner.uuid(), id, 4).await.unwrap().is_none());
     tables.scratch.erase().await.unwrap();
 }
@@ -137,7 +291,10 @@ async fn content_is_listed_searched_and_read_as_it_is_and_as_it_was() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_queue_runs_by_priority_and_then_in_the_order_of_queueing() {
     let tables = TestTables::<DownloadsFold>::make().await;
-    let mut past = History { log: TestLog::make().await, versions: Default::default() };
+    let mut past = History {
+        log: TestLog::make().await,
+        versions: Default::default(),
+    };
     let owner = tenant(0);
     let queued = |title: &str, priority| download::Queued {
         title: title.into(),
@@ -150,10 +307,12 @@ async fn a_queue_runs_by_priority_and_then_in_the_order_of_queueing() {
     for (n, (title, priority)) in (0..).zip([("c", 100), ("d", 100), ("b", 100), ("a", 5), ("e", 100)]) {
         past.happen(owner, n, queued(title, priority)).await;
     }
-    past.happen(owner, 2, download::Reprioritised { priority: 50 }).await;
+    past.happen(owner, 2, download::Reprioritised { priority: 50 })
+        .await;
     past.happen(owner, 0, download::Cancelled {}).await;
     past.happen(owner, 1, download::Started {}).await;
-    past.happen(owner, 1, download::Failed { reason: "x".into() }).await;
+    past.happen(owner, 1, download::Failed { reason: "x".into() })
+        .await;
     past.happen(owner, 1, download::Retried {}).await;
     tables.catch_up(&past.log.log, 2).await;
     let reader = Reader::connect(&tables.scratch.reader_url(), 1).unwrap();
@@ -161,11 +320,29 @@ async fn a_queue_runs_by_priority_and_then_in_the_order_of_queueing() {
     let queue = downloads::queue(&live, owner.uuid(), 1, 10).await.unwrap();
     let titles: Vec<_> = queue.iter().map(|row| row.title.as_str()).collect();
     assert_eq!(titles, ["a", "b", "e", "d"]);
-    let cancelled = downloads::Filter { tenant: owner.uuid(), status: Some("cancelled".into()) };
+    let cancelled = downloads::Filter {
+        tenant: owner.uuid(),
+        status: Some("cancelled".into()),
+    };
     assert_eq!(downloads::count(&live, &cancelled).await.unwrap(), 1);
-    assert_eq!(downloads::list(&live, &cancelled, 1, 10).await.unwrap()[0].title, "c");
+    assert_eq!(
+        downloads::list(&live, &cancelled, 1, 10).await.unwrap()[0].title,
+        "c"
+    );
     let id = queue[3].download;
-    assert_eq!(downloads::by_id(&live, owner.uuid(), id).await.unwrap().unwrap().attempts, 1);
-    assert!(downloads::by_id(&live, tenant(1).uuid(), id).await.unwrap().is_none());
+    assert_eq!(
+        downloads::by_id(&live, owner.uuid(), id)
+            .await
+            .unwrap()
+            .unwrap()
+            .attempts,
+        1
+    );
+    assert!(
+        downloads::by_id(&live, tenant(1).uuid(), id)
+            .await
+            .unwrap()
+            .is_none()
+    );
     tables.scratch.erase().await.unwrap();
 }

@@ -31,7 +31,11 @@ async fn replayed<F: Fold>(tables: &TestTables<F>, log: &TestLog, cuts: &[Cut]) 
             return;
         }
         let (events, ending) = *cuts.next().unwrap();
-        for (n, batch) in ranges(&log.log, &checkpoint, usize::from(events % 40) + 1).await.into_iter().enumerate() {
+        for (n, batch) in ranges(&log.log, &checkpoint, usize::from(events % 40) + 1)
+            .await
+            .into_iter()
+            .enumerate()
+        {
             let write = sink.write(vec![batch]);
             if n == usize::from(ending % 7) {
                 // Killed in the middle of a write, sooner or later; whether it was committed, the tables know.
@@ -46,7 +50,11 @@ async fn replayed<F: Fold>(tables: &TestTables<F>, log: &TestLog, cuts: &[Cut]) 
 async fn any_cut_gives_the_same_tables<F: Fold>() {
     let once = TestTables::<F>::make().await;
     let cut = TestTables::<F>::make().await;
-    let mut runner = TestRunner::new(Config { cases: 6, failure_persistence: None, ..Config::default() });
+    let mut runner = TestRunner::new(Config {
+        cases: 6,
+        failure_persistence: None,
+        ..Config::default()
+    });
     let cases = (vec(any::<Step>(), 50..250), vec(any::<Cut>(), 1..12));
     for _ in 0..6 {
         let tree = proptest::strategy::Strategy::new_tree(&cases, &mut runner).unwrap();
@@ -57,7 +65,11 @@ async fn any_cut_gives_the_same_tables<F: Fold>() {
         cut.again().await;
         once.catch_up(&log.log, usize::MAX).await;
         replayed(&cut, &log, &cuts).await;
-        assert_eq!(once.holds().await, cut.holds().await, "steps {steps:?}\ncuts {cuts:?}");
+        assert_eq!(
+            once.holds().await,
+            cut.holds().await,
+            "steps {steps:?}\ncuts {cuts:?}"
+        );
     }
     once.scratch.erase().await.unwrap();
     cut.scratch.erase().await.unwrap();

@@ -27,7 +27,9 @@ const TEMPLATES: &[(&str, &str)] = &[
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
-    let Some(url) = std::env::args().nth(1) else { bail!("which database? Give its URL") };
+    let Some(url) = std::env::args().nth(1) else {
+        bail!("which database? Give its URL")
+    };
     let (server, name) = url.rsplit_once('/').context("a URL ends in /DATABASE")?;
     if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
         bail!("{name:?} is not a plain name for a database");
@@ -38,7 +40,9 @@ async fn main() -> anyhow::Result<()> {
         .fetch_one(&mut admin)
         .await?;
     if !known {
-        admin.execute(AssertSqlSafe(format!("CREATE DATABASE {name}"))).await?;
+        admin
+            .execute(AssertSqlSafe(format!("CREATE DATABASE {name}")))
+            .await?;
     }
     let mut owner = PgConnection::connect(&url).await?;
     let mut script = String::from(
@@ -54,7 +58,10 @@ async fn main() -> anyhow::Result<()> {
         ));
         path.push(schema);
     }
-    script.push_str(&format!("ALTER DATABASE {name} SET search_path = {}, annals, public;", path.join(", ")));
+    script.push_str(&format!(
+        "ALTER DATABASE {name} SET search_path = {}, annals, public;",
+        path.join(", ")
+    ));
     owner.execute(AssertSqlSafe(script)).await?;
     Ok(())
 }

@@ -62,7 +62,11 @@ impl Checkpoint {
 
     /// The error of one who is no longer the holder.
     pub(crate) const fn fenced(&self) -> Error {
-        Error::Fenced { projection: self.projection, topic: self.projection.topic(), partition: self.partition }
+        Error::Fenced {
+            projection: self.projection,
+            topic: self.projection.topic(),
+            partition: self.partition,
+        }
     }
 }
 
@@ -71,7 +75,12 @@ impl Writer {
     ///
     /// # Errors
     /// [`Error::NotLive`] when the generation has no such checkpoint.
-    pub async fn take_over(&self, projection: Projection, generation: i32, partition: u32) -> Result<Checkpoint, Error> {
+    pub async fn take_over(
+        &self,
+        projection: Projection,
+        generation: i32,
+        partition: u32,
+    ) -> Result<Checkpoint, Error> {
         let row = sqlx::query_file!(
             "src/checkpoint/take_over.sql",
             projection.name(),
@@ -141,7 +150,10 @@ impl Tables {
     pub async fn begin(&self, checkpoint: &Checkpoint) -> Result<Write, Error> {
         let mut tx = self.pool.begin().await?;
         lock(&mut tx, checkpoint).await?;
-        Ok(Write { tx, checkpoint: *checkpoint })
+        Ok(Write {
+            tx,
+            checkpoint: *checkpoint,
+        })
     }
 }
 
@@ -169,7 +181,9 @@ impl Write {
     /// # Errors
     /// A database that cannot be reached.
     pub async fn undo(&mut self) -> Result<(), Error> {
-        sqlx::query("ROLLBACK TO SAVEPOINT part").execute(&mut *self.tx).await?;
+        sqlx::query("ROLLBACK TO SAVEPOINT part")
+            .execute(&mut *self.tx)
+            .await?;
         Ok(())
     }
 
@@ -203,7 +217,11 @@ pub(crate) async fn lock(connection: &mut PgConnection, at: &Checkpoint) -> Resu
 }
 
 /// Moves a checkpoint within a transaction, when position and fence are still the same; notifies at commit.
-pub(crate) async fn advance(connection: &mut PgConnection, at: &Checkpoint, to: &Advance) -> Result<Checkpoint, Error> {
+pub(crate) async fn advance(
+    connection: &mut PgConnection,
+    at: &Checkpoint,
+    to: &Advance,
+) -> Result<Checkpoint, Error> {
     let moved = sqlx::query_file!(
         "src/checkpoint/advance.sql",
         at.projection.name(),
@@ -222,7 +240,13 @@ pub(crate) async fn advance(connection: &mut PgConnection, at: &Checkpoint, to: 
     .fetch_optional(connection)
     .await?;
     match moved {
-        Some(_) => Ok(Checkpoint { next_offset: to.next_offset, epoch: to.epoch, seq: to.seq, hash: to.hash, ..*at }),
+        Some(_) => Ok(Checkpoint {
+            next_offset: to.next_offset,
+            epoch: to.epoch,
+            seq: to.seq,
+            hash: to.hash,
+            ..*at
+        }),
         None => Err(at.fenced()),
     }
 }

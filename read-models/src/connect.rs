@@ -60,8 +60,11 @@ pub struct Snapshot {
 }
 
 pub(crate) fn parse(url: &str) -> Result<PgConnectOptions, Error> {
-    PgConnectOptions::from_str(url)
-        .map_err(|_| Error::Configuration("not a PostgreSQL URL: expected postgres://USER:PASSWORD@HOST:PORT/DATABASE".into()))
+    PgConnectOptions::from_str(url).map_err(|_| {
+        Error::Configuration(
+            "not a PostgreSQL URL: expected postgres://USER:PASSWORD@HOST:PORT/DATABASE".into(),
+        )
+    })
 }
 
 impl Writer {
@@ -80,7 +83,11 @@ impl Writer {
             .max_connections(2)
             .acquire_timeout(ACQUIRE)
             .connect_lazy_with(options.clone().options([("synchronous_commit", "off")]));
-        Ok(Self { options, control, hints })
+        Ok(Self {
+            options,
+            control,
+            hints,
+        })
     }
 
     /// The tables of a generation, with at most this many connections.
@@ -96,7 +103,11 @@ impl Writer {
             .max_connections(connections)
             .acquire_timeout(ACQUIRE)
             .connect_lazy_with(options);
-        Tables { projection, generation, pool }
+        Tables {
+            projection,
+            generation,
+            pool,
+        }
     }
 
     /// The pool of the control tables.
@@ -147,8 +158,16 @@ impl Reader {
             .acquire_timeout(ACQUIRE)
             .connect_lazy_with(options.clone());
         let progress = Progress::follow(control.clone());
-        let inner = Inner { options, connections, control, progress, pools: Mutex::default() };
-        Ok(Self { inner: Arc::new(inner) })
+        let inner = Inner {
+            options,
+            connections,
+            control,
+            progress,
+            pools: Mutex::default(),
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
     }
 
     /// How far the projections have come, kept in memory.
@@ -161,7 +180,11 @@ impl Reader {
     /// # Errors
     /// Before the first generation is live, and before the first contact with the database.
     pub fn live(&self, projection: Projection) -> Result<Snapshot, Error> {
-        let generation = self.inner.progress.live(projection).ok_or(Error::NotLive(projection))?;
+        let generation = self
+            .inner
+            .progress
+            .live(projection)
+            .ok_or(Error::NotLive(projection))?;
         let mut pools = self.inner.pools.lock().unwrap_or_else(PoisonError::into_inner);
         let pool = pools.entry((projection, generation)).or_insert_with(|| {
             let path = [("search_path", format!("{},annals", projection.schema(generation)))];
@@ -170,7 +193,11 @@ impl Reader {
                 .acquire_timeout(ACQUIRE)
                 .connect_lazy_with(self.inner.options.clone().options(path))
         });
-        Ok(Snapshot { projection, generation, pool: pool.clone() })
+        Ok(Snapshot {
+            projection,
+            generation,
+            pool: pool.clone(),
+        })
     }
 
     /// The pool of the control tables.

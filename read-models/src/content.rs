@@ -148,7 +148,10 @@ pub async fn apply(write: &mut Write, changes: &Changes) -> Result<u64, Error> {
     let mut rows = upsert(write, &changes.inserted, &changes.updated).await?;
     rows += history::insert(write, &changes.versions).await?;
     if !changes.taken.is_empty() {
-        let [tenants, sites] = [column(&changes.taken, |slug| slug.tenant), column(&changes.taken, |slug| slug.site)];
+        let [tenants, sites] = [
+            column(&changes.taken, |slug| slug.tenant),
+            column(&changes.taken, |slug| slug.site),
+        ];
         let kinds = column(&changes.taken, |slug| slug.kind.clone());
         let slugs = column(&changes.taken, |slug| slug.slug.clone());
         rows += sqlx::query_file!("src/content/redirect_taken.sql", &tenants, &sites, &kinds, &slugs)

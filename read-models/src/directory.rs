@@ -112,7 +112,10 @@ pub async fn apply(write: &mut Write, changes: &Changes) -> Result<u64, Error> {
     for row in &changes.tenants {
         rows += sqlx::query!(
             "INSERT INTO tenants (tenant, name, created_at, version) VALUES ($1, $2, $3, $4)",
-            row.tenant, row.name, row.created_at, row.version
+            row.tenant,
+            row.name,
+            row.created_at,
+            row.version
         )
         .execute(&mut *connection)
         .await?
@@ -122,7 +125,13 @@ pub async fn apply(write: &mut Write, changes: &Changes) -> Result<u64, Error> {
         rows += sqlx::query!(
             "INSERT INTO sites (tenant, site, domain, name, timezone, created_at, version)
              VALUES ($1, $2, $3, $4, $5, $6, $7)",
-            row.tenant, row.site, row.domain, row.name, row.timezone, row.created_at, row.version
+            row.tenant,
+            row.site,
+            row.domain,
+            row.name,
+            row.timezone,
+            row.created_at,
+            row.version
         )
         .execute(&mut *connection)
         .await?
@@ -141,7 +150,14 @@ pub async fn apply(write: &mut Write, changes: &Changes) -> Result<u64, Error> {
         rows += sqlx::query!(
             "INSERT INTO keys (tenant, key, principal, secret_hash, scopes, issued_at, revoked_at, version)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-            row.tenant, row.key, row.principal, row.secret_hash, &row.scopes, row.issued_at, row.revoked_at, row.version
+            row.tenant,
+            row.key,
+            row.principal,
+            row.secret_hash,
+            &row.scopes,
+            row.issued_at,
+            row.revoked_at,
+            row.version
         )
         .execute(&mut *connection)
         .await?
@@ -150,7 +166,10 @@ pub async fn apply(write: &mut Write, changes: &Changes) -> Result<u64, Error> {
     for row in &changes.revoked {
         rows += sqlx::query!(
             "UPDATE keys SET revoked_at = $3, version = $4 WHERE tenant = $1 AND key = $2",
-            row.tenant, row.key, row.at, row.version
+            row.tenant,
+            row.key,
+            row.at,
+            row.version
         )
         .execute(&mut *connection)
         .await?

@@ -33,7 +33,9 @@ pub enum Error {
         partition: u32,
     },
     /// The tables belong to another log.
-    #[error("these read models were made from log {found}, not from log {expected}: give this log a database of its own, or drop the schema annals")]
+    #[error(
+        "these read models were made from log {found}, not from log {expected}: give this log a database of its own, or drop the schema annals"
+    )]
     OtherLog {
         /// Whose they are.
         found: Uuid,
@@ -60,9 +62,16 @@ impl From<sqlx::Error> for Error {
         // Classes of SQLSTATE: 21 cardinality, 22 data, 23 integrity, 54 a limit of the program.
         let code = source.as_database_error().and_then(|error| error.code());
         let refused = matches!(source, sqlx::Error::Encode(_))
-            || code.is_some_and(|code| ["21", "22", "23", "54"].iter().any(|class| code.starts_with(class)));
+            || code.is_some_and(|code| {
+                ["21", "22", "23", "54"]
+                    .iter()
+                    .any(|class| code.starts_with(class))
+            });
         if refused {
-            let constraint = source.as_database_error().and_then(|e| e.constraint()).map(str::to_owned);
+            let constraint = source
+                .as_database_error()
+                .and_then(|e| e.constraint())
+                .map(str::to_owned);
             Self::Refused { constraint, source }
         } else {
             Self::Unavailable(source)

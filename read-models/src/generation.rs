@@ -33,11 +33,20 @@ impl Writer {
     /// # Errors
     /// [`Error::OtherLog`], when they were made from another log.
     pub async fn adopt_log(&self, log: Uuid) -> Result<(), Error> {
-        sqlx::query!("INSERT INTO annals.log (log_id) VALUES ($1) ON CONFLICT DO NOTHING", log)
-            .execute(self.control())
+        sqlx::query!(
+            "INSERT INTO annals.log (log_id) VALUES ($1) ON CONFLICT DO NOTHING",
+            log
+        )
+        .execute(self.control())
+        .await?;
+        let found = sqlx::query_scalar!("SELECT log_id FROM annals.log")
+            .fetch_one(self.control())
             .await?;
-        let found = sqlx::query_scalar!("SELECT log_id FROM annals.log").fetch_one(self.control()).await?;
-        if found == log { Ok(()) } else { Err(Error::OtherLog { found, expected: log }) }
+        if found == log {
+            Ok(())
+        } else {
+            Err(Error::OtherLog { found, expected: log })
+        }
     }
 
     /// The live generation of a PostgreSQL projection, made when it is missing or not what it should be.
@@ -45,12 +54,21 @@ impl Writer {
     ///
     /// # Errors
     /// A database that cannot be reached, or an owner that may not create schemas.
-    pub async fn prepare(&self, projection: Projection, partitions: u32, fold: &str) -> Result<Generation, Error> {
+    pub async fn prepare(
+        &self,
+        projection: Projection,
+        partitions: u32,
+        fold: &str,
+    ) -> Result<Generation, Error> {
         let Some(template) = template(projection) else {
-            return Err(Error::Configuration(format!("{projection} has no tables in PostgreSQL")));
+            return Err(Error::Configuration(format!(
+                "{projection} has no tables in PostgreSQL"
+            )));
         };
         let mut tx = self.control().begin().await?;
-        sqlx::query!("SELECT pg_advisory_xact_lock($1)", LOCK).execute(&mut *tx).await?;
+        sqlx::query!("SELECT pg_advisory_xact_lock($1)", LOCK)
+            .execute(&mut *tx)
+            .await?;
         let hash = sqlx::query_scalar!(r#"SELECT md5($1::text || $2::text) AS "hash!""#, template, fold)
             .fetch_one(&mut *tx)
             .await?;
@@ -72,8 +90,12 @@ impl Writer {
              SET LOCAL search_path = annals;"
         );
         (&mut *tx).execute(AssertSqlSafe(make)).await?;
-        sqlx::query!("SELECT annals.grant_readers($1)", schema).execute(&mut *tx).await?;
-        sqlx::query!("SELECT annals.show_live($1)", schema).execute(&mut *tx).await?;
+        sqlx::query!("SELECT annals.grant_readers($1)", schema)
+            .execute(&mut *tx)
+            .await?;
+        sqlx::query!("SELECT annals.show_live($1)", schema)
+            .execute(&mut *tx)
+            .await?;
         reset(&mut tx, projection, number, partitions, &hash).await?;
         tx.commit().await?;
         Ok(Generation { number, fresh: true })
@@ -84,7 +106,12 @@ impl Writer {
     ///
     /// # Errors
     /// A database that cannot be reached.
-    pub async fn generation(&self, projection: Projection, partitions: u32, fold: &str) -> Result<Option<i32>, Error> {
+    pub async fn generation(
+        &self,
+        projection: Projection,
+        partitions: u32,
+        fold: &str,
+    ) -> Result<Option<i32>, Error> {
         let mut tx = self.control().begin().await?;
         match find(&mut tx, projection, partitions, fold).await? {
             Found::Intact(number) => Ok(Some(number)),
@@ -136,8 +163,13 @@ async fn find(
     Ok(match row {
         None => Found::Nothing,
         Some(row) => {
-            let intact = row.fold_hash == hash && row.checkpoints == i64::from(partitions) && row.missing == 0;
-            if intact { Found::Intact(row.generation) } else { Found::Broken(row.generation) }
+            let intact =
+                row.fold_hash == hash && row.checkpoints == i64::from(partitions) && row.missing == 0;
+            if intact {
+                Found::Intact(row.generation)
+            } else {
+                Found::Broken(row.generation)
+            }
         }
     })
 }
@@ -151,13 +183,21 @@ async fn reset(
     hash: &str,
 ) -> Result<(), Error> {
     let name = projection.name();
-    sqlx::query!("DELETE FROM annals.live WHERE projection = $1", name).execute(&mut **tx).await?;
-    // Checkpoints, parked events and ranges go with it.
-    sqlx::query!("DELETE FROM annals.generations WHERE projection = $1 AND generation = $2", name, number)
+    sqlx::query!("DELETE FROM annals.live WHERE projection = $1", name)
         .execute(&mut **tx)
         .await?;
+    // Checkpoints, parked events and ranges go with it.
+    sqlx::query!(
+        "DELETE FROM annals.generations WHERE projection = $1 AND generation = $2",
+        name,
+        number
+    )
+    .execute(&mut **tx)
+    .await?;
     let topic = projection.topic().name();
     let partitions = i32::try_from(partitions).unwrap_or(i32::MAX);
-    sqlx::query_file!("src/generation/begin.sql", name, number, hash, topic, partitions).execute(&mut **tx).await?;
+    sqlx::query_file!("src/generation/begin.sql", name, number, hash, topic, partitions)
+        .execute(&mut **tx)
+        .await?;
     Ok(())
 }

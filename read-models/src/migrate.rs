@@ -15,9 +15,18 @@ pub(crate) const LOCK: i64 = 0x61_6e_6e_61_6c_73;
 pub async fn migrate(owner_url: &str, reader_url: Option<&str>) -> Result<(), Error> {
     let mut owner = PgConnection::connect_with(&connect::parse(owner_url)?).await?;
     // Held until the connection closes, also when this process is killed.
-    sqlx::query("SELECT pg_advisory_lock($1)").bind(LOCK).execute(&mut owner).await?;
-    owner.execute("SET client_min_messages = warning; CREATE SCHEMA IF NOT EXISTS annals; SET search_path = annals").await?;
-    let migrated = sqlx::migrate!("migrations/postgres/control").run_direct(None, &mut owner, false).await;
+    sqlx::query("SELECT pg_advisory_lock($1)")
+        .bind(LOCK)
+        .execute(&mut owner)
+        .await?;
+    owner
+        .execute(
+            "SET client_min_messages = warning; CREATE SCHEMA IF NOT EXISTS annals; SET search_path = annals",
+        )
+        .await?;
+    let migrated = sqlx::migrate!("migrations/postgres/control")
+        .run_direct(None, &mut owner, false)
+        .await;
     migrated.map_err(|error| {
         if let MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _) = error {
             source.into()
@@ -43,13 +52,21 @@ async fn let_read(owner: &mut PgConnection, reader_url: &str) -> Result<(), Erro
         .fetch_one(&mut *owner)
         .await?;
     if !known {
-        let password = password(reader_url).map(|text| format!(" PASSWORD {}", literal(&text))).unwrap_or_default();
+        let password = password(reader_url)
+            .map(|text| format!(" PASSWORD {}", literal(&text)))
+            .unwrap_or_default();
         let create = format!("CREATE ROLE {} LOGIN{password}", identifier(&role));
         if let Err(error) = owner.execute(AssertSqlSafe(create)).await {
             // Roles belong to the whole server: another database's migration may have been first.
-            let code = error.as_database_error().and_then(|e| e.code()).unwrap_or_default().into_owned();
+            let code = error
+                .as_database_error()
+                .and_then(|e| e.code())
+                .unwrap_or_default()
+                .into_owned();
             if !matches!(code.as_str(), "42710" | "23505") {
-                let advice = format!("the reader's role {role:?} does not exist and could not be created ({error}): create it, with LOGIN and nothing else");
+                let advice = format!(
+                    "the reader's role {role:?} does not exist and could not be created ({error}): create it, with LOGIN and nothing else"
+                );
                 return Err(Error::Configuration(advice));
             }
         }

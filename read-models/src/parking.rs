@@ -84,7 +84,10 @@ pub(crate) async fn park(
     events: &[Parked],
 ) -> Result<(), Error> {
     let tenants: Vec<Uuid> = events.iter().map(|event| event.aggregate.tenant).collect();
-    let subjects: Vec<String> = events.iter().map(|event| event.aggregate.subject.clone()).collect();
+    let subjects: Vec<String> = events
+        .iter()
+        .map(|event| event.aggregate.subject.clone())
+        .collect();
     let offsets: Vec<i64> = events.iter().map(|event| event.offset.cast_signed()).collect();
     let indexes: Vec<i32> = events.iter().map(|event| event.index.cast_signed()).collect();
     let types: Vec<String> = events.iter().map(|event| event.event_type.clone()).collect();

@@ -20,6 +20,8 @@ use uuid::Uuid;
 use crate::{Projection, Topic};
 
 mod follow;
+#[cfg(test)]
+mod tests;
 
 /// A log end counts against a position only when the table says that it was read this long after the request
 /// came: between the asking and the writing down some time goes by.
@@ -139,7 +141,10 @@ impl Progress {
             let task = follow::follow(pool, Arc::clone(&shared));
             runtime.spawn(stop.clone().run_until_cancelled_owned(task));
         }
-        Self { shared, _task: Arc::new(stop.drop_guard()) }
+        Self {
+            shared,
+            _task: Arc::new(stop.drop_guard()),
+        }
     }
 
     /// Whether the database was heard of lately; for readiness.
@@ -178,16 +183,30 @@ impl Progress {
     /// A number that changes whenever rows of the projection may have changed, or another generation answers.
     /// What was read from the tables after asking this is valid as long as the number is the same.
     pub fn changes(&self, projection: Projection) -> u64 {
-        self.shared.lock().changes.get(&projection).copied().unwrap_or_default()
+        self.shared
+            .lock()
+            .changes
+            .get(&projection)
+            .copied()
+            .unwrap_or_default()
     }
 
     /// Waits until everything that is wanted is in the projection's live tables.
     ///
     /// # Errors
     /// See [`WaitError`]; [`WaitError::Behind`] at the deadline.
-    pub async fn wait(&self, projection: Projection, wanted: &Wanted<'_>, deadline: Instant) -> Result<(), WaitError> {
+    pub async fn wait(
+        &self,
+        projection: Projection,
+        wanted: &Wanted<'_>,
+        deadline: Instant,
+    ) -> Result<(), WaitError> {
         let asked = Instant::now();
-        for part in wanted.parts.iter().filter(|part| part.topic == projection.topic()) {
+        for part in wanted
+            .parts
+            .iter()
+            .filter(|part| part.topic == projection.topic())
+        {
             loop {
                 let woken = match self.shared.look(projection, part, asked)? {
                     Look::Reached => break,
@@ -195,14 +214,18 @@ impl Progress {
                 };
                 // Woken when it is reached or the generation was switched; now and then the log's end is asked
                 // for, so that a position from nowhere does not wait to the deadline.
-                let nudge = (asked + SETTLED).max(Instant::now() + Duration::from_millis(300)).min(deadline);
+                let nudge = (asked + SETTLED)
+                    .max(Instant::now() + Duration::from_millis(300))
+                    .min(deadline);
                 let waited = tokio::time::timeout_at(nudge.into(), woken.wait()).await;
                 if waited.is_err() {
                     if Instant::now() >= deadline {
-                        self.shared.look(projection, part, asked).and_then(|look| match look {
-                            Look::Reached => Ok(()),
-                            Look::Wait(_) => Err(WaitError::Behind { projection }),
-                        })?;
+                        self.shared
+                            .look(projection, part, asked)
+                            .and_then(|look| match look {
+                                Look::Reached => Ok(()),
+                                Look::Wait(_) => Err(WaitError::Behind { projection }),
+                            })?;
                         break;
                     }
                     let reloaded = self.shared.reloaded.notified();
@@ -264,18 +287,29 @@ impl Shared {
                     if reached.log_end < part.next_offset
                         && reached.end_read_at.is_some_and(|read| read >= asked + SETTLED) =>
                 {
-                    return Err(WaitError::BeyondEnd { topic: part.topic, partition: part.partition });
+                    return Err(WaitError::BeyondEnd {
+                        topic: part.topic,
+                        partition: part.partition,
+                    });
                 }
                 Some(_) => {}
                 None => {
-                    return Err(WaitError::NoPartition { topic: part.topic, partition: part.partition });
+                    return Err(WaitError::NoPartition {
+                        topic: part.topic,
+                        partition: part.partition,
+                    });
                 }
             }
         }
         let (wake, woken) = oneshot::channel();
         let key = (part.next_offset, self.next_waiter.fetch_add(1, Ordering::Relaxed));
         state.waiters.entry(place).or_default().insert(key, wake);
-        Ok(Look::Wait(Waiter { shared: self, place, key, woken }))
+        Ok(Look::Wait(Waiter {
+            shared: self,
+            place,
+            key,
+            woken,
+        }))
     }
 }
 
@@ -304,123 +338,22 @@ impl State {
     }
 
     fn parked(&self, projection: Projection, wanted: &Wanted<'_>) -> bool {
-        let (Some(generation), Some(tenant)) = (self.live.get(&projection), wanted.tenant) else { return false };
-        let Some(parked) = self.parked.get(&(projection, *generation)) else { return false };
-        parked.iter().filter(|parked| parked.tenant == tenant).any(|parked| {
-            wanted.subject.is_none_or(|subject| subject == parked.subject)
-                && wanted.parts.iter().any(|part| {
-                    part.topic == projection.topic()
-                        && part.partition == parked.partition
-                        && part.next_offset > parked.since
-                })
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const PLACE: Place = (Projection::Content, 1, 0);
-
-    fn reached(next_offset: u64, log_end: u64) -> Reached {
-        Reached { next_offset, log_end, end_read_at: Some(Instant::now()) }
-    }
-
-    fn progress() -> Progress {
-        let shared = Arc::new(Shared::default());
-        shared.lock().switched(Projection::Content, 1);
-        shared.lock().saw(PLACE, reached(10, 10));
-        Progress { shared, _task: Arc::new(CancellationToken::new().drop_guard()) }
-    }
-
-    const fn part(next_offset: u64) -> Part {
-        Part { topic: Topic::Ledger, partition: 0, next_offset }
-    }
-
-    async fn wait(progress: &Progress, next_offset: u64, within: Duration) -> Result<(), WaitError> {
-        let parts = [part(next_offset)];
-        let wanted = Wanted { parts: &parts, ..Wanted::default() };
-        progress.wait(Projection::Content, &wanted, Instant::now() + within).await
-    }
-
-    #[tokio::test]
-    async fn what_is_there_needs_no_waiting() {
-        assert_eq!(wait(&progress(), 10, Duration::ZERO).await, Ok(()));
-    }
-
-    #[tokio::test]
-    async fn what_is_not_there_is_behind_at_the_deadline() {
-        let behind = WaitError::Behind { projection: Projection::Content };
-        assert_eq!(wait(&progress(), 11, Duration::from_millis(5)).await, Err(behind));
-    }
-
-    #[tokio::test]
-    async fn a_thousand_waiters_are_woken_by_one_checkpoint() {
-        let progress = progress();
-        let waiting: Vec<_> = (11..1011)
-            .map(|offset| {
-                let progress = progress.clone();
-                tokio::spawn(async move { wait(&progress, offset, Duration::from_secs(20)).await })
-            })
-            .collect();
-        while progress.shared.lock().waiters.get(&PLACE).map_or(0, BTreeMap::len) < 1000 {
-            tokio::task::yield_now().await;
-        }
-        progress.shared.lock().saw(PLACE, reached(1010, 1010));
-        for waiter in waiting {
-            assert_eq!(waiter.await.unwrap(), Ok(()));
-        }
-        assert!(progress.shared.lock().waiters[&PLACE].is_empty());
-    }
-
-    #[tokio::test]
-    async fn a_position_beyond_the_log_is_told_once_the_end_is_known() {
-        let progress = progress();
-        let waiting = tokio::spawn({
-            let progress = progress.clone();
-            async move { wait(&progress, 99, Duration::from_secs(20)).await }
-        });
-        progress.shared.reload.notified().await;
-        progress.shared.lock().saw(PLACE, Reached { end_read_at: Some(Instant::now() + SETTLED), ..reached(10, 10) });
-        progress.shared.reloaded.notify_waiters();
-        let beyond = WaitError::BeyondEnd { topic: Topic::Ledger, partition: 0 };
-        assert_eq!(waiting.await.unwrap(), Err(beyond));
-    }
-
-    #[tokio::test]
-    async fn a_parked_event_within_the_position_ends_the_wait() {
-        let progress = progress();
-        let tenant = Uuid::from_u128(7);
-        let since = ParkedSince { tenant, subject: "a".into(), partition: 0, since: 5 };
-        progress.shared.lock().parked.insert((Projection::Content, 1), vec![since]);
-        let parts = [part(6)];
-        let ask = |subject| {
-            let wanted = Wanted { parts: &parts, tenant: Some(tenant), subject };
-            let progress = progress.clone();
-            async move { progress.wait(Projection::Content, &wanted, Instant::now()).await }
+        let (Some(generation), Some(tenant)) = (self.live.get(&projection), wanted.tenant) else {
+            return false;
         };
-        let parked = Err(WaitError::Parked { projection: Projection::Content });
-        assert_eq!(ask(None).await, parked);
-        assert_eq!(ask(Some("a")).await, parked);
-        assert_eq!(ask(Some("b")).await, Ok(()));
-    }
-
-    #[tokio::test]
-    async fn a_switch_of_the_generation_makes_everyone_look_again() {
-        let progress = progress();
-        let waiting = tokio::spawn({
-            let progress = progress.clone();
-            async move { wait(&progress, 50, Duration::from_secs(20)).await }
-        });
-        while progress.shared.lock().waiters.get(&PLACE).is_none_or(BTreeMap::is_empty) {
-            tokio::task::yield_now().await;
-        }
-        {
-            let mut state = progress.shared.lock();
-            state.saw((Projection::Content, 2, 0), reached(50, 50));
-            state.switched(Projection::Content, 2);
-        }
-        assert_eq!(waiting.await.unwrap(), Ok(()));
+        let Some(parked) = self.parked.get(&(projection, *generation)) else {
+            return false;
+        };
+        parked
+            .iter()
+            .filter(|parked| parked.tenant == tenant)
+            .any(|parked| {
+                wanted.subject.is_none_or(|subject| subject == parked.subject)
+                    && wanted.parts.iter().any(|part| {
+                        part.topic == projection.topic()
+                            && part.partition == parked.partition
+                            && part.next_offset > parked.since
+                    })
+            })
     }
 }

@@ -46,8 +46,13 @@ impl Topic {
 
 impl Projection {
     /// Every projection, in the order in which people read about them.
-    pub const ALL: [Self; 5] =
-        [Self::Directory, Self::Content, Self::Downloads, Self::Visits, Self::ContentFacts];
+    pub const ALL: [Self; 5] = [
+        Self::Directory,
+        Self::Content,
+        Self::Downloads,
+        Self::Visits,
+        Self::ContentFacts,
+    ];
 
     /// As it stands in checkpoints, schemas and databases.
     pub const fn name(self) -> &'static str {

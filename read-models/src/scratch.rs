@@ -20,9 +20,14 @@ impl Scratch {
     pub async fn make(server_url: &str) -> Result<Self, Error> {
         let name = format!("annals_scratch_{}", Uuid::now_v7().simple());
         let mut server = PgConnection::connect_with(&connect::parse(server_url)?).await?;
-        server.execute(AssertSqlSafe(format!("CREATE DATABASE {name}"))).await?;
+        server
+            .execute(AssertSqlSafe(format!("CREATE DATABASE {name}")))
+            .await?;
         server.close().await?;
-        let scratch = Self { server: server_url.to_owned(), name };
+        let scratch = Self {
+            server: server_url.to_owned(),
+            name,
+        };
         migrate(&scratch.url(), Some(&scratch.reader_url())).await?;
         Ok(scratch)
     }
@@ -48,9 +53,15 @@ impl Scratch {
 
     /// As a role that may only SELECT.
     pub fn reader_url(&self) -> String {
-        let (scheme, rest) = self.server.split_once("://").unwrap_or(("postgres", &self.server));
+        let (scheme, rest) = self
+            .server
+            .split_once("://")
+            .unwrap_or(("postgres", &self.server));
         let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
-        with_database(&format!("{scheme}://annals_scratch_reader:reader@{host}"), &self.name)
+        with_database(
+            &format!("{scheme}://annals_scratch_reader:reader@{host}"),
+            &self.name,
+        )
     }
 
     /// Ends every connection to it, as a restart of the server would.
@@ -72,16 +83,25 @@ impl Scratch {
     /// A server that cannot be reached.
     pub async fn erase(self) -> Result<(), Error> {
         let mut server = PgConnection::connect_with(&connect::parse(&self.server)?).await?;
-        server.execute(AssertSqlSafe(format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name))).await?;
+        server
+            .execute(AssertSqlSafe(format!(
+                "DROP DATABASE IF EXISTS {} WITH (FORCE)",
+                self.name
+            )))
+            .await?;
         Ok(())
     }
 }
 
 /// The URL with another database.
 fn with_database(url: &str, name: &str) -> String {
-    let (base, query) = url.split_once('?').map_or((url, None), |(base, query)| (base, Some(query)));
+    let (base, query) = url
+        .split_once('?')
+        .map_or((url, None), |(base, query)| (base, Some(query)));
     let authority = base.find("://").map_or(0, |at| at + 3);
-    let end = base[authority..].find('/').map_or(base.len(), |at| authority + at);
+    let end = base[authority..]
+        .find('/')
+        .map_or(base.len(), |at| authority + at);
     let query = query.map(|query| format!("?{query}")).unwrap_or_default();
     format!("{}/{name}{query}", &base[..end])
 }
@@ -92,7 +112,10 @@ mod tests {
 
     #[test]
     fn a_url_is_led_to_another_database() {
-        assert_eq!(with_database("postgres://a:b@h:1/x?k=v", "y"), "postgres://a:b@h:1/y?k=v");
+        assert_eq!(
+            with_database("postgres://a:b@h:1/x?k=v", "y"),
+            "postgres://a:b@h:1/y?k=v"
+        );
         assert_eq!(with_database("postgres://a:b@h:1", "y"), "postgres://a:b@h:1/y");
     }
 }

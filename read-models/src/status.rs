@@ -40,6 +40,8 @@ pub struct PartitionStatus {
 /// # Errors
 /// A database that cannot be reached.
 pub async fn projections(reader: &Reader) -> Result<Vec<PartitionStatus>, Error> {
-    let rows = sqlx::query_file_as!(PartitionStatus, "src/status.sql").fetch_all(reader.control()).await?;
+    let rows = sqlx::query_file_as!(PartitionStatus, "src/status.sql")
+        .fetch_all(reader.control())
+        .await?;
     Ok(rows)
 }

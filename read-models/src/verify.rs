@@ -26,7 +26,9 @@ pub async fn fingerprints(tables: &Tables) -> Result<BTreeMap<String, Fingerprin
         let text = format!(
             "SELECT count(*), coalesce(sum(hashtextextended(t::text, 0)::numeric), 0)::text FROM {table} t"
         );
-        let (rows, sum): (i64, String) = sqlx::query_as(AssertSqlSafe(text)).fetch_one(&tables.pool).await?;
+        let (rows, sum): (i64, String) = sqlx::query_as(AssertSqlSafe(text))
+            .fetch_one(&tables.pool)
+            .await?;
         found.insert(table, Fingerprint { rows, sum });
     }
     Ok(found)
@@ -40,7 +42,9 @@ pub async fn rows(tables: &Tables) -> Result<BTreeMap<String, Vec<String>>, Erro
     let mut found = BTreeMap::new();
     for table in names(tables).await? {
         let text = format!(r#"SELECT t::text COLLATE "C" AS line FROM {table} t ORDER BY line"#);
-        let lines = sqlx::query_scalar(AssertSqlSafe(text)).fetch_all(&tables.pool).await?;
+        let lines = sqlx::query_scalar(AssertSqlSafe(text))
+            .fetch_all(&tables.pool)
+            .await?;
         found.insert(table, lines);
     }
     Ok(found)
@@ -49,10 +53,11 @@ pub async fn rows(tables: &Tables) -> Result<BTreeMap<String, Vec<String>>, Erro
 /// Table names of our own templates: plain words, so they may stand in a statement.
 async fn names(tables: &Tables) -> Result<Vec<String>, Error> {
     let schema = tables.projection.schema(tables.generation);
-    let names = sqlx::query_scalar("SELECT tablename::text FROM pg_tables WHERE schemaname = $1 ORDER BY tablename")
-        .bind(schema)
-        .fetch_all(&tables.pool)
-        .await?;
+    let names =
+        sqlx::query_scalar("SELECT tablename::text FROM pg_tables WHERE schemaname = $1 ORDER BY tablename")
+            .bind(schema)
+            .fetch_all(&tables.pool)
+            .await?;
     Ok(names)
 }
 
@@ -62,7 +67,9 @@ impl Writer {
     /// # Errors
     /// A database that cannot be reached.
     pub async fn forget(&self) -> Result<(), Error> {
-        sqlx::query("DROP SCHEMA IF EXISTS annals CASCADE").execute(self.control()).await?;
+        sqlx::query("DROP SCHEMA IF EXISTS annals CASCADE")
+            .execute(self.control())
+            .await?;
         Ok(())
     }
 }
@@ -73,7 +80,10 @@ impl Tables {
     /// # Errors
     /// A database that cannot be reached.
     pub async fn drop_all(&self) -> Result<(), Error> {
-        let statement = format!("DROP SCHEMA IF EXISTS {} CASCADE", self.projection.schema(self.generation));
+        let statement = format!(
+            "DROP SCHEMA IF EXISTS {} CASCADE",
+            self.projection.schema(self.generation)
+        );
         sqlx::query(AssertSqlSafe(statement)).execute(&self.pool).await?;
         Ok(())
     }

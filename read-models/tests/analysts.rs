@@ -36,15 +36,24 @@ async fn analysts_see_comments_and_their_own_tenants() {
         .unwrap();
     let mut reader = PgConnection::connect(&scratch.reader_url()).await.unwrap();
     let seen = async |reader: &mut PgConnection| -> i64 {
-        sqlx::query_scalar("SELECT count(*) FROM live.tenants").fetch_one(reader).await.unwrap()
+        sqlx::query_scalar("SELECT count(*) FROM live.tenants")
+            .fetch_one(reader)
+            .await
+            .unwrap()
     };
     assert_eq!(seen(&mut reader).await, 0);
     let one = "INSERT INTO annals.analysts (role, tenant) SELECT 'annals_scratch_reader', tenant FROM directory_1.tenants LIMIT 1";
     owner.execute(one).await.unwrap();
     assert_eq!(seen(&mut reader).await, 1);
-    owner.execute("INSERT INTO annals.analysts (role, tenant) VALUES ('annals_scratch_reader', NULL)").await.unwrap();
+    owner
+        .execute("INSERT INTO annals.analysts (role, tenant) VALUES ('annals_scratch_reader', NULL)")
+        .await
+        .unwrap();
     assert_eq!(seen(&mut reader).await, 3);
-    reader.execute("SELECT secret_hash FROM live.keys").await.unwrap_err();
+    reader
+        .execute("SELECT secret_hash FROM live.keys")
+        .await
+        .unwrap_err();
 
     // The reader reads, and does nothing else.
     for statement in [
@@ -59,7 +68,11 @@ async fn analysts_see_comments_and_their_own_tenants() {
     reader.execute("SELECT * FROM directory_1.keys").await.unwrap();
 
     // A view survives the making of its projection's tables.
-    writer.tables(Projection::Directory, 1, 1).drop_all().await.unwrap();
+    writer
+        .tables(Projection::Directory, 1, 1)
+        .drop_all()
+        .await
+        .unwrap();
     assert!(writer.prepare(Projection::Directory, 2, "1").await.unwrap().fresh);
     assert_eq!(seen(&mut reader).await, 0);
     scratch.erase().await.unwrap();
@@ -84,8 +97,17 @@ async fn any_number_of_processes_may_migrate_at_once() {
 async fn another_fold_or_another_number_of_partitions_makes_the_tables_anew() {
     let scratch = Scratch::for_test().await;
     let writer = Writer::connect(&scratch.url()).await.unwrap();
-    for (partitions, fold, fresh) in [(2, "1", true), (2, "1", false), (2, "2", true), (3, "2", true), (3, "2", false)] {
-        let made = writer.prepare(Projection::Content, partitions, fold).await.unwrap();
+    for (partitions, fold, fresh) in [
+        (2, "1", true),
+        (2, "1", false),
+        (2, "2", true),
+        (3, "2", true),
+        (3, "2", false),
+    ] {
+        let made = writer
+            .prepare(Projection::Content, partitions, fold)
+            .await
+            .unwrap();
         assert_eq!((made.number, made.fresh), (1, fresh), "{partitions} {fold}");
     }
     scratch.erase().await.unwrap();

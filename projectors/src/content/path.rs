@@ -21,7 +21,11 @@ impl Paths {
             Kind::Post | Kind::Project | Kind::Idea | Kind::Resume => format!("/{}/{slug}", kind_name(kind)),
         });
         let mut aliases: Vec<String> = match metadata.get("aliases") {
-            Some(Value::Array(several)) => several.iter().filter_map(Value::as_str).filter_map(self::path).collect(),
+            Some(Value::Array(several)) => several
+                .iter()
+                .filter_map(Value::as_str)
+                .filter_map(self::path)
+                .collect(),
             Some(Value::String(one)) => self::path(one).into_iter().collect(),
             Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_)) | None => Vec::new(),
         };
@@ -58,7 +62,9 @@ mod tests {
     use super::*;
 
     fn paths(kind: Kind, metadata: Value) -> Paths {
-        let Value::Object(metadata) = metadata else { panic!("metadata is an object") };
+        let Value::Object(metadata) = metadata else {
+            panic!("metadata is an object")
+        };
         Paths::of(kind, "a-b", &metadata)
     }
 
@@ -66,7 +72,10 @@ mod tests {
     fn a_page_is_where_its_metadata_say_or_where_its_slug_says() {
         assert_eq!(paths(Kind::Post, json!({})).path, "/post/a-b");
         assert_eq!(paths(Kind::Page, json!({"path": 7})).path, "/a-b");
-        assert_eq!(paths(Kind::Post, json!({"path": "2015/05/x/"})).path, "/2015/05/x");
+        assert_eq!(
+            paths(Kind::Post, json!({"path": "2015/05/x/"})).path,
+            "/2015/05/x"
+        );
         assert_eq!(paths(Kind::Page, json!({"path": "/"})).path, "/");
         let aliases = json!({"path": "/x", "aliases": ["/old/", "x/", 3, ""]});
         assert_eq!(paths(Kind::Post, aliases).aliases, ["/old"]);

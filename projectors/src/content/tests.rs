@@ -26,7 +26,10 @@ fn recorded(subject: Uuid, version: u64, event: impl Into<Event>) -> Recorded {
         correlation: None,
         traceparent: None,
     };
-    Recorded { envelope, event: event.into() }
+    Recorded {
+        envelope,
+        event: event.into(),
+    }
 }
 
 fn drafted(slug: &str) -> content::Drafted {
@@ -45,7 +48,14 @@ fn drafted(slug: &str) -> content::Drafted {
 }
 
 fn fold(rows: &mut Rows, event: &Recorded) -> Result<(), Unfit> {
-    ContentFold::fold(rows, &Place { tenant_seq: 1, index: 0 }, event)
+    ContentFold::fold(
+        rows,
+        &Place {
+            tenant_seq: 1,
+            index: 0,
+        },
+        event,
+    )
 }
 
 /// What these events make of empty tables.
@@ -67,22 +77,35 @@ fn the_row(rows: Rows) -> Content {
 fn a_draft_is_a_row_and_a_first_version_that_sets_everything() {
     let changes = given(&[recorded(PIECE, 1, drafted("a"))]).changes();
     let row = &changes.inserted[0];
-    assert_eq!((row.status.as_str(), row.path.as_str(), row.version), ("draft", "/post/a", 1));
+    assert_eq!(
+        (row.status.as_str(), row.path.as_str(), row.version),
+        ("draft", "/post/a", 1)
+    );
     assert_eq!(row.created_by, Some(Uuid::from_u128(7)));
     let version = &changes.versions[0];
     assert_eq!(version.changed, EVERY);
-    assert_eq!((version.event.as_str(), version.body.as_deref()), ("content.drafted.v1", Some("Body")));
+    assert_eq!(
+        (version.event.as_str(), version.body.as_deref()),
+        ("content.drafted.v1", Some("Body"))
+    );
     assert_eq!(changes.taken.len(), 1);
 }
 
 #[test]
 fn a_version_holds_only_what_it_set() {
     let summary = Some(content::Optional { is: None });
-    let revised = content::Revised { title: Some("New".into()), summary, ..Default::default() };
+    let revised = content::Revised {
+        title: Some("New".into()),
+        summary,
+        ..Default::default()
+    };
     let changes = given(&[recorded(PIECE, 1, drafted("a")), recorded(PIECE, 2, revised)]).changes();
     let version = &changes.versions[1];
     assert_eq!(version.changed, ["title", "summary"]);
-    assert_eq!((version.title.as_deref(), version.body.as_deref()), (Some("New"), None));
+    assert_eq!(
+        (version.title.as_deref(), version.body.as_deref()),
+        (Some("New"), None)
+    );
     assert_eq!(changes.inserted[0].body, "Body");
 }
 
@@ -91,38 +114,87 @@ fn a_schedule_ends_with_publishing_and_with_taking_back() {
     let scheduled = || recorded(PIECE, 2, content::Scheduled { at: at(5) });
     let published = recorded(PIECE, 3, content::Published { at: at(5) });
     let row = the_row(given(&[recorded(PIECE, 1, drafted("a")), scheduled(), published]));
-    assert_eq!((row.status.as_str(), row.published_at, row.scheduled_at), ("published", Some(at(5).to_utc()), None));
+    assert_eq!(
+        (row.status.as_str(), row.published_at, row.scheduled_at),
+        ("published", Some(at(5).to_utc()), None)
+    );
     let unpublished = recorded(PIECE, 3, content::Unpublished {});
-    let row = the_row(given(&[recorded(PIECE, 1, drafted("a")), scheduled(), unpublished]));
+    let row = the_row(given(&[
+        recorded(PIECE, 1, drafted("a")),
+        scheduled(),
+        unpublished,
+    ]));
     assert_eq!((row.status.as_str(), row.scheduled_at), ("unpublished", None));
 }
 
 #[test]
 fn an_old_slug_leads_to_the_piece_until_another_takes_it() {
-    let changed = recorded(PIECE, 2, content::SlugChanged { from: "a".into(), to: "b".into() });
+    let changed = recorded(
+        PIECE,
+        2,
+        content::SlugChanged {
+            from: "a".into(),
+            to: "b".into(),
+        },
+    );
     let changes = given(&[recorded(PIECE, 1, drafted("a")), changed.clone()]).changes();
-    assert_eq!((changes.redirects.len(), changes.redirects[0].from.slug.as_str()), (1, "a"));
+    assert_eq!(
+        (changes.redirects.len(), changes.redirects[0].from.slug.as_str()),
+        (1, "a")
+    );
     assert_eq!(changes.inserted[0].path, "/post/b");
-    let changes = given(&[recorded(PIECE, 1, drafted("a")), changed, recorded(OTHER, 1, drafted("a"))]).changes();
+    let changes = given(&[
+        recorded(PIECE, 1, drafted("a")),
+        changed,
+        recorded(OTHER, 1, drafted("a")),
+    ])
+    .changes();
     assert!(changes.redirects.is_empty());
     assert!(changes.taken.iter().any(|slug| slug.slug == "a"));
 }
 
 #[test]
 fn a_slug_that_comes_back_does_not_redirect_to_itself() {
-    let away = recorded(PIECE, 2, content::SlugChanged { from: "a".into(), to: "b".into() });
-    let back = recorded(PIECE, 3, content::SlugChanged { from: "b".into(), to: "a".into() });
+    let away = recorded(
+        PIECE,
+        2,
+        content::SlugChanged {
+            from: "a".into(),
+            to: "b".into(),
+        },
+    );
+    let back = recorded(
+        PIECE,
+        3,
+        content::SlugChanged {
+            from: "b".into(),
+            to: "a".into(),
+        },
+    );
     let changes = given(&[recorded(PIECE, 1, drafted("a")), away, back]).changes();
-    let from: Vec<_> = changes.redirects.iter().map(|redirect| redirect.from.slug.as_str()).collect();
+    let from: Vec<_> = changes
+        .redirects
+        .iter()
+        .map(|redirect| redirect.from.slug.as_str())
+        .collect();
     assert_eq!(from, ["b"]);
 }
 
 #[test]
 fn metadata_say_where_the_page_is() {
     let metadata = json!({"path": "/x/", "aliases": ["/y"]}).as_object().cloned();
-    let revised = content::Revised { metadata, ..Default::default() };
-    let row = the_row(given(&[recorded(PIECE, 1, drafted("a")), recorded(PIECE, 2, revised)]));
-    assert_eq!((row.path.as_str(), row.aliases.as_slice()), ("/x", &["/y".to_owned()][..]));
+    let revised = content::Revised {
+        metadata,
+        ..Default::default()
+    };
+    let row = the_row(given(&[
+        recorded(PIECE, 1, drafted("a")),
+        recorded(PIECE, 2, revised),
+    ]));
+    assert_eq!(
+        (row.path.as_str(), row.aliases.as_slice()),
+        ("/x", &["/y".to_owned()][..])
+    );
 }
 
 #[test]

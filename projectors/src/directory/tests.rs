@@ -16,7 +16,10 @@ fn recorded(subject: &str, version: u64, event: impl Into<Event>) -> Recorded {
         correlation: None,
         traceparent: None,
     };
-    Recorded { envelope, event: event.into() }
+    Recorded {
+        envelope,
+        event: event.into(),
+    }
 }
 
 fn key() -> KeyId {
@@ -36,7 +39,15 @@ fn issued() -> Recorded {
 fn given(events: &[Recorded]) -> Changes {
     let mut rows = Rows::default();
     for event in events {
-        DirectoryFold::fold(&mut rows, &Place { tenant_seq: 1, index: 0 }, event).unwrap();
+        DirectoryFold::fold(
+            &mut rows,
+            &Place {
+                tenant_seq: 1,
+                index: 0,
+            },
+            event,
+        )
+        .unwrap();
     }
     rows.changes
 }
@@ -46,31 +57,51 @@ fn a_key_is_revoked_in_its_own_batch_or_in_a_later_one() {
     let revoked = || recorded("abcd1234", 2, directory::KeyRevoked { key: key() });
     let changes = given(&[issued(), revoked()]);
     assert!(changes.revoked.is_empty());
-    assert_eq!((changes.keys[0].revoked_at.is_some(), changes.keys[0].version), (true, 2));
+    assert_eq!(
+        (changes.keys[0].revoked_at.is_some(), changes.keys[0].version),
+        (true, 2)
+    );
     assert_eq!(changes.keys[0].scopes, ["read"]);
     let changes = given(&[revoked()]);
-    assert_eq!((changes.keys.len(), changes.revoked[0].key.as_str()), (0, "abcd1234"));
+    assert_eq!(
+        (changes.keys.len(), changes.revoked[0].key.as_str()),
+        (0, "abcd1234")
+    );
 }
 
 #[test]
 fn tenants_sites_and_principals_are_rows() {
     let id = Uuid::from_u128(8).to_string();
-    let site = directory::SiteCreated { domain: "example.org".into(), name: None, timezone: "UTC".into() };
+    let site = directory::SiteCreated {
+        domain: "example.org".into(),
+        name: None,
+        timezone: "UTC".into(),
+    };
     let changes = given(&[
         recorded(&id, 1, directory::TenantCreated { name: "t".into() }),
         recorded(&id, 1, site),
         recorded(&id, 1, directory::PrincipalCreated { name: None }),
     ]);
     assert_eq!(changes.tenants[0].tenant, Uuid::from_u128(1));
-    assert_eq!((changes.sites[0].site, changes.sites[0].domain.as_str()), (Uuid::from_u128(8), "example.org"));
+    assert_eq!(
+        (changes.sites[0].site, changes.sites[0].domain.as_str()),
+        (Uuid::from_u128(8), "example.org")
+    );
     assert_eq!(changes.principals[0].principal, Uuid::from_u128(8));
 }
 
 #[test]
 fn a_site_without_an_id_is_unfit() {
-    let site = directory::SiteCreated { domain: "example.org".into(), name: None, timezone: "UTC".into() };
+    let site = directory::SiteCreated {
+        domain: "example.org".into(),
+        name: None,
+        timezone: "UTC".into(),
+    };
     let mut rows = Rows::default();
-    let place = Place { tenant_seq: 1, index: 0 };
+    let place = Place {
+        tenant_seq: 1,
+        index: 0,
+    };
     DirectoryFold::fold(&mut rows, &place, &recorded("x", 1, site)).unwrap_err();
     assert_eq!(rows.changes, Changes::default());
 }

@@ -18,7 +18,10 @@ fn recorded(version: u64, event: impl Into<Event>) -> Recorded {
         correlation: None,
         traceparent: None,
     };
-    Recorded { envelope, event: event.into() }
+    Recorded {
+        envelope,
+        event: event.into(),
+    }
 }
 
 fn queued() -> download::Queued {
@@ -36,33 +39,63 @@ fn queued() -> download::Queued {
 fn row(events: &[Recorded]) -> Download {
     let mut rows = Rows::default();
     for (seq, event) in (1..).zip(events) {
-        DownloadsFold::fold(&mut rows, &Place { tenant_seq: seq, index: 3 }, event).unwrap();
+        DownloadsFold::fold(
+            &mut rows,
+            &Place {
+                tenant_seq: seq,
+                index: 3,
+            },
+            event,
+        )
+        .unwrap();
     }
     rows.changes().inserted.remove(0)
 }
 
 #[test]
 fn a_download_keeps_its_place_when_its_priority_changes() {
-    let row = row(&[recorded(1, queued()), recorded(2, download::Reprioritised { priority: 5 })]);
+    let row = row(&[
+        recorded(1, queued()),
+        recorded(2, download::Reprioritised { priority: 5 }),
+    ]);
     assert_eq!((row.status.as_str(), row.priority), ("queued", 5));
     assert_eq!((row.queue_seq, row.queue_index, row.version), (1, 3, 2));
 }
 
 #[test]
 fn a_retried_download_queues_behind_its_equals() {
-    let failed = download::Failed { reason: "gone".into() };
-    let events = [recorded(1, queued()), recorded(2, download::Started {}), recorded(3, failed)];
+    let failed = download::Failed {
+        reason: "gone".into(),
+    };
+    let events = [
+        recorded(1, queued()),
+        recorded(2, download::Started {}),
+        recorded(3, failed),
+    ];
     let before = row(&events);
-    assert_eq!((before.status.as_str(), before.failure.as_deref(), before.attempts), ("failed", Some("gone"), 1));
+    assert_eq!(
+        (before.status.as_str(), before.failure.as_deref(), before.attempts),
+        ("failed", Some("gone"), 1)
+    );
     let after = row(&[events.as_slice(), &[recorded(4, download::Retried {})]].concat());
-    assert_eq!((after.status.as_str(), after.failure, after.finished_at), ("queued", None, None));
+    assert_eq!(
+        (after.status.as_str(), after.failure, after.finished_at),
+        ("queued", None, None)
+    );
     assert_eq!(after.queue_seq, 4);
 }
 
 #[test]
 fn a_completed_download_says_what_was_fetched() {
-    let completed = download::Completed { size: Some(events::number::Whole(7)), sha256: None };
-    let row = row(&[recorded(1, queued()), recorded(2, download::Started {}), recorded(3, completed)]);
+    let completed = download::Completed {
+        size: Some(events::number::Whole(7)),
+        sha256: None,
+    };
+    let row = row(&[
+        recorded(1, queued()),
+        recorded(2, download::Started {}),
+        recorded(3, completed),
+    ]);
     assert_eq!((row.status.as_str(), row.fetched_size), ("completed", Some(7)));
     assert_eq!(row.finished_at, Some(row.updated_at));
 }
@@ -70,7 +103,10 @@ fn a_completed_download_says_what_was_fetched() {
 #[test]
 fn an_event_that_does_not_follow_is_unfit() {
     let mut rows = Rows::default();
-    let place = Place { tenant_seq: 1, index: 0 };
+    let place = Place {
+        tenant_seq: 1,
+        index: 0,
+    };
     DownloadsFold::fold(&mut rows, &place, &recorded(2, queued())).unwrap_err();
     DownloadsFold::fold(&mut rows, &place, &recorded(1, download::Cancelled {})).unwrap_err();
     DownloadsFold::fold(&mut rows, &place, &recorded(1, queued())).unwrap();

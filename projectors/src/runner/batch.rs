@@ -110,8 +110,10 @@ pub(super) fn span(projection: Projection, batches: &[Batch]) -> tracing::Span {
     if !tracing::enabled!(tracing::Level::INFO) {
         return tracing::Span::none();
     }
-    let ranges: Vec<String> =
-        batches.iter().map(|it| format!("{}@{}..{}", it.partition, it.from, it.next)).collect();
+    let ranges: Vec<String> = batches
+        .iter()
+        .map(|it| format!("{}@{}..{}", it.partition, it.from, it.next))
+        .collect();
     let traces: BTreeSet<&str> = batches
         .iter()
         .flat_map(|it| it.entries.iter().rev().take(64))

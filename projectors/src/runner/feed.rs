@@ -64,7 +64,10 @@ pub fn partition(checkpoint: &Checkpoint) -> Partition {
         read_models::Topic::Ledger => Topic::Ledger,
         read_models::Topic::Visits => Topic::Visits,
     };
-    Partition { topic, index: checkpoint.partition }
+    Partition {
+        topic,
+        index: checkpoint.partition,
+    }
 }
 
 impl Feed {
@@ -75,7 +78,11 @@ impl Feed {
             reader: None,
             partition: partition(checkpoint),
             next: checkpoint.next_offset,
-            state: State { epoch: checkpoint.epoch, seq: checkpoint.seq, hash: event_log::Hash(checkpoint.hash) },
+            state: State {
+                epoch: checkpoint.epoch,
+                seq: checkpoint.seq,
+                hash: event_log::Hash(checkpoint.hash),
+            },
             gather,
         }
     }
@@ -99,7 +106,12 @@ impl Feed {
             }
             if let Some(reason) = digested.stopped {
                 // Nobody takes it any more: then there is nobody to tell.
-                let _ = to.send(Fed::Stopped { partition: self.partition, reason }).await;
+                let _ = to
+                    .send(Fed::Stopped {
+                        partition: self.partition,
+                        reason,
+                    })
+                    .await;
                 return;
             }
         }
@@ -122,7 +134,10 @@ impl Feed {
                 Ok(read) => return self.digest(read),
                 Err(error @ (ReadError::OutOfRange { .. } | ReadError::NoPartition(_))) => {
                     let reason = format!("{error}: the tables know more than the log has");
-                    return Digested { batches: Vec::new(), stopped: Some(reason) };
+                    return Digested {
+                        batches: Vec::new(),
+                        stopped: Some(reason),
+                    };
                 }
                 Err(error @ ReadError::Failed { .. }) => {
                     tracing::warn!(partition = %self.partition, offset = self.next, %error, "reading again");
@@ -180,16 +195,28 @@ impl Feed {
             Verdict::Visits => Some(0),
             Verdict::Genesis(_) | Verdict::Claimed(_) => None,
             Verdict::Void(why) => {
-                metrics::VOID.with_label_values(&[self.partition.topic.short()]).inc();
+                metrics::VOID
+                    .with_label_values(&[self.partition.topic.short()])
+                    .inc();
                 tracing::info!(partition = %self.partition, offset, %why, "void");
                 None
             }
         };
         if let Some(tenant_seq) = tenant_seq {
             let events = read_events(&record.value)?;
-            let last = events.iter().rev().find_map(|event| Some(event.as_ref().ok()?.envelope.time));
+            let last = events
+                .iter()
+                .rev()
+                .find_map(|event| Some(event.as_ref().ok()?.envelope.time));
             batch.time = time.or(last).or(batch.time);
-            batch.entries.extend((0..).zip(events).map(|(index, event)| Entry { offset, index, tenant_seq, event }));
+            batch
+                .entries
+                .extend((0..).zip(events).map(|(index, event)| Entry {
+                    offset,
+                    index,
+                    tenant_seq,
+                    event,
+                }));
         }
         self.state = state;
         self.next = offset + 1;
@@ -228,8 +255,17 @@ fn read_each(value: &[u8]) -> Result<Vec<Result<Recorded, Bad>>, String> {
             Err(error @ (DecodeError::Data { .. } | DecodeError::Attribute { .. })) => error,
         };
         let stub: Stub = serde_json::from_str(raw.get()).map_err(|error| error.to_string())?;
-        let Stub { name: event_type, subject, tenant } = stub;
-        Ok(Err(Bad { tenant, subject, event_type, reason: chain(&error) }))
+        let Stub {
+            name: event_type,
+            subject,
+            tenant,
+        } = stub;
+        Ok(Err(Bad {
+            tenant,
+            subject,
+            event_type,
+            reason: chain(&error),
+        }))
     });
     read.collect()
 }
@@ -259,18 +295,33 @@ mod tests {
 
     #[test]
     fn an_event_that_does_not_fit_its_type_is_kept_apart_from_its_neighbours() {
-        let batch = format!("[{},{}]", event("download.failed.v1", "{}"), event("download.started.v1", "{}"));
+        let batch = format!(
+            "[{},{}]",
+            event("download.failed.v1", "{}"),
+            event("download.started.v1", "{}")
+        );
         let events = read_events(batch.as_bytes()).unwrap();
         let bad = events[0].as_ref().unwrap_err();
-        assert_eq!((bad.subject.as_str(), bad.event_type.as_str()), ("s", "download.failed.v1"));
+        assert_eq!(
+            (bad.subject.as_str(), bad.event_type.as_str()),
+            ("s", "download.failed.v1")
+        );
         assert!(bad.reason.contains("reason"), "{}", bad.reason);
         assert!(events[1].is_ok());
     }
 
     #[test]
     fn an_event_of_a_future_version_stops_everything() {
-        let batch = format!("[{},{}]", event("download.failed.v1", "{}"), event("download.started.v2", "{}"));
-        assert!(read_events(batch.as_bytes()).unwrap_err().contains("download.started.v2"));
+        let batch = format!(
+            "[{},{}]",
+            event("download.failed.v1", "{}"),
+            event("download.started.v2", "{}")
+        );
+        assert!(
+            read_events(batch.as_bytes())
+                .unwrap_err()
+                .contains("download.started.v2")
+        );
         assert!(read_events(b"garbage").is_err());
     }
 }

@@ -26,13 +26,23 @@ pub struct Attempt<'a> {
 impl Parking {
     /// What is parked in this partition, how many are in the whole generation, and how many may be.
     pub fn new(aggregates: Vec<Aggregate>, in_generation: u64, limit: usize) -> Self {
-        let elsewhere = usize::try_from(in_generation).unwrap_or(usize::MAX).saturating_sub(aggregates.len());
-        Self { aggregates: aggregates.into_iter().collect(), elsewhere, limit }
+        let elsewhere = usize::try_from(in_generation)
+            .unwrap_or(usize::MAX)
+            .saturating_sub(aggregates.len());
+        Self {
+            aggregates: aggregates.into_iter().collect(),
+            elsewhere,
+            limit,
+        }
     }
 
     /// Begins a batch.
     pub fn attempt(&self) -> Attempt<'_> {
-        Attempt { before: self, added: HashSet::new(), events: Vec::new() }
+        Attempt {
+            before: self,
+            added: HashSet::new(),
+            events: Vec::new(),
+        }
     }
 
     /// The batch that parked these was committed.
@@ -83,7 +93,8 @@ impl Attempt<'_> {
             event = entry.event_type(), reason, "parked"
         );
         self.added.insert(aggregate.clone());
-        self.events.push(parked(entry, aggregate, Some(reason.to_owned())));
+        self.events
+            .push(parked(entry, aggregate, Some(reason.to_owned())));
         Ok(())
     }
 
@@ -101,14 +112,20 @@ impl Attempt<'_> {
 }
 
 fn aggregate(entry: &Entry) -> Aggregate {
-    Aggregate { tenant: entry.tenant().uuid(), subject: entry.subject().to_owned() }
+    Aggregate {
+        tenant: entry.tenant().uuid(),
+        subject: entry.subject().to_owned(),
+    }
 }
 
 fn parked(entry: &Entry, aggregate: Aggregate, reason: Option<String>) -> Parked {
     // PostgreSQL takes no NUL in a text, and a bad event may hold anything.
     let clean = |text: &str| text.replace('\0', "\u{fffd}");
     Parked {
-        aggregate: Aggregate { tenant: aggregate.tenant, subject: clean(&aggregate.subject) },
+        aggregate: Aggregate {
+            tenant: aggregate.tenant,
+            subject: clean(&aggregate.subject),
+        },
         offset: entry.offset,
         index: entry.index,
         event_type: clean(entry.event_type()),

@@ -82,7 +82,14 @@ struct Held {
 impl<F: Fold> PostgresSink<F> {
     /// A sink for one partition, in which at most so many aggregates are parked.
     pub const fn new(writer: Writer, tables: Tables, partition: u32, parking_limit: usize) -> Self {
-        Self { writer, tables, partition, parking_limit, held: None, fold: PhantomData }
+        Self {
+            writer,
+            tables,
+            partition,
+            parking_limit,
+            held: None,
+            fold: PhantomData,
+        }
     }
 }
 
@@ -93,12 +100,19 @@ impl<F: Fold> Sink for PostgresSink<F> {
 
     async fn take_over(&mut self) -> Result<Vec<Checkpoint>, SinkError> {
         self.held = None;
-        let checkpoint = self.writer.take_over(F::PROJECTION, self.tables.generation(), self.partition).await?;
+        let checkpoint = self
+            .writer
+            .take_over(F::PROJECTION, self.tables.generation(), self.partition)
+            .await?;
         let parked = self.writer.parked(&checkpoint).await?;
         let in_generation = self.writer.parked_aggregates(&checkpoint).await?;
         let parking = Parking::new(parked, in_generation, self.parking_limit);
         metrics::parked(F::PROJECTION, feed::partition(&checkpoint), parking.len());
-        self.held = Some(Held { checkpoint, parking, last: None });
+        self.held = Some(Held {
+            checkpoint,
+            parking,
+            last: None,
+        });
         Ok(vec![checkpoint])
     }
 
@@ -110,7 +124,9 @@ impl<F: Fold> Sink for PostgresSink<F> {
                 return Err(SinkError::Fenced);
             }
             let done = match whole::<F>(&self.tables, held, &batch).await {
-                Err(Failure::Tables(Error::Refused { .. })) => in_parts::<F>(&self.tables, held, &batch).await,
+                Err(Failure::Tables(Error::Refused { .. })) => {
+                    in_parts::<F>(&self.tables, held, &batch).await
+                }
                 other => other,
             };
             let (moved, written, parked) = match done {
@@ -129,7 +145,13 @@ impl<F: Fold> Sink for PostgresSink<F> {
 
     async fn saw_end(&mut self, partition: Partition, end: Offset) -> Result<(), SinkError> {
         if let Some(held) = &self.held {
-            metrics::lag(F::PROJECTION, partition, held.checkpoint.next_offset, end, held.last);
+            metrics::lag(
+                F::PROJECTION,
+                partition,
+                held.checkpoint.next_offset,
+                end,
+                held.last,
+            );
             self.writer.saw_end(&held.checkpoint, end).await?;
         }
         Ok(())
@@ -219,7 +241,10 @@ async fn fold_and_write<F: Fold>(
         if attempt.holds(entry) {
             continue;
         }
-        let place = Place { tenant_seq: entry.tenant_seq, index: entry.index };
+        let place = Place {
+            tenant_seq: entry.tenant_seq,
+            index: entry.index,
+        };
         match &entry.event {
             Ok(recorded) => {
                 if let Err(unfit) = F::fold(&mut rows, &place, recorded) {
@@ -227,7 +252,10 @@ async fn fold_and_write<F: Fold>(
                 }
             }
             Err(bad) => {
-                if F::FAMILIES.iter().any(|family| bad.event_type.starts_with(family)) {
+                if F::FAMILIES
+                    .iter()
+                    .any(|family| bad.event_type.starts_with(family))
+                {
                     attempt.park(entry, &bad.reason)?;
                 }
             }

@@ -1,12 +1,16 @@
 //! What the tests of the projectors share: a log of one's own, a database of one's own, and made-up histories.
-#![expect(dead_code, unreachable_pub, reason = "each test uses some of it, as a crate of its own")]
+#![expect(
+    dead_code,
+    unreachable_pub,
+    reason = "each test uses some of it, as a crate of its own"
+)]
 
 use std::{collections::BTreeMap, time::Duration};
 
 use event_log::{Commit, Log, LogConfig, Partition, State, Store, genesis::Claim};
 use events::{
-    ContentId, DownloadId, Envelope, Event, EventId, PrincipalId, Recorded, SiteId, TenantId, Timestamp, content,
-    download,
+    ContentId, DownloadId, Envelope, Event, EventId, PrincipalId, Recorded, SiteId, TenantId, Timestamp,
+    content, download,
 };
 use projectors::runner::{
     Batch, Gather, Sink,
@@ -43,7 +47,9 @@ impl TestLog {
     pub async fn make() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = LogConfig {
-            store: Store::Embedded { dir: folder.path().to_owned() },
+            store: Store::Embedded {
+                dir: folder.path().to_owned(),
+            },
             ledger_partitions: Some(1),
             visits_partitions: Some(1),
             development: true,
@@ -51,7 +57,12 @@ impl TestLog {
         let log = Log::open(config).await.unwrap();
         let directory = Appender::claim(log.clone(), Partition::DIRECTORY).await;
         let ledger = Appender::claim(log.clone(), Partition::ledger(0)).await;
-        Self { log, directory, ledger, _folder: folder }
+        Self {
+            log,
+            directory,
+            ledger,
+            _folder: folder,
+        }
     }
 }
 
@@ -60,11 +71,20 @@ impl Appender {
         let genesis = log.reader(partition, 0).unwrap().next().await.unwrap();
         let mut state = State::default();
         state.admit(0, &genesis.records[0].record);
-        let claim = Claim { owner: "test".into(), time: Timestamp::from_micros(0).unwrap() };
+        let claim = Claim {
+            owner: "test".into(),
+            time: Timestamp::from_micros(0).unwrap(),
+        };
         let record = claim.to_record(1);
         let offset = log.append(partition, record.clone()).await.unwrap();
         state.admit(offset, &record);
-        Self { log, partition, state, tenant_seq: BTreeMap::new(), clock: 1_700_000_000_000_000 }
+        Self {
+            log,
+            partition,
+            state,
+            tenant_seq: BTreeMap::new(),
+            clock: 1_700_000_000_000_000,
+        }
     }
 
     /// Appends a commit; gives the position after it.
@@ -113,7 +133,9 @@ impl Appender {
         hash.update(u64::try_from(value.len()).unwrap().to_be_bytes());
         hash.update(value);
         let digest = hex::encode(hash.finalize());
-        let pairs = headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+        let pairs = headers
+            .iter()
+            .map(|(name, value)| (name.as_bytes(), value.as_bytes()));
         let record = event_log::Record {
             key: None,
             headers: event_log::Headers::new(pairs.chain([("annals-hash".as_bytes(), digest.as_bytes())])),
@@ -154,12 +176,16 @@ impl Appender {
             event,
         };
         let events = events.into_iter().map(recorded).collect();
-        let commit = Commit { tenant, tenant_seq: *seq, command: None, events };
+        let commit = Commit {
+            tenant,
+            tenant_seq: *seq,
+            command: None,
+            events,
+        };
         let (record, state) = commit.prepare().unwrap().seal(&self.state);
         self.state = state;
         record
     }
-
 }
 
 pub fn tenant(n: u128) -> TenantId {
@@ -210,37 +236,65 @@ pub fn history(steps: &[Step]) -> Vec<Made> {
         if which % 2 == 0 {
             let subject = piece(u128::from(which % 12)).to_string();
             let version = next(owner, &subject);
-            let slug = slugs.entry(subject.clone()).or_insert_with(|| format!("slug-{}", which % 4)).clone();
+            let slug = slugs
+                .entry(subject.clone())
+                .or_insert_with(|| format!("slug-{}", which % 4))
+                .clone();
             let event: Event = if version == 1 {
                 drafted(u128::from(*which), &slug).into()
             } else {
                 match what % 12 {
-                    0 => content::Revised { title: Some(format!("Title {n}")), ..Default::default() }.into(),
-                    1 => content::Revised { body: Some(format!("Body {n}")), ..Default::default() }.into(),
+                    0 => content::Revised {
+                        title: Some(format!("Title {n}")),
+                        ..Default::default()
+                    }
+                    .into(),
+                    1 => content::Revised {
+                        body: Some(format!("Body {n}")),
+                        ..Default::default()
+                    }
+                    .into(),
                     2 | 3 => {
                         let to = format!("slug-{}", what % 5);
                         slugs.insert(subject.clone(), to.clone());
                         content::SlugChanged { from: slug, to }.into()
                     }
-                    4 => content::Scheduled { at: Timestamp::from_micros(1).unwrap() }.into(),
-                    5 | 6 => content::Published { at: Timestamp::from_micros(n as i64).unwrap() }.into(),
+                    4 => content::Scheduled {
+                        at: Timestamp::from_micros(1).unwrap(),
+                    }
+                    .into(),
+                    5 | 6 => content::Published {
+                        at: Timestamp::from_micros(n as i64).unwrap(),
+                    }
+                    .into(),
                     7 => content::Unpublished {}.into(),
                     8 => content::Archived {}.into(),
                     9 => content::Revised {
-                        summary: Some(content::Optional { is: (what % 2 == 0).then(|| "short".into()) }),
+                        summary: Some(content::Optional {
+                            is: (what % 2 == 0).then(|| "short".into()),
+                        }),
                         tags: Some(vec![format!("t{n}")]),
                         metadata: Some(json!({"path": format!("/p/{n}")}).as_object().unwrap().clone()),
                         ..Default::default()
                     }
                     .into(),
                     // What no table takes.
-                    10 if *what > 240 => content::Revised { title: Some("\0".into()), ..Default::default() }.into(),
-                    _ => content::Revised { featured: Some(what % 2 == 0), ..Default::default() }.into(),
+                    10 if *what > 240 => content::Revised {
+                        title: Some("\0".into()),
+                        ..Default::default()
+                    }
+                    .into(),
+                    _ => content::Revised {
+                        featured: Some(what % 2 == 0),
+                        ..Default::default()
+                    }
+                    .into(),
                 }
             };
             commits.push((owner, vec![(subject, version, event)]));
         } else {
-            let download = |n: u8| DownloadId::new(Uuid::from_u128(0xd0_0000 + u128::from(n % 10))).to_string();
+            let download =
+                |n: u8| DownloadId::new(Uuid::from_u128(0xd0_0000 + u128::from(n % 10))).to_string();
             let subject = download(*which);
             let version = next(owner, &subject);
             let event: Event = if version == 1 {
@@ -256,11 +310,21 @@ pub fn history(steps: &[Step]) -> Vec<Made> {
             } else {
                 match what % 6 {
                     0 => download::Started {}.into(),
-                    1 => download::Completed { size: None, sha256: None }.into(),
-                    2 => download::Failed { reason: format!("reason {n}") }.into(),
+                    1 => download::Completed {
+                        size: None,
+                        sha256: None,
+                    }
+                    .into(),
+                    2 => download::Failed {
+                        reason: format!("reason {n}"),
+                    }
+                    .into(),
                     3 => download::Cancelled {}.into(),
                     4 => download::Retried {}.into(),
-                    _ => download::Reprioritised { priority: i32::from(*what) }.into(),
+                    _ => download::Reprioritised {
+                        priority: i32::from(*what),
+                    }
+                    .into(),
                 }
             };
             // A gap in the versions cannot be projected either.
@@ -285,7 +349,12 @@ impl<F: Fold> TestTables<F> {
         let writer = Writer::connect(&scratch.url()).await.unwrap();
         let generation = writer.prepare(F::PROJECTION, 1, F::VERSION).await.unwrap();
         let tables = writer.tables(F::PROJECTION, generation.number, 2);
-        Self { scratch, writer, tables, fold: std::marker::PhantomData }
+        Self {
+            scratch,
+            writer,
+            tables,
+            fold: std::marker::PhantomData,
+        }
     }
 
     /// Empty tables again.
@@ -319,7 +388,10 @@ impl<F: Fold> TestTables<F> {
         let mut rows = read_models::verify::rows(&self.tables).await.unwrap();
         let (_, checkpoint) = self.taken_over().await;
         let parked = self.writer.parked(&checkpoint).await.unwrap();
-        let mut parked: Vec<String> = parked.iter().map(|it| format!("{} {}", it.tenant, it.subject)).collect();
+        let mut parked: Vec<String> = parked
+            .iter()
+            .map(|it| format!("{} {}", it.tenant, it.subject))
+            .collect();
         parked.sort();
         rows.insert("parked".into(), parked);
         rows
@@ -336,7 +408,11 @@ pub fn text(tenant: TenantId, subject: &str, name: &str, version: u64, data: &st
 
 /// The ranges from a checkpoint to the log's end.
 pub async fn ranges(log: &Log, checkpoint: &Checkpoint, events: usize) -> Vec<Batch> {
-    let gather = Gather { events, bytes: usize::MAX, pause: Duration::ZERO };
+    let gather = Gather {
+        events,
+        bytes: usize::MAX,
+        pause: Duration::ZERO,
+    };
     let mut feed = Feed::new(log.clone(), checkpoint, gather);
     let end = log.end(feed.partition()).await.unwrap();
     let mut ranges: Vec<Batch> = Vec::new();

@@ -64,7 +64,12 @@ pub async fn history(at: &Snapshot, tenant: Uuid, content: Uuid) -> Result<Vec<E
 ///
 /// # Errors
 /// A database that cannot be reached.
-pub async fn version(at: &Snapshot, tenant: Uuid, content: Uuid, version: i64) -> Result<Option<AsOf>, Error> {
+pub async fn version(
+    at: &Snapshot,
+    tenant: Uuid,
+    content: Uuid,
+    version: i64,
+) -> Result<Option<AsOf>, Error> {
     let row = sqlx::query_file_as!(AsOf, "src/content/version.sql", tenant, content, version)
         .fetch_optional(at.pool())
         .await?;

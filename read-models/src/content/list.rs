@@ -108,7 +108,10 @@ pub struct Listed {
 impl Default for Sort {
     /// The latest first.
     fn default() -> Self {
-        Self { field: Field::Date, descending: true }
+        Self {
+            field: Field::Date,
+            descending: true,
+        }
     }
 }
 
@@ -139,7 +142,12 @@ impl Sort {
 
 impl fmt::Display for Sort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", if self.descending { "-" } else { "" }, self.field.name())
+        write!(
+            f,
+            "{}{}",
+            if self.descending { "-" } else { "" },
+            self.field.name()
+        )
     }
 }
 
@@ -152,7 +160,11 @@ impl Listed {
             Field::Created => Key::Time(self.created_at),
             Field::Title => Key::Text(self.title.clone()),
         };
-        Cursor { sort, key, id: self.content }
+        Cursor {
+            sort,
+            key,
+            id: self.content,
+        }
     }
 }
 
@@ -178,7 +190,9 @@ impl FromStr for Cursor {
 
     fn from_str(text: &str) -> Result<Self, InvalidCursor> {
         let mut parts = text.split('~');
-        let (Some(sort), Some(key), Some(id), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+        let (Some(sort), Some(key), Some(id), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
             return Err(InvalidCursor);
         };
         let sort = Sort::parse(sort).ok_or(InvalidCursor)?;
@@ -205,11 +219,31 @@ impl FromStr for Cursor {
 ///
 /// # Errors
 /// A database that cannot be reached.
-pub async fn list(at: &Snapshot, filter: &Filter, sort: Sort, page: &Page, size: u32) -> Result<Vec<Listed>, Error> {
+pub async fn list(
+    at: &Snapshot,
+    filter: &Filter,
+    sort: Sort,
+    page: &Page,
+    size: u32,
+) -> Result<Vec<Listed>, Error> {
     let (sort, time, text, id, skip) = match page {
-        Page::Number(number) => (sort, None, None, None, i64::from(number.saturating_sub(1)) * i64::from(size)),
-        Page::After(Cursor { sort, key: Key::Time(time), id }) => (*sort, Some(*time), None, Some(*id), 0),
-        Page::After(Cursor { sort, key: Key::Text(text), id }) => (*sort, None, Some(text.as_str()), Some(*id), 0),
+        Page::Number(number) => (
+            sort,
+            None,
+            None,
+            None,
+            i64::from(number.saturating_sub(1)) * i64::from(size),
+        ),
+        Page::After(Cursor {
+            sort,
+            key: Key::Time(time),
+            id,
+        }) => (*sort, Some(*time), None, Some(*id), 0),
+        Page::After(Cursor {
+            sort,
+            key: Key::Text(text),
+            id,
+        }) => (*sort, None, Some(text.as_str()), Some(*id), 0),
     };
     let rows = sqlx::query_file_as!(
         Listed,
@@ -263,15 +297,28 @@ mod tests {
     #[test]
     fn a_cursor_is_its_text() {
         for (field, key) in [
-            (Field::Date, Key::Time(DateTime::from_timestamp_micros(-5).unwrap())),
+            (
+                Field::Date,
+                Key::Time(DateTime::from_timestamp_micros(-5).unwrap()),
+            ),
             (Field::Title, Key::Text("a ~ ü".into())),
         ] {
             for descending in [false, true] {
-                let cursor = Cursor { sort: Sort { field, descending }, key: key.clone(), id: Uuid::from_u128(9) };
+                let cursor = Cursor {
+                    sort: Sort { field, descending },
+                    key: key.clone(),
+                    id: Uuid::from_u128(9),
+                };
                 assert_eq!(cursor.to_string().parse(), Ok(cursor));
             }
         }
-        for text in ["", "a~b", "title~zz~0", "title~00~00000000000000000000000000000009", "-date~1~2~3"] {
+        for text in [
+            "",
+            "a~b",
+            "title~zz~0",
+            "title~00~00000000000000000000000000000009",
+            "-date~1~2~3",
+        ] {
             assert_eq!(text.parse::<Cursor>(), Err(InvalidCursor), "{text}");
         }
     }

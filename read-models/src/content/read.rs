@@ -37,7 +37,13 @@ pub async fn by_id(at: &Snapshot, tenant: Uuid, content: Uuid) -> Result<Option<
 ///
 /// # Errors
 /// A database that cannot be reached.
-pub async fn by_slug(at: &Snapshot, tenant: Uuid, site: Uuid, kind: &str, slug: &str) -> Result<Option<Found>, Error> {
+pub async fn by_slug(
+    at: &Snapshot,
+    tenant: Uuid,
+    site: Uuid,
+    kind: &str,
+    slug: &str,
+) -> Result<Option<Found>, Error> {
     let here = sqlx::query_file_as!(Content, "src/content/by_slug.sql", tenant, site, kind, slug)
         .fetch_optional(at.pool())
         .await?;
@@ -47,6 +53,10 @@ pub async fn by_slug(at: &Snapshot, tenant: Uuid, site: Uuid, kind: &str, slug: 
     let moved = sqlx::query_file!("src/content/by_old_slug.sql", tenant, site, kind, slug)
         .fetch_optional(at.pool())
         .await?
-        .map(|row| Found::Moved { content: row.content, slug: row.slug, status: row.status });
+        .map(|row| Found::Moved {
+            content: row.content,
+            slug: row.slug,
+            status: row.status,
+        });
     Ok(moved.or(here.map(|row| Found::Here(Box::new(row)))))
 }

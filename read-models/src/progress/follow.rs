@@ -22,7 +22,10 @@ pub(super) async fn follow(pool: PgPool, shared: Arc<Shared>) {
     loop {
         if let Err(error) = listen(&pool, &shared).await {
             if shared.connected.swap(false, Ordering::Relaxed) {
-                tracing::warn!(error = &error as &dyn std::error::Error, "progress is not heard of: retrying");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "progress is not heard of: retrying"
+                );
             }
             tokio::time::sleep(RETRY).await;
         }
@@ -31,7 +34,9 @@ pub(super) async fn follow(pool: PgPool, shared: Arc<Shared>) {
 
 async fn listen(pool: &PgPool, shared: &Shared) -> Result<(), Error> {
     let mut listener = PgListener::connect_with(pool).await?;
-    listener.listen_all(["annals_checkpoint", "annals_live", "annals_parked"]).await?;
+    listener
+        .listen_all(["annals_checkpoint", "annals_live", "annals_parked"])
+        .await?;
     // Listening first, reading then: nothing falls between.
     reload(pool, shared).await?;
     if !shared.connected.swap(true, Ordering::Relaxed) {
@@ -69,33 +74,54 @@ fn parse(payload: &str) -> Option<(Place, u64, u64, bool)> {
     let partition = words.next()?.parse().ok()?;
     let next_offset = words.next()?.parse().ok()?;
     let log_end = words.next()?.parse().ok()?;
-    Some(((projection, generation, partition), next_offset, log_end, words.next() == Some("read")))
+    Some((
+        (projection, generation, partition),
+        next_offset,
+        log_end,
+        words.next() == Some("read"),
+    ))
 }
 
 /// Reads everything from the tables: what it says replaces what was known, also where it went back.
 async fn reload(pool: &PgPool, shared: &Shared) -> Result<(), Error> {
     let mut tx = pool.begin().await?;
-    let log = sqlx::query_scalar!("SELECT log_id FROM annals.log").fetch_optional(&mut *tx).await?;
-    let live = sqlx::query!("SELECT projection, generation FROM annals.live").fetch_all(&mut *tx).await?;
-    let checkpoints = sqlx::query_file!("src/progress/checkpoints.sql").fetch_all(&mut *tx).await?;
-    let parked = sqlx::query_file!("src/progress/parked.sql").fetch_all(&mut *tx).await?;
+    let log = sqlx::query_scalar!("SELECT log_id FROM annals.log")
+        .fetch_optional(&mut *tx)
+        .await?;
+    let live = sqlx::query!("SELECT projection, generation FROM annals.live")
+        .fetch_all(&mut *tx)
+        .await?;
+    let checkpoints = sqlx::query_file!("src/progress/checkpoints.sql")
+        .fetch_all(&mut *tx)
+        .await?;
+    let parked = sqlx::query_file!("src/progress/parked.sql")
+        .fetch_all(&mut *tx)
+        .await?;
     tx.commit().await?;
     let now = Instant::now();
     let mut state = shared.lock();
     state.log = log;
     state.parked.clear();
     for row in parked {
-        let Ok(projection) = row.projection.parse::<Projection>() else { continue };
-        state.parked.entry((projection, row.generation)).or_default().push(ParkedSince {
-            tenant: row.tenant,
-            subject: row.subject,
-            partition: row.partition.cast_unsigned(),
-            since: row.since.cast_unsigned(),
-        });
+        let Ok(projection) = row.projection.parse::<Projection>() else {
+            continue;
+        };
+        state
+            .parked
+            .entry((projection, row.generation))
+            .or_default()
+            .push(ParkedSince {
+                tenant: row.tenant,
+                subject: row.subject,
+                partition: row.partition.cast_unsigned(),
+                since: row.since.cast_unsigned(),
+            });
     }
     let mut kept = std::collections::HashSet::new();
     for row in checkpoints {
-        let Ok(projection) = row.projection.parse::<Projection>() else { continue };
+        let Ok(projection) = row.projection.parse::<Projection>() else {
+            continue;
+        };
         let place = (projection, row.generation, row.partition.cast_unsigned());
         let age = Duration::try_from_secs_f64(row.age.max(0.0)).ok();
         let reached = Reached {
@@ -108,7 +134,9 @@ async fn reload(pool: &PgPool, shared: &Shared) -> Result<(), Error> {
     }
     state.reached.retain(|place, _| kept.contains(place));
     // Last: who looks again after a switch finds the new generation's checkpoints.
-    state.live.retain(|projection, _| live.iter().any(|row| row.projection == projection.name()));
+    state
+        .live
+        .retain(|projection, _| live.iter().any(|row| row.projection == projection.name()));
     for row in live {
         if let Ok(projection) = row.projection.parse() {
             state.switched(projection, row.generation);
