@@ -144,9 +144,7 @@ impl Handle {
             arrived: Instant::now(),
             reply,
         })?;
-        let (done, next) = answered
-            .await
-            .map_err(|_| Error::NotServed("the process is stopping"))??;
+        let (done, next) = answer(answered).await?;
         match done {
             Done::Admitted(answer) => Ok((answer, next)),
             Done::Unchanged(unchanged) => Ok((unchanged.into(), next)),
@@ -191,9 +189,7 @@ impl Handle {
             let _ = reply.send(seen.map(|(tenant, next)| (tenant.map(see), next)));
         });
         self.send(Request::Look { tenant, look })?;
-        answered
-            .await
-            .map_err(|_| Error::NotServed("the process is stopping"))?
+        answer(answered).await
     }
 
     /// Waits until the partition is served, or was given up.
@@ -242,6 +238,19 @@ impl Handle {
     }
 }
 
+/// How long a client is kept waiting while the log does not say what became of its command.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+async fn answer<T>(answered: oneshot::Receiver<Result<T, Error>>) -> Result<T, Error> {
+    match tokio::time::timeout(PATIENCE, answered).await {
+        Ok(answer) => answer.map_err(|_| Error::NotServed("the process is stopping"))?,
+        // It is still decided and answered by the rules; only nobody waits for it any more.
+        Err(_) => Err(Error::NotServed(UNKNOWN)),
+    }
+}
+
+const UNKNOWN: &str = "it is not known yet whether this was done; the same Idempotency-Key will tell";
+
 /// The clock.
 pub fn now() -> Timestamp {
     chrono::Utc::now().into()
@@ -260,9 +269,7 @@ fn heard<T>(outcome: Outcome<Result<T, Error>>) -> Result<(T, Offset), Error> {
         }
         Outcome::Unknown(why) => {
             tracing::warn!(why, "outcome unknown");
-            Err(Error::NotServed(
-                "it is not known yet whether this was done; the same Idempotency-Key will tell",
-            ))
+            Err(Error::NotServed(UNKNOWN))
         }
     }
 }

@@ -5,10 +5,9 @@ use std::{
     net::{IpAddr, Ipv6Addr},
 };
 
-use axum::extract::FromRequest;
 use axum::{
     body::Bytes,
-    extract::{FromRequestParts, Request, State},
+    extract::{FromRequest, FromRequestParts, Request, State},
 };
 use events::{
     CommandId, ImportId, Recorded, TenantId, Timestamp,
