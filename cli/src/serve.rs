@@ -129,7 +129,8 @@ impl Serve {
             served
         };
         let folding = async {
-            let folded = projectors::run(folding(&log, &clickhouse, &health), projectors, shutdown.clone()).await;
+            let folded =
+                projectors::run(folding(&log, &clickhouse, &health), projectors, shutdown.clone()).await;
             shutdown.cancel();
             folded
         };
@@ -179,7 +180,12 @@ impl Serve {
         let log = open_log(self.log, self.environment).await?;
         let serving = service::serve(listener, service::finish(health.routes()), shutdown.clone());
         let folding = async {
-            let folded = projectors::run(folding(&log, &self.clickhouse, &health), projectors, shutdown.clone()).await;
+            let folded = projectors::run(
+                folding(&log, &self.clickhouse, &health),
+                projectors,
+                shutdown.clone(),
+            )
+            .await;
             shutdown.cancel();
             folded
         };

@@ -2,6 +2,8 @@
 //!
 //! Start them with `./dev test`: it brings the engines.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where it was")]
+
 #[path = "walkthroughs/command.rs"]
 mod command;
 #[path = "walkthroughs/dashboard.rs"]

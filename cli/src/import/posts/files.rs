@@ -14,18 +14,21 @@ pub(crate) struct File {
     pub(crate) path: String,
 }
 
-/// Every post below the folder, in the order of their paths, and what could not be looked into.
+/// What was found: posts in the order of their paths, and what could not be looked into.
+pub(crate) type Found = (Vec<File>, Vec<(String, io::Error)>);
+
+/// Every post below the folder.
 ///
 /// A folder with an `index.md` is one post, and whatever else lies in it belongs to that post; only the
 /// outermost folder may hold an `index.md` beside other posts. Hidden names and links to folders are passed over.
-pub(crate) fn find(folder: &Path) -> io::Result<(Vec<File>, Vec<(String, io::Error)>)> {
+pub(crate) fn find(folder: &Path) -> io::Result<Found> {
     let mut found = (Vec::new(), Vec::new());
     walk(folder, "", &mut found)?;
     found.0.sort_by(|one, other| one.path.cmp(&other.path));
     Ok(found)
 }
 
-fn walk(folder: &Path, path: &str, found: &mut (Vec<File>, Vec<(String, io::Error)>)) -> io::Result<()> {
+fn walk(folder: &Path, path: &str, found: &mut Found) -> io::Result<()> {
     let index = folder.join("index.md");
     if !path.is_empty() && index.is_file() {
         found.0.push(File {

@@ -207,7 +207,9 @@ fn take_tags(fields: &mut Map<String, Value>) -> Result<Vec<String>, PostError> 
             Value::Null => Vec::new(),
             Value::String(text) => text.split(',').map(str::to_owned).collect(),
             Value::Array(items) => items.iter().map(tag).collect::<Result<_, _>>()?,
-            other => return Err(wrong("tags", &other, "a list of texts")),
+            other @ (Value::Bool(_) | Value::Number(_) | Value::Object(_)) => {
+                return Err(wrong("tags", &other, "a list of texts"));
+            }
         };
         for text in texts {
             let text = text.trim();

@@ -90,7 +90,7 @@ mod tests {
                 prop_assert!(slug.len() <= LONGEST && !slug.starts_with('-') && !slug.ends_with('-'));
                 prop_assert!(!slug.contains("--"));
                 prop_assert!(slug.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-')));
-                prop_assert_eq!(of_text(&slug), Some(slug.clone()));
+                prop_assert_eq!(of_text(&slug), Some(slug));
             }
         }
     }
