@@ -347,3 +347,43 @@ async fn what_cannot_be_read_is_parked_and_too_much_of_it_stops_everything() {
     assert!(matches!(stopped, Err(Failure::TooManyParked(_))), "{stopped:?}");
     world.erase().await;
 }
+
+/// How long catching up from zero takes:
+/// `cargo test -p projectors --release --test visits -- --ignored --nocapture speed`.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement"]
+async fn speed() {
+    const VISITS: u64 = 600_000;
+    let world = World::new().await;
+    let mut appends = Vec::new();
+    for batch in 0..VISITS / 500 {
+        // Every visitor of a batch belongs to the partition of the first, which is all the same to the fold.
+        let events: Vec<Recorded> = (0..500)
+            .map(|index| batch * 500 + index)
+            .map(|number| {
+                let minute = i64::try_from(number / 10_000).unwrap();
+                recorded(u128::from(number) + 1, batch * 1_000 + number % 125, minute, false)
+            })
+            .collect();
+        let partition = world.log.visits_partition(tenant(), VisitorId::new(batch));
+        appends.push(world.log.append(partition, event_log::visits::encode(tenant(), &events)));
+        if appends.len() == 16 {
+            for append in appends.drain(..) {
+                append.await.unwrap();
+            }
+        }
+    }
+    for append in appends {
+        append.await.unwrap();
+    }
+    let began = std::time::Instant::now();
+    world.catch_up(None).await.unwrap();
+    let seconds = began.elapsed().as_secs_f64();
+    assert_eq!(world.dump().await[0], VISITS);
+    println!("{VISITS} visits in {seconds:.1} s: {:.0}/s", VISITS as f64 / seconds);
+    let again = std::time::Instant::now();
+    let client = world.rows.reader().visits(1);
+    let rows: u64 = client.query("SELECT count() FROM sessions FINAL").fetch_one().await.unwrap();
+    println!("{rows} sessions, counted in {:?}", again.elapsed());
+    world.erase().await;
+}
