@@ -38,6 +38,8 @@ use crate::{
 pub const DAY_MICROS: i64 = 86_400_000_000;
 /// How long a day's salt is kept at hand.
 const AT_HAND: Duration = Duration::from_secs(5);
+/// How long tasks may take to end after the last request was answered.
+const FAREWELL: Duration = Duration::from_secs(10);
 
 /// What the write side stands on.
 #[derive(Clone)]
@@ -130,7 +132,12 @@ impl App {
         let tasks = self.0.tasks.clone();
         drop(self);
         tasks.close();
-        tasks.wait().await;
+        // While the log is away, what is under way has no answer, and its requests keep the tasks alive.
+        if tokio::time::timeout(FAREWELL, tasks.wait()).await.is_err() {
+            tracing::warn!(
+                "stopping with commands under way; the same Idempotency-Key tells what became of them"
+            );
+        }
     }
 
     /// Decides a command where it belongs, and says what its client hears.

@@ -23,6 +23,7 @@ use event_log::{
 use events::{ContentId, ImportId, TenantId, Timestamp, content::Piece, directory, import::Import, tenant};
 use service::health::Reporter;
 use tokio::sync::{
+    Semaphore,
     mpsc::{self, error::TrySendError},
     oneshot, watch,
 };
@@ -30,6 +31,10 @@ use tokio_util::task::TaskTracker;
 
 use self::decider::Done;
 use crate::{answer::Answer, command::Context, error::Error, metrics};
+
+/// Stored answers that are read from the log at once, and how long one may take.
+static STORED_AT_A_TIME: Semaphore = Semaphore::const_new(8);
+const STORED_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What can be asked of a partition.
 #[derive(Debug, Clone)]
@@ -223,8 +228,13 @@ impl Handle {
     /// The answer of the commit at this offset, made from its record again.
     async fn stored(&self, offset: Offset) -> Result<Answer, Error> {
         let failed = |error| Error::outside("reading a stored answer", error);
+        // A reader costs a connection and threads: a storm of retries must not open one each.
+        let _permit = STORED_AT_A_TIME.acquire().await.map_err(|_| Error::Busy)?;
         let mut reader = self.0.log.reader(self.0.partition, offset).map_err(failed)?;
-        let batch = reader.next().await.map_err(failed)?;
+        let batch = tokio::time::timeout(STORED_PATIENCE, reader.next())
+            .await
+            .map_err(|_| Error::NotServed("a stored answer cannot be read now"))?
+            .map_err(failed)?;
         let stored = batch.records.first().filter(|stored| stored.offset == offset);
         let record = &stored
             .ok_or(Error::NotServed("a stored answer is not there"))?

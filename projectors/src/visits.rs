@@ -159,7 +159,7 @@ impl Fold {
             let new_line = visit
                 .import
                 .is_none_or(|(import, line)| self.marks.is_new(import, line));
-            if !(new_line && self.recent.is_new(visit.id)) {
+            if !(new_line && self.recent.is_new(visit)) {
                 piece.repeated += 1;
                 continue;
             }

@@ -80,7 +80,13 @@ pub async fn view(
         content: Some(id),
         import: None,
     };
-    let key = request.context.key.map(|key| (key, 0));
+    // With the request in it: the same key with another view must not make the same id, for then it were lost.
+    let key = request.context.key.map(|key| {
+        (
+            app.keys().keyed_hash("visits", &[&key, &request.context.request]),
+            0,
+        )
+    });
     let event = Hit::view(page, request.body.referrer).event(place);
     let recorded = app
         .recorder()

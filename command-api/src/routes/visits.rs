@@ -82,13 +82,15 @@ pub async fn visits(State(app): State<App>, traced: Traced, request: Request) ->
     let caller = Caller::from_request_parts(&mut parts, &app).await?;
     let principal = caller.may(Scope::VisitsWrite)?;
     check_type(&parts.headers)?;
-    let key = idempotency_key(&parts.headers)?.map(|key| {
-        app.keys()
-            .keyed_hash("idempotency key", &[&principal.bytes(), key])
-    });
+    let key = idempotency_key(&parts.headers)?.map(<[u8]>::to_vec);
     let bytes = Bytes::from_request(Request::from_parts(parts, body), &app)
         .await
         .map_err(unread)?;
+    // With the request in it: the same key with other visits must not make the same ids, for then they were lost.
+    let key = key.map(|key| {
+        app.keys()
+            .keyed_hash("visits", &[&principal.bytes(), key.as_slice(), &bytes])
+    });
     let at = now();
     let items = batch::read(&bytes, at)?;
     let import = only_import(&items)?;

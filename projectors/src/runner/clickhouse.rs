@@ -175,15 +175,17 @@ async fn prepare(engines: &Engines, partitions: u32) -> Result<Generation, Failu
         Some(generation) if engines.rows.has_visits(generation).await? => generation,
         known => {
             let generation = known.unwrap_or(1);
+            // In this order: whatever stops us in between, the tables are found missing and it begins anew. Were
+            // they made before the checkpoints are at zero, empty tables could pass for filled ones.
             engines
                 .rows
                 .drop_generation(Projection::Visits.name(), generation)
                 .await?;
-            engines.rows.create_visits(generation).await?;
             engines
                 .control
                 .begin_generation(Projection::Visits, generation, partitions, &fold)
                 .await?;
+            engines.rows.create_visits(generation).await?;
             generation
         }
     };

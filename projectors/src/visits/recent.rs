@@ -1,14 +1,21 @@
 //! What a partition has seen already: the ids of its last events, and how far each import has come.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::{
+    collections::{BTreeMap, HashSet, VecDeque},
+    hash::Hasher,
+};
 
+use siphasher::sip128::{Hasher128, SipHasher13};
 use uuid::Uuid;
+
+use super::decode::Visit;
 
 /// An id that stands among so many last events of the partition counts once. A client repeats a request
 /// within seconds; so many events are a minute of a thousand events a second.
 pub const REMEMBERED: usize = 65_536;
 
-/// The ids of the partition's last events.
+/// The ids of the partition's last events. Clients choose ids, so each counts within its tenant and site only: what
+/// is remembered is a 128-bit hash of the three.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Recent {
     order: VecDeque<u128>,
@@ -16,9 +23,13 @@ pub(super) struct Recent {
 }
 
 impl Recent {
-    /// Whether an id is new; remembers it then.
-    pub(super) fn is_new(&mut self, id: Uuid) -> bool {
-        let id = id.as_u128();
+    /// Whether an event is new; remembers it then.
+    pub(super) fn is_new(&mut self, visit: &Visit<'_>) -> bool {
+        let mut hasher = SipHasher13::new();
+        [visit.tenant, visit.site, visit.id]
+            .iter()
+            .for_each(|id| hasher.write(id.as_bytes()));
+        let id = hasher.finish128().as_u128();
         if !self.known.insert(id) {
             return false;
         }

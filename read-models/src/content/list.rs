@@ -198,7 +198,11 @@ impl FromStr for Cursor {
         let sort = Sort::parse(sort).ok_or(InvalidCursor)?;
         let key = match sort.field {
             Field::Date | Field::Updated | Field::Created => {
-                let micros = key.parse().map_err(|_| InvalidCursor)?;
+                let micros: i64 = key.parse().map_err(|_| InvalidCursor)?;
+                // 1900 to 2199, as dates of content are; PostgreSQL refuses much earlier ones.
+                if !(-2_208_988_800_000_000..7_258_118_400_000_000).contains(&micros) {
+                    return Err(InvalidCursor);
+                }
                 Key::Time(DateTime::from_timestamp_micros(micros).ok_or(InvalidCursor)?)
             }
             Field::Title => {

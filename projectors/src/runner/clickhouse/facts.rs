@@ -72,10 +72,11 @@ impl FactsSink {
             known => {
                 let generation = known.unwrap_or(1);
                 self.rows.drop_generation(projection.name(), generation).await?;
-                self.rows.create_facts(generation).await?;
+                // Checkpoints before tables: see the visits' runner.
                 self.control
                     .begin_generation(projection, generation, self.partitions, &fold)
                     .await?;
+                self.rows.create_facts(generation).await?;
                 generation
             }
         };
