@@ -166,7 +166,7 @@ fn recorded(id: u128, visitor: u64, minute: i64, custom: bool) -> Recorded {
         hostname: "example.org".to_owned(),
         pathname: format!("/{}", minute % 7),
         referrer: None,
-        source: (visitor % 2 == 0).then(|| "Google".to_owned()),
+        source: visitor.is_multiple_of(2).then(|| "Google".to_owned()),
         device: Some("Desktop".to_owned()),
         browser: Some("Firefox".to_owned()),
         os: Some("Linux".to_owned()),
@@ -362,11 +362,20 @@ async fn speed() {
             .map(|index| batch * 500 + index)
             .map(|number| {
                 let minute = i64::try_from(number / 10_000).unwrap();
-                recorded(u128::from(number) + 1, batch * 1_000 + number % 125, minute, false)
+                recorded(
+                    u128::from(number) + 1,
+                    batch * 1_000 + number % 125,
+                    minute,
+                    false,
+                )
             })
             .collect();
         let partition = world.log.visits_partition(tenant(), VisitorId::new(batch));
-        appends.push(world.log.append(partition, event_log::visits::encode(tenant(), &events)));
+        appends.push(
+            world
+                .log
+                .append(partition, event_log::visits::encode(tenant(), &events)),
+        );
         if appends.len() == 16 {
             for append in appends.drain(..) {
                 append.await.unwrap();
@@ -380,10 +389,17 @@ async fn speed() {
     world.catch_up(None).await.unwrap();
     let seconds = began.elapsed().as_secs_f64();
     assert_eq!(world.dump().await[0], VISITS);
-    println!("{VISITS} visits in {seconds:.1} s: {:.0}/s", VISITS as f64 / seconds);
+    println!(
+        "{VISITS} visits in {seconds:.1} s: {:.0}/s",
+        VISITS as f64 / seconds
+    );
     let again = std::time::Instant::now();
     let client = world.rows.reader().visits(1);
-    let rows: u64 = client.query("SELECT count() FROM sessions FINAL").fetch_one().await.unwrap();
+    let rows: u64 = client
+        .query("SELECT count() FROM sessions FINAL")
+        .fetch_one()
+        .await
+        .unwrap();
     println!("{rows} sessions, counted in {:?}", again.elapsed());
     world.erase().await;
 }
