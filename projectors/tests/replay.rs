@@ -24,7 +24,7 @@ type Cut = (u8, u8);
 async fn replayed<F: Fold>(tables: &TestTables<F>, log: &TestLog, cuts: &[Cut]) {
     let end = log.log.end(event_log::Partition::ledger(0)).await.unwrap();
     let mut cuts = cuts.iter().cycle();
-    loop {
+    for patience in 0.. {
         // A new holder, who knows nothing but what the tables say.
         let (mut sink, checkpoint) = tables.taken_over().await;
         if checkpoint.next_offset == end {
@@ -38,8 +38,10 @@ async fn replayed<F: Fold>(tables: &TestTables<F>, log: &TestLog, cuts: &[Cut]) 
         {
             let write = sink.write(vec![batch]);
             if n == usize::from(ending % 7) {
-                // Killed in the middle of a write, sooner or later; whether it was committed, the tables know.
-                let _ = tokio::time::timeout(Duration::from_micros(u64::from(ending) * 40), write).await;
+                // Killed in the middle of a write, later each time, so that it comes to an end; whether it was
+                // committed, the tables know.
+                let patience = Duration::from_micros((u64::from(ending) + patience) * 40);
+                let _ = tokio::time::timeout(patience, write).await;
                 break;
             }
             write.await.unwrap();
