@@ -369,7 +369,15 @@ fn explore(fault: Fault) -> Result<usize, Box<World>> {
     let hasher = RandomState::new();
     let mut seen = HashSet::from([hasher.hash_one(&first)]);
     let mut queue = VecDeque::from([first]);
-    while let Some(world) = queue.pop_front() {
+    // A fault shows soonest breadth first. Exploring everything that way would hold millions of worlds at once.
+    let next_of = |queue: &mut VecDeque<World>| {
+        if fault == Fault::None {
+            queue.pop_back()
+        } else {
+            queue.pop_front()
+        }
+    };
+    while let Some(world) = next_of(&mut queue) {
         for next in world.next(fault) {
             if !next.holds() {
                 return Err(Box::new(next));
