@@ -123,10 +123,18 @@ async fn caught_up(installation: &mut Installation, projection: &str) -> anyhow:
     loop {
         let query = "SELECT coalesce(sum(next_offset), 0)::bigint AS done, coalesce(sum(log_end), 0)::bigint AS wanted, \
                      count(*) AS partitions FROM annals.checkpoints WHERE projection = $1";
-        let row = sqlx::query(query)
-            .bind(projection)
-            .fetch_one(&mut database)
-            .await?;
+        let row = match sqlx::query(query).bind(projection).fetch_one(&mut database).await {
+            // The projector makes its tables after it is ready to say so.
+            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42P01") => {
+                anyhow::ensure!(
+                    begin.elapsed() < Duration::from_secs(180),
+                    "{projection} has no tables after 3 minutes"
+                );
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                continue;
+            }
+            row => row?,
+        };
         let (done, wanted, partitions): (i64, i64, i64) =
             (row.get("done"), row.get("wanted"), row.get("partitions"));
         if partitions > 0 && wanted > 1_000 && done >= wanted {
