@@ -151,7 +151,9 @@ async fn a_position_beyond_the_end_is_told_when_the_end_is_known() {
             .unwrap();
         now_and_then.tick().await;
     }
-    assert_eq!(asked.await.unwrap().unwrap().status(), 400);
+    let answer = asked.await.unwrap().unwrap();
+    let status = answer.status();
+    assert_eq!(status, 400, "{}", answer.text().await.unwrap());
     stage.end().await;
 }
 

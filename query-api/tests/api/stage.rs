@@ -148,7 +148,7 @@ impl Stage {
         };
         stage
             .until("the tables are heard of", async |stage| {
-                stage.get("/api/v1/sites", None).await.status == 401
+                stage.get("/readyz", None).await.status == 200
             })
             .await;
         stage

@@ -84,6 +84,8 @@ fn parse(payload: &str) -> Option<(Place, u64, u64, bool)> {
 
 /// Reads everything from the tables: what it says replaces what was known, also where it went back.
 async fn reload(pool: &PgPool, shared: &Shared) -> Result<(), Error> {
+    // Before the tables are asked: what they say is never taken for newer than it is.
+    let now = Instant::now();
     let mut tx = pool.begin().await?;
     let log = sqlx::query_scalar!("SELECT log_id FROM annals.log")
         .fetch_optional(&mut *tx)
@@ -98,7 +100,6 @@ async fn reload(pool: &PgPool, shared: &Shared) -> Result<(), Error> {
         .fetch_all(&mut *tx)
         .await?;
     tx.commit().await?;
-    let now = Instant::now();
     let mut state = shared.lock();
     state.log = log;
     state.parked.clear();
