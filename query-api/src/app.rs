@@ -110,21 +110,30 @@ impl App {
     /// Reports the health of what the read side needs, until `shutdown`. Spawned by whoever serves it.
     pub async fn watch(self, health: Health, shutdown: CancellationToken) {
         let (tables, clickhouse) = (health.register("tables"), health.register("clickhouse"));
-        let look = async {
+        // The tables are looked at in memory: often until they are there, so that a start is not waited for.
+        let look_at_tables = async {
+            loop {
+                let pause = if self.look_at_tables(&tables) { 1_000 } else { 20 };
+                tokio::time::sleep(Duration::from_millis(pause)).await;
+            }
+        };
+        let look_at_clickhouse = async {
             let mut every = tokio::time::interval(Duration::from_secs(1));
             every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
                 every.tick().await;
-                self.look(&tables, &clickhouse).await;
+                self.look_at_clickhouse(&clickhouse).await;
             }
         };
+        let look = async { tokio::join!(look_at_tables, look_at_clickhouse) };
         tokio::select! {
-            () = look => {}
+            ((), ()) = look => {}
             () = shutdown.cancelled() => {}
         }
     }
 
-    async fn look(&self, tables: &Reporter, clickhouse: &Reporter) {
+    /// Whether they can be asked.
+    fn look_at_tables(&self, tables: &Reporter) -> bool {
         let progress = self.progress();
         let waiting: Vec<_> = read_models::Projection::ALL
             .into_iter()
@@ -138,6 +147,10 @@ impl App {
                 tables.degraded(format!("no live generation yet: {}", names.join(", ")));
             }
         }
+        progress.connected() && waiting.is_empty()
+    }
+
+    async fn look_at_clickhouse(&self, clickhouse: &Reporter) {
         match tokio::time::timeout(Duration::from_secs(5), self.0.clickhouse.ping()).await {
             Ok(Ok(())) => clickhouse.ok(),
             Ok(Err(_)) | Err(_) => clickhouse.degraded("ClickHouse does not answer: no statistics"),

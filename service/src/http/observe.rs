@@ -140,7 +140,8 @@ impl<F> Observing<F> {
         metrics::REQUESTS
             .with_label_values(&[self.told.method, self.told.route(), status.as_str()])
             .observe(elapsed.as_secs_f64());
-        if status.is_server_error() {
+        // Not being ready is an answer, given again and again to whoever waits for it.
+        if status.is_server_error() && self.told.route() != "/readyz" {
             let span = self.span.clone().unwrap_or_else(|| self.told.span());
             let ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
             span.in_scope(|| tracing::warn!(status = status.as_u16(), ms, "answered with an error"));
