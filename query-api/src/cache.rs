@@ -9,12 +9,17 @@
 //! others wait for it, and they take what it read only if its mark was taken after they arrived.
 //!
 //! **The bound.** Should notifications fail without anyone noticing, [`MAX_AGE`] still holds: an entry that was
-//! not confirmed by the tables for that long is read again. So a revoked key stops within a second.
+//! not confirmed by the tables for that long is read again. So a revoked key stops within a second. Half-way
+//! there one caller confirms the entry while the others are still served, so that nobody waits for the tables
+//! as long as nothing changes.
 
 use std::{
     borrow::Borrow,
     hash::{BuildHasher, Hash, RandomState},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -26,6 +31,9 @@ use crate::metrics;
 
 /// Entries that the tables have not confirmed for this long are not served.
 pub(crate) const MAX_AGE: Duration = Duration::from_millis(800);
+
+/// After this long one caller confirms an entry with the tables.
+const CONFIRM: Duration = Duration::from_millis(400);
 
 /// Who reads at the same time for different keys seldom meets at one lock.
 const LOCKS: usize = 128;
@@ -55,13 +63,24 @@ impl Mark {
 struct Entry<V> {
     mark: Mark,
     read: Instant,
+    /// Someone is on the way to the tables.
+    confirming: AtomicBool,
     value: V,
 }
 
 impl<V> Entry<V> {
-    fn serves(&self, needed: Mark) -> bool {
-        self.mark.covers(needed) && self.read.elapsed() < MAX_AGE
+    /// Whether it may be served, and whether it is time that someone confirms it.
+    fn serves(&self, needed: Mark) -> Option<Age> {
+        let age = self.read.elapsed();
+        let may = self.mark.covers(needed) && age < MAX_AGE;
+        may.then_some(if age < CONFIRM { Age::Young } else { Age::ToConfirm })
     }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Age {
+    Young,
+    ToConfirm,
 }
 
 /// A cache of one kind of answer. `V` is cheap to clone.
@@ -103,11 +122,11 @@ where
         Q: Hash + Eq + ?Sized,
     {
         let entry = self.entries.get(key)?;
-        if !entry.serves(needed) {
-            return None;
-        }
-        self.hits.inc();
-        Some(entry.value.clone())
+        let served = match entry.serves(needed)? {
+            Age::Young => true,
+            Age::ToConfirm => entry.confirming.load(Ordering::Relaxed),
+        };
+        served.then(|| self.hit(&entry))
     }
 
     /// The value from memory if it is fresh enough, else from the tables. `read` is given what was known before.
@@ -118,17 +137,23 @@ where
         needed: Mark,
         read: impl AsyncFnOnce(Option<V>) -> Result<V, E>,
     ) -> Result<V, E> {
-        if let Some(value) = self.get(&key, needed) {
-            return Ok(value);
+        if let Some(entry) = self.entries.get(&key) {
+            let served = match entry.serves(needed) {
+                Some(Age::Young) => true,
+                Some(Age::ToConfirm) => entry.confirming.swap(true, Ordering::Relaxed),
+                None => false,
+            };
+            if served {
+                return Ok(self.hit(&entry));
+            }
         }
         let place = usize::try_from(self.hasher.hash_one(&key)).unwrap_or_default() % LOCKS;
         let _reading = self.locks[place].lock().await;
         let known = self.entries.get(&key);
         if let Some(entry) = &known
-            && entry.serves(needed)
+            && entry.serves(needed) == Some(Age::Young)
         {
-            self.hits.inc();
-            return Ok(entry.value.clone());
+            return Ok(self.hit(entry));
         }
         self.reads.inc();
         // Before the tables are asked: what changes meanwhile makes the entry too old, never too young.
@@ -139,9 +164,15 @@ where
             Arc::new(Entry {
                 mark,
                 read: now,
+                confirming: AtomicBool::new(false),
                 value: value.clone(),
             }),
         );
         Ok(value)
+    }
+
+    fn hit(&self, entry: &Entry<V>) -> V {
+        self.hits.inc();
+        entry.value.clone()
     }
 }

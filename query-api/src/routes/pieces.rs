@@ -2,10 +2,10 @@
 
 use axum::{
     body::Body,
-    extract::{OriginalUri, RawPathParams, State},
+    extract::{FromRequestParts, RawPathParams, Request, State},
     response::Response,
 };
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode, header, request::Parts};
 use read_models::Projection;
 use service::{Path, Problem};
 use uuid::Uuid;
@@ -77,16 +77,13 @@ pub(crate) async fn by_id(State(app): State<App>, ask: Ask, Path(id): Path<Uuid>
         (status = "default", body = Problem, content_type = "application/problem+json")
     )
 )]
-pub(crate) async fn by_slug(
-    State(app): State<App>,
-    ask: Result<Ask, Error>,
-    OriginalUri(uri): OriginalUri,
-    params: RawPathParams,
-) -> Response {
-    cors::open(async { at(&app, &ask?, uri.path(), &params).await }.await)
+pub(crate) async fn by_slug(State(app): State<App>, request: Request) -> Response {
+    cors::open(at(&app, request.into_parts().0).await)
 }
 
-async fn at(app: &App, ask: &Ask, path: &str, params: &RawPathParams) -> Result<Response, Error> {
+async fn at(app: &App, mut parts: Parts) -> Result<Response, Error> {
+    let ask = &Ask::from_request_parts(&mut parts, app).await?;
+    let path = parts.uri.path();
     if path.len() > LONGEST_PATH {
         return Err(nothing());
     }
@@ -96,6 +93,11 @@ async fn at(app: &App, ask: &Ask, path: &str, params: &RawPathParams) -> Result<
     {
         return shown(&outcome, ask, None);
     }
+    let path = path.to_owned();
+    let path = path.as_str();
+    let params = RawPathParams::from_request_parts(&mut parts, app)
+        .await
+        .map_err(|_| nothing())?;
     let mut given = params.iter().map(|(_, value)| value);
     let (Some(domain), Some(kind), Some(slug)) = (given.next(), given.next(), given.next()) else {
         return Err(nothing());

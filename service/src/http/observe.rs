@@ -15,6 +15,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::Method;
+use pin_project_lite::pin_project;
 use prometheus::IntGauge;
 use tower::{Layer, Service};
 use tracing::Span;
@@ -29,16 +30,19 @@ pub(crate) struct Observe;
 #[derive(Debug, Clone)]
 pub(crate) struct Observed<S>(S);
 
-/// The answer to come, and what is known of its request.
-pub(crate) struct Observing<F> {
-    /// None when the handler panicked before it began to wait.
-    inner: Option<Pin<Box<F>>>,
-    told: Told,
-    /// Made when the answer is not there at once: an answer from memory needs none, and making one costs as much
-    /// as such an answer. What changes something has one from the beginning.
-    span: Option<Span>,
-    started: Instant,
-    _in_flight: InFlight,
+pin_project! {
+    /// The answer to come, and what is known of its request.
+    pub(crate) struct Observing<F> {
+        // None when the handler panicked before it began to wait.
+        #[pin]
+        inner: Option<F>,
+        told: Told,
+        // Made when the answer is not there at once: an answer from memory needs none, and making one costs as
+        // much as such an answer. What changes something has one from the beginning.
+        span: Option<Span>,
+        started: Instant,
+        in_flight: InFlight,
+    }
 }
 
 /// What log lines and metrics say of a request.
@@ -88,7 +92,7 @@ impl<S: Service<Request, Response = Response>> Service<Request> for Observed<S> 
         let in_flight = InFlight(&metrics::IN_FLIGHT);
         let inner = catch_unwind(AssertUnwindSafe(|| {
             let _entered = span.as_ref().map(Span::enter);
-            Box::pin(self.0.call(request))
+            self.0.call(request)
         }));
         if let Err(cause) = &inner {
             told.panicked(cause.as_ref());
@@ -98,7 +102,7 @@ impl<S: Service<Request, Response = Response>> Service<Request> for Observed<S> 
             told,
             span,
             started,
-            _in_flight: in_flight,
+            in_flight,
         }
     }
 }
@@ -106,13 +110,13 @@ impl<S: Service<Request, Response = Response>> Service<Request> for Observed<S> 
 impl<F: Future<Output = Result<Response, E>>, E> Future for Observing<F> {
     type Output = Result<Response, E>;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = &mut *self;
-        let result = match &mut this.inner {
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let result = match this.inner.as_pin_mut() {
             None => Poll::Ready(Ok(unanswered())),
             Some(inner) => {
                 let _entered = this.span.as_ref().map(Span::enter);
-                catch_unwind(AssertUnwindSafe(|| inner.as_mut().poll(context))).unwrap_or_else(|cause| {
+                catch_unwind(AssertUnwindSafe(|| inner.poll(context))).unwrap_or_else(|cause| {
                     this.told.panicked(cause.as_ref());
                     Poll::Ready(Ok(unanswered()))
                 })
@@ -125,30 +129,10 @@ impl<F: Future<Output = Result<Response, E>>, E> Future for Observing<F> {
             }
             Poll::Ready(result) => {
                 if let Ok(response) = &result {
-                    this.answered(response);
+                    this.told.answered(this.span.as_ref(), *this.started, response);
                 }
                 Poll::Ready(result)
             }
-        }
-    }
-}
-
-impl<F> Observing<F> {
-    fn answered(&self, response: &Response) {
-        let elapsed = self.started.elapsed();
-        let status = response.status();
-        metrics::REQUESTS
-            .with_label_values(&[self.told.method, self.told.route(), status.as_str()])
-            .observe(elapsed.as_secs_f64());
-        // Not being ready is an answer, given again and again to whoever waits for it.
-        if status.is_server_error() && self.told.route() != "/readyz" {
-            let span = self.span.clone().unwrap_or_else(|| self.told.span());
-            let ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
-            span.in_scope(|| tracing::warn!(status = status.as_u16(), ms, "answered with an error"));
-        } else if tracing::enabled!(tracing::Level::DEBUG) {
-            let span = self.span.clone().unwrap_or_else(|| self.told.span());
-            let us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
-            span.in_scope(|| tracing::debug!(status = status.as_u16(), us, "answered"));
         }
     }
 }
@@ -160,6 +144,24 @@ impl Told {
 
     fn span(&self) -> Span {
         tracing::info_span!("request", method = self.method, route = self.route(), trace_id = %self.trace.trace_id())
+    }
+
+    fn answered(&self, span: Option<&Span>, started: Instant, response: &Response) {
+        let elapsed = started.elapsed();
+        let status = response.status();
+        metrics::REQUESTS
+            .with_label_values(&[self.method, self.route(), status.as_str()])
+            .observe(elapsed.as_secs_f64());
+        // Not being ready is an answer, given again and again to whoever waits for it.
+        if status.is_server_error() && self.route() != "/readyz" {
+            let ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+            let tell = || tracing::warn!(status = status.as_u16(), ms, "answered with an error");
+            span.map_or_else(|| self.span().in_scope(tell), |span| span.in_scope(tell));
+        } else if tracing::enabled!(tracing::Level::DEBUG) {
+            let us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
+            let tell = || tracing::debug!(status = status.as_u16(), us, "answered");
+            span.map_or_else(|| self.span().in_scope(tell), |span| span.in_scope(tell));
+        }
     }
 
     fn panicked(&self, cause: &(dyn Any + Send)) {
