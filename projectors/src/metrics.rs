@@ -51,6 +51,9 @@ metrics! {
         &["projection", "partition"]);
     VOID: IntCounterVec = register_int_counter_vec(
         "annals_projector_void_records_total", "Records that were read and do not count, by topic.", &["topic"]);
+    ODD: IntCounterVec = register_int_counter_vec(
+        "annals_projector_odd_events_total",
+        "What stands in well-formed records and is no event of theirs: passed over, by topic.", &["topic"]);
 }
 
 /// Batches that are being written.

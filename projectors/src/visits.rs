@@ -11,7 +11,6 @@ pub mod session;
 mod snapshot;
 
 use event_log::{Record, Verdict, Why};
-use events::DecodeError;
 use read_models::visits::{
     ranges::Unread,
     rows::{EventColumns, EventRow, Place, REVENUE_SCALE, SessionColumns, UTM, mark},
@@ -27,7 +26,14 @@ use self::{
 
 /// Names this fold: rows are the same only where it is. Changed with every change of what it does, which
 /// makes a new generation.
-pub const FOLD: &str = "visits 1";
+pub const FOLD: &str = "visits 2";
+
+/// [`FOLD`] with the events that it can read: a release that knows more of them folds anew what this one has parked.
+pub fn fold_of_events() -> String {
+    let names = events::Event::schemas().into_iter().map(|(name, _)| name);
+    let visits: Vec<_> = names.filter(|name| name.starts_with("visit.")).collect();
+    format!("{FOLD}: {}", visits.join(" "))
+}
 
 /// The name of a page view in the table.
 pub const PAGEVIEW: &str = "pageview";
@@ -70,21 +76,10 @@ pub struct Piece {
     pub repeated: u64,
     /// Records that mean nothing: not ours.
     pub void: Vec<(u64, Why)>,
-    /// Events that cannot be read.
+    /// Events that cannot be read, one entry a record: parked.
     pub parked: Vec<Unread>,
-}
-
-/// An event of a release that is newer than this one stands at this offset; nothing after it can be folded.
-#[derive(Debug, thiserror::Error)]
-#[error("visits/{partition} at offset {offset}: {source}")]
-pub struct NewerRelease {
-    /// Which partition.
-    pub partition: u32,
-    /// Where.
-    pub offset: u64,
-    /// What it says.
-    #[source]
-    pub source: DecodeError,
+    /// What stands in records of visits and is no event of a visit: passed over, like a void record.
+    pub odd: Vec<(u64, Bad)>,
 }
 
 impl Fold {
@@ -115,36 +110,25 @@ impl Fold {
         }
     }
 
-    /// Folds the next record; its rows go into the piece.
-    ///
-    /// # Errors
-    /// [`NewerRelease`]; then the record is not folded and the piece is as it was.
-    pub fn apply(&mut self, offset: u64, record: &Record, piece: &mut Piece) -> Result<(), NewerRelease> {
+    /// Folds the next record; its rows go into the piece. No record stops it: visits have no order between
+    /// aggregates that an unread one could break.
+    pub fn apply(&mut self, offset: u64, record: &Record, piece: &mut Piece) {
         match event_log::visits::admit(offset, record) {
-            Verdict::Visits => match decode::decode(&record.value) {
-                Ok(read) => {
-                    self.visits(offset, &read.visits, piece);
-                    let unread = |Bad { index, reason }| Unread {
-                        offset,
-                        index,
-                        reason,
-                    };
-                    piece.parked.extend(read.bad.into_iter().map(unread));
-                }
-                Err(source) => {
-                    return Err(NewerRelease {
-                        partition: self.partition,
-                        offset,
-                        source,
-                    });
-                }
-            },
+            Verdict::Visits => {
+                let read = decode::decode(&record.value);
+                self.visits(offset, &read.visits, piece);
+                piece.parked.extend(read.bad.map(|bad| Unread {
+                    offset,
+                    index: bad.index,
+                    reason: bad.to_string(),
+                }));
+                piece.odd.extend(read.odd.map(|odd| (offset, odd)));
+            }
             Verdict::Void(why) => piece.void.push((offset, why)),
             Verdict::Genesis(_) | Verdict::Claimed(_) | Verdict::Commit(_) => {}
         }
         self.next_offset = offset + 1;
         piece.to = self.next_offset;
-        Ok(())
     }
 
     /// Completes a piece: the sessions that its events changed are in it, each in its present state.

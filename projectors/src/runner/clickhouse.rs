@@ -7,7 +7,7 @@ pub mod facts;
 mod gather;
 mod machine;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use event_log::{Log, Partition, ReadError, Topic};
 use read_models::{
@@ -22,13 +22,13 @@ use sha2::{Digest, Sha256};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use self::{
-    gather::{Gather, Ready, Waiting},
+    gather::{Gather, Ready},
     machine::{Effect, Found, Held, Input, Machine, Range, Unsettled},
 };
 use super::{IDLE, LONGEST_PAUSE, PAUSE, Plan, Until, feed::chain};
 use crate::{
     metrics,
-    visits::{FOLD, Fold},
+    visits::{Fold, fold_of_events},
 };
 
 /// What the runner works with.
@@ -42,7 +42,8 @@ pub struct Engines {
     pub rows: clickhouse::Writer,
     /// Who we are, for people who look at fences.
     pub owner: String,
-    /// Events that may be parked; with one more, nothing is written until a person has looked at it.
+    /// Records with events that cannot be read, of which so many may be parked; the partition that has one more stays
+    /// before it until a person has looked at it.
     pub parking_limit: usize,
 }
 
@@ -61,9 +62,6 @@ pub enum Failure {
     /// The log.
     #[error("the log")]
     Log(#[from] ReadError),
-    /// More events cannot be read than may be parked.
-    #[error("{0}")]
-    TooManyParked(String),
     /// A fold panicked; its message was printed.
     #[error("a fold panicked")]
     Panicked,
@@ -92,12 +90,7 @@ pub async fn run_visits(engines: Engines, plan: Plan) {
             .with_label_values(&[Projection::Visits.name()])
             .inc();
         tracing::warn!(projection = %Projection::Visits, error = chain(&failure), "taking over again");
-        plan.health
-            .degraded(if matches!(failure, Failure::TooManyParked(_)) {
-                "too many events cannot be read"
-            } else {
-                "its tables cannot be written now; retrying"
-            });
+        plan.health.degraded("its tables cannot be written now; retrying");
         if began.elapsed() > LONGEST_PAUSE {
             pause = PAUSE;
         }
@@ -140,7 +133,7 @@ pub async fn one_run(engines: &Engines, plan: &Plan, stops: Option<Stops>) -> Re
         batch: Vec::new(),
         began: Instant::now(),
         goals,
-        healthy: true,
+        stopped: HashSet::new(),
     };
     let (mut machine, mut effect) = Machine::begin();
     loop {
@@ -149,7 +142,7 @@ pub async fn one_run(engines: &Engines, plan: &Plan, stops: Option<Stops>) -> Re
             return Err(Failure::Stopped(step));
         }
         if effect == Effect::Fold {
-            if run.healthy {
+            if run.stopped.is_empty() {
                 plan.health.ok();
             }
             if run.is_done() {
@@ -166,7 +159,7 @@ pub async fn one_run(engines: &Engines, plan: &Plan, stops: Option<Stops>) -> Re
 /// The generation that we fill: the live one, or a new one where it is missing on either side or was made by
 /// another fold.
 async fn prepare(engines: &Engines, partitions: u32) -> Result<Generation, Failure> {
-    let fold = fingerprint(FOLD, clickhouse::VISITS_TABLES);
+    let fold = fingerprint(&fold_of_events(), clickhouse::VISITS_TABLES);
     let known = engines
         .control
         .generation(Projection::Visits, partitions, &fold)
@@ -217,8 +210,8 @@ struct Run<'a> {
     began: Instant,
     /// Ends of the log at the start that are to be reached, when the work is done then.
     goals: HashMap<u32, u64>,
-    /// Whether every partition goes on.
-    healthy: bool,
+    /// Partitions that do not go on: too much of them cannot be read.
+    stopped: HashSet<u32>,
 }
 
 impl Run<'_> {
@@ -381,7 +374,6 @@ impl Run<'_> {
         };
         let mut idle = tokio::time::interval(IDLE);
         idle.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let waiting = gather.waiting();
         let batch = {
             let next = gather.next();
             tokio::pin!(next);
@@ -389,7 +381,6 @@ impl Run<'_> {
                 tokio::select! {
                     batch = &mut next => break batch,
                     _ = idle.tick() => {
-                        self.report_stopped(&waiting).await?;
                         if self.is_done() {
                             return Ok(Input::Folded(Vec::new()));
                         }
@@ -401,11 +392,7 @@ impl Run<'_> {
         self.gather = Some(gather);
         self.batch = batch?;
         self.began = Instant::now();
-        let unread: usize = self.batch.iter().map(|ready| ready.piece.parked.len()).sum();
-        if unread > 0 && self.parked + unread > self.engines.parking_limit {
-            return self.too_many(unread).await;
-        }
-        self.parked += unread;
+        self.park_or_stop().await?;
         Ok(Input::Folded(
             self.batch.iter().map(|ready| range(&part(ready, 0))).collect(),
         ))
@@ -423,29 +410,34 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// A partition with an event of a newer release stays where it is; the others go on.
-    async fn report_stopped(&mut self, waiting: &Waiting) -> Result<(), Failure> {
-        for (partition, reason) in waiting.stopped() {
-            self.goals.remove(&partition);
-            self.healthy = false;
+    /// A partition with more that cannot be read than may be parked stays where it is; the others go on.
+    async fn park_or_stop(&mut self) -> Result<(), Failure> {
+        let limit = self.engines.parking_limit;
+        for ready in std::mem::take(&mut self.batch) {
+            let (partition, unread) = (ready.partition, ready.piece.parked.len());
+            if self.stopped.contains(&partition) {
+                continue;
+            }
+            if unread == 0 || self.parked + unread <= limit {
+                self.parked += unread;
+                self.batch.push(ready);
+                continue;
+            }
+            let first = ready.piece.parked.first().map_or(ready.piece.from, |it| it.offset);
+            let reason = format!(
+                "{} records with unreadable events are parked, and {unread} more stand from offset {first} on, of at \
+                 most {limit}: look at them, then raise ANNALS_PARKING_LIMIT",
+                self.parked
+            );
             tracing::error!(projection = %Projection::Visits, partition, reason, "the partition does not go on");
             self.plan.health.degraded(format!("visits/{partition}: {reason}"));
+            self.goals.remove(&partition);
+            self.stopped.insert(partition);
             if let Some(checkpoint) = self.held.get(&partition) {
                 self.engines.control.stopped(checkpoint, &reason).await?;
             }
         }
         Ok(())
-    }
-
-    async fn too_many(&self, unread: usize) -> Result<Input, Failure> {
-        let reason = format!(
-            "{} events are parked and {unread} more cannot be read, of at most {}",
-            self.parked, self.engines.parking_limit
-        );
-        for checkpoint in self.held.values() {
-            self.engines.control.stopped(checkpoint, &reason).await?;
-        }
-        Err(Failure::TooManyParked(reason))
     }
 
     async fn record(&self, attempt: i32, _: &[Range]) -> Result<Input, Failure> {
@@ -467,6 +459,12 @@ impl Run<'_> {
             for (offset, why) in &ready.piece.void {
                 metrics::VOID.with_label_values(&[Topic::Visits.short()]).inc();
                 tracing::info!(topic = "visits", partition, offset, %why, "void");
+            }
+            for (offset, odd) in &ready.piece.odd {
+                metrics::ODD
+                    .with_label_values(&[Topic::Visits.short()])
+                    .inc_by(odd.count.into());
+                tracing::warn!(topic = "visits", partition, offset, index = odd.index, reason = %odd, "not ours: passed over");
             }
             for unread in &ready.piece.parked {
                 let (offset, index, reason) = (unread.offset, unread.index, &unread.reason);

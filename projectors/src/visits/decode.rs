@@ -53,73 +53,103 @@ pub enum What<'a> {
     },
 }
 
-/// An event that is not what it says it is: it is parked, its neighbours are not.
+/// Those of a record that cannot be read: how many, and the first of them. One entry for all of them, because
+/// a record has room for a million.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bad {
-    /// Place in the record, from 0; 0 when the whole record cannot be read.
+    /// Place of the first in the record, from 0; 0 when the whole record cannot be read.
     pub index: u32,
-    /// Why, for people.
+    /// Why the first cannot be read, for people: at most [`REASON`] characters.
     pub reason: String,
+    /// How many there are.
+    pub count: u32,
 }
+
+/// The longest reason, in characters: it quotes what stands there, and anything may.
+const REASON: usize = 500;
 
 /// What stands in a record.
 #[derive(Debug, Default)]
 pub struct Read<'a> {
     /// What can be read, each with its place in the record.
     pub visits: Vec<(u32, Visit<'a>)>,
-    /// What cannot.
-    pub bad: Vec<Bad>,
+    /// Events of visits that are not what they say, or of a type or version that only a newer release knows: they
+    /// are parked, their neighbours are not.
+    pub bad: Option<Bad>,
+    /// What is no event of a visit at all: nobody's, so nothing could ever be done with it.
+    pub odd: Option<Bad>,
 }
 
-/// The events of a record's value.
-///
-/// # Errors
-/// An event of a type or version that this release does not know: a newer one wrote it.
-pub fn decode(value: &[u8]) -> Result<Read<'_>, DecodeError> {
+impl fmt::Display for Bad {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)?;
+        match self.count {
+            0 | 1 => Ok(()),
+            more => write!(f, " (and {} more of this record)", more - 1),
+        }
+    }
+}
+
+/// The events of a record's value. Whatever stands there, it gets by.
+pub fn decode(value: &[u8]) -> Read<'_> {
     if let Ok(batch) = serde_json::from_slice::<Vec<Incoming<'_>>>(value)
         && let Some(visits) = (0..)
             .zip(batch)
             .map(|(index, event)| Some((index, event.visit()?)))
             .collect()
     {
-        return Ok(Read {
+        return Read {
             visits,
-            bad: Vec::new(),
-        });
+            ..Read::default()
+        };
     }
     let mut read = Read::default();
     let batch: Vec<&RawValue> = match serde_json::from_slice(value) {
         Ok(batch) => batch,
         Err(error) => {
-            read.bad.push(Bad {
-                index: 0,
-                reason: chain(&DecodeError::Batch(error)),
-            });
-            return Ok(read);
+            add(&mut read.odd, 0, || chain(&DecodeError::Batch(error)));
+            return read;
         }
     };
     for (index, event) in (0..).zip(batch) {
         match events::envelope::decode(format!("[{}]", event.get()).as_bytes()) {
             Ok(events) => match events.into_iter().map(owned).next() {
                 Some(Ok(visit)) => read.visits.push((index, visit)),
-                Some(Err(name)) => {
-                    let reason = format!("{name} does not belong in a record of visits");
-                    read.bad.push(Bad { index, reason });
-                }
+                Some(Err(name)) => add(&mut read.odd, index, || {
+                    format!("{name} does not belong in a record of visits")
+                }),
                 None => {}
             },
-            Err(error @ DecodeError::Unknown { .. }) => return Err(error),
-            Err(
-                error @ (DecodeError::Batch(_) | DecodeError::Data { .. } | DecodeError::Attribute { .. }),
-            ) => {
-                read.bad.push(Bad {
-                    index,
-                    reason: chain(&error),
-                });
-            }
+            Err(error) if is_of_a_visit(event) => add(&mut read.bad, index, || chain(&error)),
+            Err(error) => add(&mut read.odd, index, || chain(&error)),
         }
     }
-    Ok(read)
+    read
+}
+
+fn add(to: &mut Option<Bad>, index: u32, reason: impl FnOnce() -> String) {
+    match to {
+        Some(bad) => bad.count = bad.count.saturating_add(1),
+        None => {
+            *to = Some(Bad {
+                index,
+                reason: reason().chars().take(REASON).collect(),
+                count: 1,
+            });
+        }
+    }
+}
+
+/// Whether what cannot be read says that it is an event of a visit, and whose.
+fn is_of_a_visit(event: &RawValue) -> bool {
+    #[derive(Deserialize)]
+    struct Stub<'a> {
+        #[serde(rename = "type", borrow)]
+        name: Cow<'a, str>,
+        #[serde(rename = "tenant")]
+        _tenant: Uuid,
+    }
+    serde_json::from_str::<Stub<'_>>(event.get()).is_ok_and(|stub| stub.name.starts_with("visit."))
 }
 
 /// An error with what caused it, as PostgreSQL takes a text.

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -17,10 +17,7 @@ use tokio::{
 };
 
 use super::Failure;
-use crate::{
-    runner::feed::chain,
-    visits::{Fold, Piece},
-};
+use crate::visits::{Fold, Piece};
 
 /// Rows that are folded ahead, over all partitions: enough for an insert every second or so at full speed,
 /// little enough to keep 40 MB at most.
@@ -58,15 +55,6 @@ pub(crate) struct Waiting {
     records: AtomicUsize,
     rows: AtomicUsize,
     changed: Notify,
-    /// Partitions that cannot go on, and why; each is told once.
-    stopped: Mutex<Vec<(u32, String)>>,
-}
-
-impl Waiting {
-    /// Partitions that have stopped since this was last asked, and why.
-    pub(crate) fn stopped(&self) -> Vec<(u32, String)> {
-        std::mem::take(&mut *self.stopped.lock().unwrap_or_else(PoisonError::into_inner))
-    }
 }
 
 /// The tasks that fold ahead.
@@ -100,7 +88,6 @@ impl Gather {
                 log_end: 0,
                 records: 0,
                 since_snapshot: 0,
-                going_on: true,
                 most,
                 waiting: Arc::clone(&waiting),
             };
@@ -113,11 +100,6 @@ impl Gather {
             tasks,
             last: None,
         })
-    }
-
-    /// Where to ask which partitions have stopped, also while the next piece is waited for.
-    pub(crate) fn waiting(&self) -> Arc<Waiting> {
-        Arc::clone(&self.waiting)
     }
 
     /// Waits until there is something to write, and takes it. Not to be cancelled: what was handed over
@@ -207,8 +189,6 @@ struct Folder {
     log_end: u64,
     records: usize,
     since_snapshot: usize,
-    /// False from an event of a newer release on; what came before it is still handed over.
-    going_on: bool,
     most: usize,
     waiting: Arc<Waiting>,
 }
@@ -224,7 +204,7 @@ impl Folder {
                     // Whoever asked may be gone: then everything is taken over again.
                     drop(answer.send(ready));
                 }
-                batch = self.reader.next(), if self.going_on && self.piece.events.rows() < self.most => {
+                batch = self.reader.next(), if self.piece.events.rows() < self.most => {
                     let batch = batch?;
                     self.log_end = batch.end;
                     self = in_background(self, move |folder| folder.fold(&batch.records)).await?.0;
@@ -239,16 +219,7 @@ impl Folder {
             if stored.offset == self.until && self.piece.from < self.until {
                 self.forget_rows();
             }
-            if let Err(newer) = self.fold.apply(stored.offset, &stored.record, &mut self.piece) {
-                self.going_on = false;
-                let reason = chain(&newer);
-                self.waiting
-                    .stopped
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .push((self.partition, reason));
-                break;
-            }
+            self.fold.apply(stored.offset, &stored.record, &mut self.piece);
             self.records += 1;
         }
         if self.fold.next_offset() <= self.until {
