@@ -28,6 +28,9 @@ pub struct Config {
         hide_env_values = true
     )]
     pub clickhouse_password: String,
+    /// A write to ClickHouse that is not answered after so many seconds is given up: what became of it is looked up.
+    #[arg(long, env = "ANNALS_CLICKHOUSE_WRITE_SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub clickhouse_write_seconds: u64,
     /// Aggregates of one projection that may be parked; one more stops the partition.
     #[arg(long = "parking-limit", env = "ANNALS_PARKING_LIMIT", default_value_t = 1_000)]
     pub parking_limit: usize,

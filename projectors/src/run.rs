@@ -195,6 +195,10 @@ impl Project<'_> {
             user: self.config.clickhouse_user.clone(),
             password: self.config.clickhouse_password.clone(),
             prefix: clickhouse_prefix.clone(),
+            limits: clickhouse::Limits {
+                write: Duration::from_secs(self.config.clickhouse_write_seconds),
+                ..clickhouse::Limits::default()
+            },
         });
         let plan = |projection: Projection| {
             let reporter = health.register(format!("projection {projection}"));

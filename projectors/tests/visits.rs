@@ -364,10 +364,73 @@ async fn what_cannot_be_read_is_parked_and_too_much_of_it_stops_its_partition_on
         control.take_over(Projection::Visits, 1, index).await.unwrap()
     };
     assert!(checkpoint(partition.index).await.next_offset < after);
-    for other in world.log.all(event_log::Topic::Visits).filter(|it| *it != partition) {
+    for other in world
+        .log
+        .all(event_log::Topic::Visits)
+        .filter(|it| *it != partition)
+    {
         let end = world.log.end(other).await.unwrap();
         assert_eq!(checkpoint(other.index).await.next_offset, end, "{other}");
     }
+    world.erase().await;
+}
+
+/// Stands between us and ClickHouse: passes everything on, but keeps the answers to inserts of events to itself.
+async fn swallowing_answers(to: String) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut here, _)) = listener.accept().await {
+            let mut there = tokio::net::TcpStream::connect(&to).await.unwrap();
+            tokio::spawn(async move {
+                let (mut asked, mut answered) = (vec![0; 65_536], vec![0; 65_536]);
+                let mut swallowing = false;
+                loop {
+                    tokio::select! {
+                        count = here.read(&mut asked) => match count {
+                            Ok(count @ 1..) => {
+                                swallowing |= String::from_utf8_lossy(&asked[..count]).contains("INSERT%20INTO%20events")
+                                    || String::from_utf8_lossy(&asked[..count]).contains("INSERT+INTO+events");
+                                there.write_all(&asked[..count]).await.unwrap();
+                            }
+                            // The insert goes on without who asked for it.
+                            Ok(0) | Err(_) => return,
+                        },
+                        count = there.read(&mut answered) => match count {
+                            Ok(_) if swallowing => {}
+                            Ok(count @ 1..) => drop(here.write_all(&answered[..count]).await),
+                            Ok(0) | Err(_) => return,
+                        },
+                    }
+                }
+            });
+        }
+    });
+    format!("http://{address}")
+}
+
+#[tokio::test]
+async fn an_insert_whose_answer_never_comes_is_looked_up_and_counts_once() {
+    let world = World::new().await;
+    world.append_visits(1, 3).await;
+    let mut config = world.rows.writer.clone();
+    config.url = swallowing_answers(config.url.trim_start_matches("http://").to_owned()).await;
+    config.limits.write = Duration::from_secs(2);
+    let engines = Engines {
+        rows: read_models::clickhouse::Writer::new(&config),
+        ..world.engines.clone()
+    };
+    match one_run(&engines, &plan(&world.log), None).await {
+        Err(Failure::Insert(error)) => {
+            let told = std::error::Error::source(&error).unwrap().to_string();
+            assert!(told.contains("did not answer an insert into events"), "{told}");
+        }
+        other => panic!("{other:?}"),
+    }
+    world.catch_up(None).await.unwrap();
+    let [events, distinct, ..] = world.dump().await;
+    assert_eq!((events, distinct), (12, 12));
     world.erase().await;
 }
 

@@ -79,6 +79,10 @@ impl App {
             user: config.clickhouse_reader_user.clone(),
             password: config.clickhouse_reader_password.clone(),
             prefix: clickhouse_prefix,
+            limits: clickhouse::Limits {
+                query: Duration::from_secs(config.clickhouse_query_seconds),
+                ..clickhouse::Limits::default()
+            },
         });
         let bytes = config.query_cache_mib << 20;
         Ok(Self(Arc::new(Inner {

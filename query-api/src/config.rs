@@ -27,6 +27,10 @@ pub struct Config {
     )]
     pub clickhouse_reader_password: String,
 
+    /// A question to ClickHouse that is not answered after so many seconds is given up.
+    #[arg(long, env = "ANNALS_CLICKHOUSE_QUERY_SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub clickhouse_query_seconds: u64,
+
     /// Memory for answers that are asked for often, in MiB.
     #[arg(long, env = "ANNALS_QUERY_CACHE_MIB", default_value_t = 32, value_parser = clap::value_parser!(u64).range(1..=16384))]
     pub query_cache_mib: u64,

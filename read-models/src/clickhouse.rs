@@ -6,7 +6,13 @@
 pub mod native;
 pub mod scratch;
 
+use std::{future::Future, time::Duration};
+
 use clickhouse::{Client, Compression, Row};
+use hyper_util::{
+    client::legacy::{Client as Http, connect::HttpConnector},
+    rt::TokioExecutor,
+};
 use serde::Deserialize;
 
 /// What a statement of ours could come back with.
@@ -32,6 +38,52 @@ pub struct Config {
     pub password: String,
     /// Goes before every database's name (and behind `live`); empty but in tests, which share an engine.
     pub prefix: String,
+    /// How long it may take.
+    pub limits: Limits,
+}
+
+/// How long ClickHouse may take: whoever gives up asks again, and a request or a projection never hangs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// A question, until its last row is read.
+    pub query: Duration,
+    /// An insert, a deletion, the making or dropping of tables.
+    pub write: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            query: Duration::from_secs(30),
+            write: Duration::from_secs(120),
+        }
+    }
+}
+
+/// How long a connection may take to come about.
+const CONNECT: Duration = Duration::from_secs(5);
+/// After so long an idle connection is probed; after so long it is closed (ClickHouse closes its own after 3 s).
+const KEEPALIVE: Duration = Duration::from_secs(60);
+const IDLE: Duration = Duration::from_secs(2);
+
+/// A call that was given up. What it asked for may have been done, or may be done yet.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("ClickHouse did not answer {what} within {} s", limit.as_secs_f64())]
+pub struct TookTooLong {
+    what: String,
+    limit: Duration,
+}
+
+/// Waits for the answer to a call, at most this long.
+pub(crate) async fn within<T>(
+    limit: Duration,
+    what: impl FnOnce() -> String,
+    call: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    match tokio::time::timeout(limit, call).await {
+        Ok(answer) => answer,
+        Err(_) => Err(Error::Other(Box::new(TookTooLong { what: what(), limit }))),
+    }
 }
 
 impl std::fmt::Debug for Config {
@@ -48,6 +100,7 @@ impl std::fmt::Debug for Config {
 pub struct Writer {
     client: Client,
     prefix: String,
+    limits: Limits,
 }
 
 /// A connection that may only SELECT: query-api only.
@@ -55,11 +108,18 @@ pub struct Writer {
 pub struct Reader {
     client: Client,
     prefix: String,
+    limits: Limits,
 }
 
 /// Rows travel on the loopback or a fast network, and compressing them costs more than sending them.
 fn client(config: &Config) -> Client {
-    Client::default()
+    let mut connector = HttpConnector::new();
+    connector.set_connect_timeout(Some(CONNECT));
+    connector.set_keepalive(Some(KEEPALIVE));
+    let http = Http::builder(TokioExecutor::new())
+        .pool_idle_timeout(IDLE)
+        .build(connector);
+    Client::with_http_client(http)
         .with_url(&config.url)
         .with_user(&config.user)
         .with_password(&config.password)
@@ -73,7 +133,22 @@ impl Reader {
         Self {
             client: client(config),
             prefix: config.prefix.clone(),
+            limits: config.limits,
         }
+    }
+
+    /// Puts a question, which may take so long as a question may.
+    pub(crate) async fn ask<T>(
+        &self,
+        what: &str,
+        call: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        within(self.limits.query, || what.to_owned(), call).await
+    }
+
+    /// The same for the engine's own limit: whole seconds, at least one.
+    pub(crate) fn max_execution_time(&self) -> String {
+        self.limits.query.as_secs().max(1).to_string()
     }
 
     /// The tables of one generation of `visits`.
@@ -93,7 +168,7 @@ impl Reader {
     /// # Errors
     /// When it does not.
     pub async fn ping(&self) -> Result<(), Error> {
-        self.client.query("SELECT 1").execute().await
+        self.ask("a ping", self.client.query("SELECT 1").execute()).await
     }
 }
 
@@ -105,7 +180,13 @@ impl Writer {
         Self {
             client,
             prefix: config.prefix.clone(),
+            limits: config.limits,
         }
+    }
+
+    /// How long things may take.
+    pub(crate) fn limits(&self) -> Limits {
+        self.limits
     }
 
     /// Whether the engine answers.
@@ -113,7 +194,27 @@ impl Writer {
     /// # Errors
     /// When it does not.
     pub async fn ping(&self) -> Result<(), Error> {
-        self.client.query("SELECT 1").execute().await
+        self.question("a ping", self.client.query("SELECT 1").execute())
+            .await
+    }
+
+    async fn question<T>(
+        &self,
+        what: &str,
+        call: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        within(self.limits.query, || what.to_owned(), call).await
+    }
+
+    /// A statement that changes something; the error quotes how it begins.
+    async fn change(&self, client: &Client, statement: &str) -> Result<(), Error> {
+        let what = || {
+            format!(
+                "`{}`",
+                statement.trim_start().chars().take(80).collect::<String>()
+            )
+        };
+        within(self.limits.write, what, client.query_raw(statement).execute()).await
     }
 
     /// The tables of one generation of `visits`.
@@ -154,20 +255,16 @@ impl Writer {
     /// When ClickHouse does not answer or refuses.
     pub async fn drop_generation(&self, projection: &str, generation: Generation) -> Result<(), Error> {
         let name = database(&self.prefix, projection, generation);
-        self.client
-            .query_raw(&format!("DROP DATABASE IF EXISTS {name} SYNC"))
-            .execute()
+        self.change(&self.client, &format!("DROP DATABASE IF EXISTS {name} SYNC"))
             .await
     }
 
     async fn create(&self, database: &str, tables: &str) -> Result<(), Error> {
-        self.client
-            .query_raw(&format!("CREATE DATABASE IF NOT EXISTS {database}"))
-            .execute()
+        self.change(&self.client, &format!("CREATE DATABASE IF NOT EXISTS {database}"))
             .await?;
         let client = self.client.clone().with_database(database);
         for statement in statements(tables) {
-            client.query_raw(statement).execute().await?;
+            self.change(&client, statement).await?;
         }
         Ok(())
     }
@@ -194,7 +291,7 @@ impl Writer {
     }
 
     async fn has(&self, database: &str, tables: &[&str]) -> Result<bool, Error> {
-        let found: u64 = self
+        let asking = self
             .client
             .query_raw(
                 "SELECT count() FROM system.tables \
@@ -202,8 +299,8 @@ impl Writer {
             )
             .param("database", database)
             .param("tables", tables)
-            .fetch_one()
-            .await?;
+            .fetch_one();
+        let found: u64 = self.question("which tables there are", asking).await?;
         Ok(found == tables.len() as u64)
     }
 
@@ -230,9 +327,7 @@ impl Writer {
     /// The view has the rights of its definer, so that an analyst needs none on the table behind it.
     async fn show(&self, view: &str, table: &str, modifier: &str) -> Result<(), Error> {
         let live = live_database(&self.prefix);
-        self.client
-            .query_raw(&format!("CREATE DATABASE IF NOT EXISTS {live}"))
-            .execute()
+        self.change(&self.client, &format!("CREATE DATABASE IF NOT EXISTS {live}"))
             .await?;
         let (database, name) = table.split_once('.').unwrap_or(("", table));
         let columns = self.commented_columns(database, name).await?;
@@ -244,7 +339,7 @@ impl Writer {
              COMMENT {}",
             quoted(comment.trim_end_matches("; read with FINAL")),
         );
-        self.client.query_raw(&statement).execute().await
+        self.change(&self.client, &statement).await
     }
 
     async fn commented_columns(&self, database: &str, table: &str) -> Result<String, Error> {
@@ -254,7 +349,7 @@ impl Writer {
             kind: String,
             comment: String,
         }
-        let columns: Vec<Column> = self
+        let asking = self
             .client
             .query_raw(
                 "SELECT name, type AS kind, comment FROM system.columns \
@@ -262,8 +357,8 @@ impl Writer {
             )
             .param("database", database)
             .param("table", table)
-            .fetch_all()
-            .await?;
+            .fetch_all();
+        let columns: Vec<Column> = self.question("the columns of a table", asking).await?;
         let columns: Vec<_> = columns
             .iter()
             .map(|column| {
@@ -279,15 +374,16 @@ impl Writer {
     }
 
     async fn table_comment(&self, database: &str, table: &str) -> Result<String, Error> {
-        self.client
+        let asking = self
+            .client
             .query_raw(
                 "SELECT comment FROM system.tables \
                  WHERE database = {database:String} AND name = {table:String}",
             )
             .param("database", database)
             .param("table", table)
-            .fetch_one()
-            .await
+            .fetch_one();
+        self.question("the comment of a table", asking).await
     }
 }
 
@@ -323,4 +419,61 @@ fn quoted(text: &str) -> String {
 /// Whether the engine refused because a newer owner has written its fence: the insert did not take place.
 pub(crate) fn is_fenced(error: &Error) -> bool {
     error.to_string().contains("Code: 395")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever listens and never answers, with a short patience for it.
+    async fn silent() -> (tokio::net::TcpListener, Config) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let config = Config {
+            url: format!("http://{}", listener.local_addr().unwrap()),
+            user: String::new(),
+            password: String::new(),
+            prefix: String::new(),
+            limits: Limits {
+                query: Duration::from_millis(50),
+                write: Duration::from_millis(50),
+            },
+        };
+        (listener, config)
+    }
+
+    #[tokio::test]
+    async fn what_is_not_answered_is_given_up_and_the_error_says_what() {
+        let (_listener, config) = silent().await;
+        let asked = Reader::new(&config).ping().await.unwrap_err().to_string();
+        assert!(asked.contains("a ping within 0.05 s"), "{asked}");
+        let written = Writer::new(&config)
+            .create_visits(7)
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(
+            written.contains("`CREATE DATABASE IF NOT EXISTS visits_7`"),
+            "{written}"
+        );
+    }
+
+    #[tokio::test]
+    async fn an_insert_that_is_not_answered_has_an_unknown_outcome() {
+        use crate::visits::store::{Insert, InsertError};
+        let (_listener, config) = silent().await;
+        let insert = Insert {
+            token: "t".to_owned(),
+            fences: vec![(0, 1)],
+        };
+        let store = Writer::new(&config).visits_store(1);
+        match store.insert_events(&insert, vec![vec![0; 10]]).await {
+            Err(InsertError::Unknown(error)) => {
+                assert!(
+                    error.to_string().contains("an insert into events of visits_1"),
+                    "{error}"
+                );
+            }
+            other => panic!("{other:?}"),
+        }
+    }
 }

@@ -6,7 +6,7 @@ use clickhouse::{Client, Row};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::clickhouse::{Error, Generation, Writer, native::native_columns};
+use crate::clickhouse::{Error, Generation, Limits, Writer, native::native_columns, within};
 
 /// The state of one piece of content. Its row's version is the offset of the last commit that changed it.
 #[derive(Debug, Clone, PartialEq, Eq, Row, Serialize, Deserialize)]
@@ -74,6 +74,7 @@ impl FactColumns {
 #[derive(Clone)]
 pub struct FactStore {
     client: Client,
+    limits: Limits,
 }
 
 impl Writer {
@@ -81,6 +82,7 @@ impl Writer {
     pub fn fact_store(&self, generation: Generation) -> FactStore {
         FactStore {
             client: self.facts(generation),
+            limits: self.limits(),
         }
     }
 }
@@ -95,11 +97,12 @@ impl FactStore {
             return Ok(Vec::new());
         }
         let pieces: Vec<String> = pieces.iter().map(Uuid::to_string).collect();
-        self.client
+        let asking = self
+            .client
             .query_raw(include_str!("facts/present.sql"))
             .param("pieces", pieces)
-            .fetch_all()
-            .await
+            .fetch_all();
+        within(self.limits.query, || "the present facts".to_owned(), asking).await
     }
 
     /// Writes rows, and waits until they are in the table.
@@ -119,7 +122,10 @@ impl FactStore {
             .insert_formatted_with(statement)
             .with_setting("async_insert", "0")
             .with_setting("wait_end_of_query", "1");
-        sending.send(facts.block(facts.rows() * 256).into()).await?;
-        sending.end().await
+        let writing = async {
+            sending.send(facts.block(facts.rows() * 256).into()).await?;
+            sending.end().await
+        };
+        within(self.limits.write, || "an insert of facts".to_owned(), writing).await
     }
 }

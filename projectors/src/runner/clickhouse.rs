@@ -423,7 +423,11 @@ impl Run<'_> {
                 self.batch.push(ready);
                 continue;
             }
-            let first = ready.piece.parked.first().map_or(ready.piece.from, |it| it.offset);
+            let first = ready
+                .piece
+                .parked
+                .first()
+                .map_or(ready.piece.from, |it| it.offset);
             let reason = format!(
                 "{} records with unreadable events are parked, and {unread} more stand from offset {first} on, of at \
                  most {limit}: look at them, then raise ANNALS_PARKING_LIMIT",

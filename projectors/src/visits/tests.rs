@@ -349,21 +349,40 @@ fn an_event_of_a_newer_release_is_parked_and_what_follows_is_folded() {
     let mut piece = fold.begin();
     fold.apply(5, &holding(&newer), &mut piece);
     fold.apply(6, &record(&[view(3, 2, "/")]), &mut piece);
-    assert_eq!((fold.next_offset(), piece.events.rows(), piece.odd.len()), (7, 2, 0));
+    assert_eq!(
+        (fold.next_offset(), piece.events.rows(), piece.odd.len()),
+        (7, 2, 0)
+    );
     let [unread] = piece.parked.as_slice() else {
         panic!("{:?}", piece.parked)
     };
     assert_eq!((unread.offset, unread.index), (5, 0));
-    assert!(unread.reason.contains("visit.page-viewed.v9"), "{}", unread.reason);
+    assert!(
+        unread.reason.contains("visit.page-viewed.v9"),
+        "{}",
+        unread.reason
+    );
     // A release that can read it makes a new generation by that alone.
-    assert!(fold_of_events().contains(" visit.page-viewed.v1"), "{}", fold_of_events());
+    assert!(
+        fold_of_events().contains(" visit.page-viewed.v1"),
+        "{}",
+        fold_of_events()
+    );
 }
 
 #[test]
 fn what_is_nobodys_is_passed_over_however_much_of_it_there_is() {
     let long = format!("[{}]", vec!["{}"; 100_000].join(","));
     let other = r#"[{"type":"content.drafted.v1","tenant":"00000000-0000-0000-0000-000000000001"}]"#;
-    let values = ["", "null", "{}", "[1, \"a\", [], {}]", &long, other, "[{\"type\":\"visit.page-viewed.v1\"}]"];
+    let values = [
+        "",
+        "null",
+        "{}",
+        "[1, \"a\", [], {}]",
+        &long,
+        other,
+        "[{\"type\":\"visit.page-viewed.v1\"}]",
+    ];
     let mut fold = Fold::new(0);
     let mut piece = fold.begin();
     for (offset, value) in (1..).zip(values) {
@@ -371,7 +390,10 @@ fn what_is_nobodys_is_passed_over_however_much_of_it_there_is() {
     }
     let counts: Vec<_> = piece.odd.iter().map(|(_, odd)| odd.count).collect();
     assert_eq!(counts, [1, 1, 1, 4, 100_000, 1, 1]);
-    assert_eq!((fold.next_offset(), piece.parked.len(), piece.events.rows()), (8, 0, 0));
+    assert_eq!(
+        (fold.next_offset(), piece.parked.len(), piece.events.rows()),
+        (8, 0, 0)
+    );
 }
 
 #[test]
@@ -385,7 +407,11 @@ fn one_record_is_parked_once_and_in_few_words() {
         panic!("{:?}", piece.parked)
     };
     assert!(unread.reason.len() < 600, "{}", unread.reason.len());
-    assert!(unread.reason.ends_with("(and 2 more of this record)"), "{}", unread.reason);
+    assert!(
+        unread.reason.ends_with("(and 2 more of this record)"),
+        "{}",
+        unread.reason
+    );
 }
 
 #[test]
@@ -416,10 +442,7 @@ fn both_decoders_read_the_same() {
     // An attribute that our writer does not give leads to the domain's decoder.
     let text = String::from_utf8(lean.value.to_vec()).unwrap();
     let other = text.replace("\"specversion\"", "\"extra\":1,\"specversion\"");
-    let (lean, other) = (
-        decode::decode(&lean.value),
-        decode::decode(other.as_bytes()),
-    );
+    let (lean, other) = (decode::decode(&lean.value), decode::decode(other.as_bytes()));
     assert_eq!(lean.visits, other.visits);
     assert_eq!((lean.visits.len(), lean.bad, other.bad), (3, None, None));
 }

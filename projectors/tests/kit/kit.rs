@@ -432,5 +432,6 @@ pub fn config(scratch: &Scratch) -> projectors::Config {
         clickhouse_user: String::new(),
         clickhouse_password: String::new(),
         parking_limit: LIMIT,
+        clickhouse_write_seconds: 120,
     }
 }

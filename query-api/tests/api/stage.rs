@@ -109,6 +109,7 @@ impl Stage {
             clickhouse_reader_user: variable("ANNALS_TEST_CLICKHOUSE_READER_USER"),
             clickhouse_reader_password: variable("ANNALS_TEST_CLICKHOUSE_READER_PASSWORD"),
             query_cache_mib: 8,
+            clickhouse_query_seconds: 20,
         };
         let dependencies = Dependencies {
             operator_key: Some(OPERATOR.to_owned()),
@@ -349,6 +350,7 @@ impl Stage {
             user: variable("ANNALS_TEST_CLICKHOUSE_USER"),
             password: variable("ANNALS_TEST_CLICKHOUSE_PASSWORD"),
             prefix: self.prefix.clone(),
+            limits: clickhouse::Limits::default(),
         });
         writer.create_visits(1).await.unwrap();
         writer.create_facts(1).await.unwrap();

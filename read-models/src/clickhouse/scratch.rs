@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::{Config, Error, Reader, Writer, live_database};
+use super::{Config, Error, Limits, Reader, Writer, live_database};
 
 /// Databases of one's own. Drop them with [`Scratch::erase`]; a test that fails leaves them for a look.
 #[derive(Debug, Clone)]
@@ -31,6 +31,7 @@ impl Scratch {
             user: variable(&format!("ANNALS_TEST_CLICKHOUSE{role}_USER")),
             password: variable(&format!("ANNALS_TEST_CLICKHOUSE{role}_PASSWORD")),
             prefix: prefix.clone(),
+            limits: Limits::default(),
         };
         Self {
             writer: user(""),

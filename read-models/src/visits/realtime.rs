@@ -50,11 +50,11 @@ pub async fn realtime(
     range.from = minute - Duration::minutes(MINUTES - 1);
     range.to = minute + Duration::minutes(1);
     let recent = (now - Duration::minutes(5)).timestamp_micros();
-    let counted: Counted = sql::scoped(include_str!("realtime.sql"), site, &range)
+    let asking = sql::scoped(include_str!("realtime.sql"), site, &range)
         .with_number("recent", recent)
         .query(&reader.visits(generation))
-        .fetch_one()
-        .await?;
+        .fetch_one();
+    let counted: Counted = reader.ask("the visits of the last minutes", asking).await?;
     let minutes = (0..MINUTES)
         .map(|place| range.from + Duration::minutes(place))
         .map(|begin| Minute {

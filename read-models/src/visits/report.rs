@@ -81,11 +81,11 @@ pub async fn content_report(
 ) -> Result<ContentReport, Error> {
     let before = period.before();
     let statement = include_str!("report.sql").replace("{facts}", &reader.facts_database(facts));
-    let rows = sql::scoped(&statement, site, period)
+    let asking = sql::scoped(&statement, site, period)
         .with_number("before", before.from.timestamp_micros())
         .query(&reader.visits(visits))
-        .fetch_all()
-        .await?;
+        .fetch_all();
+    let rows = reader.ask("the report of content", asking).await?;
     Ok(ContentReport {
         period: period.named.clone(),
         before: before.named,

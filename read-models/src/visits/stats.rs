@@ -77,9 +77,6 @@ const DAILY: Warning = Warning {
     warning: "visitors have a new id every day, so over several days this is the sum of the daily visitors",
 };
 
-/// A question that takes longer than this is given up, and says so.
-const SECONDS: &str = "20";
-
 /// Answers a question about one site, from one generation of `visits`. `now` decides what "today" is.
 ///
 /// # Errors
@@ -93,23 +90,24 @@ pub async fn stats(
 ) -> Result<StatsResult, StatsError> {
     let client = reader
         .visits(generation)
-        .with_setting("max_execution_time", SECONDS);
+        .with_setting("max_execution_time", reader.max_execution_time());
     let first_visit = if query.date_range == DateRange::All {
-        let micros: Option<i64> = sql::first_visit(site).query(&client).fetch_optional().await?;
+        let asking = sql::first_visit(site).query(&client).fetch_optional();
+        let micros: Option<i64> = reader.ask("when the first visit was", asking).await?;
         micros.and_then(DateTime::from_timestamp_micros)
     } else {
         None
     };
     let range = Resolved::new(&query.date_range, site.timezone, now, first_visit);
     let mut meta = meta(query, &range)?;
-    let rows = sql::rows(site, query, &range)
+    let mut asking = sql::rows(site, query, &range)
         .query(&client)
-        .fetch_bytes("JSONCompactEachRow")?
-        .collect()
-        .await?;
+        .fetch_bytes("JSONCompactEachRow")?;
+    let rows = reader.ask("a question about visits", asking.collect()).await?;
     let results = read_rows(&rows, query.dimensions.len())?;
     if query.include.total_rows {
-        meta.total_rows = Some(sql::total(site, query, &range).query(&client).fetch_one().await?);
+        let asking = sql::total(site, query, &range).query(&client).fetch_one();
+        meta.total_rows = Some(reader.ask("how many rows there are", asking).await?);
     }
     Ok(StatsResult {
         results,

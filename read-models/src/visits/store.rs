@@ -9,13 +9,14 @@ use clickhouse::{Client, Row};
 use serde::Deserialize;
 
 use super::rows::{EventColumns, SessionColumns};
-use crate::clickhouse::{Error, Generation, Writer, is_fenced};
+use crate::clickhouse::{Error, Generation, Limits, Writer, is_fenced, within};
 
 /// One generation of `visits`, to be written.
 #[derive(Clone)]
 pub struct Store {
     client: Client,
     name: String,
+    limits: Limits,
 }
 
 /// Which attempt of which owner an insert is.
@@ -55,7 +56,11 @@ impl Writer {
     pub fn visits_store(&self, generation: Generation) -> Store {
         let client = self.visits(generation);
         let name = client.database().unwrap_or_default().to_owned();
-        Store { client, name }
+        Store {
+            client,
+            name,
+            limits: self.limits(),
+        }
     }
 }
 
@@ -66,7 +71,8 @@ impl Store {
     /// When ClickHouse does not answer.
     pub async fn write_fences(&self, fences: &[(u32, u64)], owner: &str) -> Result<(), Error> {
         let (partitions, numbers): (Vec<_>, Vec<_>) = fences.iter().copied().unzip();
-        self.client
+        let writing = self
+            .client
             .query_raw(
                 "INSERT INTO fences (log_partition, fence, owner) \
                  SELECT pair.1, pair.2, {owner:String} FROM \
@@ -75,8 +81,8 @@ impl Store {
             .param("partitions", partitions)
             .param("fences", numbers)
             .param("owner", owner)
-            .execute()
-            .await
+            .execute();
+        within(self.limits.write, || "the writing of fences".to_owned(), writing).await
     }
 
     /// Ends inserts and deletions that a predecessor left running, and waits until they have ended. One that
@@ -89,7 +95,13 @@ impl Store {
             "KILL QUERY WHERE startsWith(query_id, 'annals-write-{}-') SYNC FORMAT Null",
             self.name
         );
-        self.client.query_raw(&statement).execute().await?;
+        let killing = self.client.query_raw(&statement).execute();
+        within(
+            self.limits.write,
+            || "the ending of a predecessor's inserts".to_owned(),
+            killing,
+        )
+        .await?;
         // Of a deletion only the waiting is a query; it goes on without it.
         let ended = async {
             loop {
@@ -104,9 +116,8 @@ impl Store {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(30), ended)
-            .await
-            .unwrap_or(Err(Error::TimedOut))
+        let what = || "that a predecessor's deletions have ended".to_owned();
+        within(Duration::from_secs(30), what, ended).await
     }
 
     /// What stands there of a partition, from an offset on and before another.
@@ -114,13 +125,15 @@ impl Store {
     /// # Errors
     /// When ClickHouse does not answer.
     pub async fn found(&self, partition: u32, from: u64, before: u64) -> Result<Found, Error> {
-        self.client
+        let counting = self
+            .client
             .query_raw(include_str!("found.sql"))
             .param("partition", partition)
             .param("from", from)
             .param("before", before)
-            .fetch_one()
-            .await
+            .fetch_one();
+        let what = || format!("what stands there of partition {partition} from offset {from} on");
+        within(self.limits.write, what, counting).await
     }
 
     /// Deletes the events of a partition from an offset on, and waits until they are gone; while the fence is
@@ -138,7 +151,8 @@ impl Store {
              SETTINGS lightweight_deletes_sync = 2, mutations_execute_subqueries_on_initiator = 1",
             fenced(&[(partition, fence)])
         );
-        self.client
+        let deleting = self
+            .client
             .query_raw(&statement)
             .with_setting(
                 "query_id",
@@ -146,8 +160,9 @@ impl Store {
             )
             .param("partition", partition)
             .param("from", from)
-            .execute()
-            .await
+            .execute();
+        let what = || format!("a deletion of partition {partition} from offset {from} on");
+        within(self.limits.write, what, deleting).await
     }
 
     /// Inserts rows of `sessions`; before the events of the same range, so that events which are there
@@ -206,7 +221,8 @@ impl Store {
             }
             sending.end().await
         };
-        outcome.await.map_err(|error| {
+        let what = || format!("an insert into {table} of {}", self.name);
+        within(self.limits.write, what, outcome).await.map_err(|error| {
             if is_fenced(&error) {
                 InsertError::Fenced
             } else {
