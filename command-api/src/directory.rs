@@ -180,6 +180,9 @@ impl Directory {
                     .iter()
                     .try_for_each(|stored| fold.record(&mut known, stored))
             };
+            if folded.is_ok() {
+                fold.next = fold.next.max(batch.next);
+            }
             self.0.next.send_replace(fold.next);
             match folded {
                 Ok(()) => reporter.ok(),

@@ -103,7 +103,8 @@ impl History {
         let mut reader = log.reader(partition, if partition.topic.is_fenced() { start } else { from })?;
         let mut bytes = 0;
         loop {
-            for stored in reader.next().await?.records {
+            let batch = reader.next().await?;
+            for stored in batch.records {
                 if stored.offset.is_multiple_of(EVERY) {
                     marks.insert(stored.offset, state);
                 }
@@ -121,6 +122,10 @@ impl History {
                 if page.records.len() >= limit || bytes > MAX_BYTES || page.next >= end {
                     return Ok(page);
                 }
+            }
+            if batch.next >= end {
+                page.next = page.next.max(end);
+                return Ok(page);
             }
         }
     }

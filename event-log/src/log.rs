@@ -166,8 +166,11 @@ pub struct Stored {
 /// Records that were read together.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Batch {
-    /// At least one, in order.
+    /// In order; none when only `next` has moved.
     pub records: Vec<Stored>,
+    /// The first offset that was not looked at. Offsets before it that hold no record here hold none at all: on Kafka
+    /// a stranger's transaction marker takes an offset, and is no record.
+    pub next: Offset,
     /// The partition's end (next offset) as far as it is known; at least the last record's offset + 1.
     pub end: Offset,
 }
@@ -364,8 +367,8 @@ enum Reading {
 }
 
 impl Reader {
-    /// Waits until there is at least one record after those already returned, and gives what is there, up to a few
-    /// megabytes. Cancelling it loses nothing.
+    /// Waits until there is at least one record after those already returned, or offsets that hold none, and gives
+    /// what is there, up to a few megabytes. Cancelling it loses nothing.
     ///
     /// # Errors
     /// See [`ReadError`]; after [`ReadError::Failed`] it may be called again.

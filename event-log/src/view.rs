@@ -132,7 +132,8 @@ pub async fn view(
     let mut reader = log.reader(partition, at)?;
     let mut bytes = 0;
     while at < to {
-        for stored in reader.next().await?.records {
+        let batch = reader.next().await?;
+        for stored in batch.records {
             if stored.offset >= to || bytes > MAX_BYTES {
                 return Ok(view);
             }
@@ -147,6 +148,10 @@ pub async fn view(
                     .push(line(partition, &stored, verdict, fenced.then_some(&state)));
                 view.next = at;
             }
+        }
+        at = at.max(batch.next.min(to));
+        if at > from {
+            view.next = at;
         }
     }
     Ok(view)

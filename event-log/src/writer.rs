@@ -289,6 +289,20 @@ impl<T> Writer<T> {
             }
             Verdict::Visits => {}
         }
+        self.have_read();
+    }
+
+    /// No record stands between what was read last and this offset: a stranger's transaction marker takes an offset
+    /// and is none.
+    pub fn passed(&mut self, to: Offset) {
+        let to = to.min(self.read_to);
+        if to > self.next && self.down().is_none() {
+            self.next = to;
+            self.have_read();
+        }
+    }
+
+    fn have_read(&mut self) {
         match self.phase {
             Phase::Catching if self.query.is_none() && self.next >= self.read_to => self.claim(),
             Phase::Serving => self.advance(),

@@ -131,6 +131,14 @@ impl Fold {
         piece.to = self.next_offset;
     }
 
+    /// Goes on at this offset: what stands between is no record. Tells whether that is any further.
+    pub fn pass(&mut self, to: u64, piece: &mut Piece) -> bool {
+        let further = to > self.next_offset;
+        self.next_offset = self.next_offset.max(to);
+        piece.to = self.next_offset;
+        further
+    }
+
     /// Completes a piece: the sessions that its events changed are in it, each in its present state.
     #[must_use]
     pub fn finish(&mut self, mut piece: Piece) -> Piece {

@@ -1,5 +1,7 @@
 //! The log, as operators read it.
 
+use std::time::Duration;
+
 use axum::extract::State;
 use event_log::{Offset, Partition, Topic};
 use events::directory::Scope;
@@ -22,6 +24,8 @@ pub struct Which {
 
 /// The most records that are shown at once.
 const MOST: usize = 200;
+/// How long reading may take: the first look at a long partition begins at its beginning.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Records of a partition: where, whether they count, what they say.
 #[utoipa::path(get, path = "/api/v1/log/{topic}/{partition}", tag = "operators",
@@ -54,9 +58,10 @@ pub async fn show(
             .map_err(failed)?
             .saturating_sub(limit as Offset),
     };
-    app.history()
-        .page(app.log(), partition, from, limit)
+    let page = app.history().page(app.log(), partition, from, limit);
+    tokio::time::timeout(PATIENCE, page)
         .await
+        .map_err(|_| Error::NotServed("the log cannot be read in time"))?
         .map(Json)
         .map_err(failed)
 }

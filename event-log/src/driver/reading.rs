@@ -15,6 +15,8 @@ pub(super) struct Reading {
     reader: Option<(Reader, Offset)>,
     /// Read and not yet taken.
     kept: VecDeque<Stored>,
+    /// Before this offset there is no record that was not given.
+    looked_to: Offset,
     /// How often reading failed in a row.
     failures: u32,
 }
@@ -68,14 +70,18 @@ impl Reading {
             return Err(ReadError::NoPartition(partition));
         };
         let batch = reader.next().await?;
-        if let Some(last) = batch.records.last() {
-            *at = last.offset + 1;
-        }
+        *at = batch.next;
         Ok(batch)
     }
 
     pub(super) fn keep(&mut self, batch: Batch) {
+        self.looked_to = self.looked_to.max(batch.next);
         self.kept.extend(batch.records);
+    }
+
+    /// Up to which offset the log holds nothing more that the writer has not seen.
+    pub(super) fn seen_to(&self) -> Offset {
+        self.kept.front().map_or(self.looked_to, |first| first.offset)
     }
 
     /// The next record that the writer wants, if it was read already.

@@ -216,8 +216,8 @@ impl<D: Decider> Task<D> {
                 }
                 Err(error) => return self.writer.unreadable(error.to_string()),
             };
+            next = batch.next;
             for stored in batch.records.into_iter().filter(|stored| stored.offset < to) {
-                next = stored.offset + 1;
                 if let Verdict::Commit(commit) = state.admit(stored.offset, &stored.record)
                     && let Err(Unreadable(what)) = self.decider.apply(stored.offset, &commit, &stored.record)
                 {
@@ -258,6 +258,7 @@ impl<D: Decider> Task<D> {
                         self.perform_one(effect).await;
                     }
                 }
+                self.writer.passed(self.reading.seen_to());
             }
             Err(error @ ReadError::Failed { .. }) => tracing::warn!(%error, "trying again"),
             Err(error) => self.writer.unreadable(error.to_string()),

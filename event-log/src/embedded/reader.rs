@@ -66,6 +66,7 @@ impl Reader {
         let end = *self.end.borrow();
         Ok(Batch {
             records,
+            next: self.next,
             end: end.max(self.next),
         })
     }

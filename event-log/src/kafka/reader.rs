@@ -33,6 +33,8 @@ const BATCH_RECORDS: usize = 8_192;
 const BATCH_BYTES: usize = 2 * 1024 * 1024;
 /// How old the known end of the partition may be.
 const END_AGE: Duration = Duration::from_secs(1);
+/// How often a reader that waits looks whether the library went past offsets that hold no record.
+const LOOK: Duration = Duration::from_millis(100);
 
 pub(crate) struct Reader {
     kafka: Arc<Kafka>,
@@ -42,6 +44,8 @@ pub(crate) struct Reader {
     /// The end as the broker last told it, asked for beside reading.
     end: Arc<AtomicU64>,
     asked: Option<Instant>,
+    /// When to look next whether it stands beyond what it was given; kept, because who reads may ask anew all the time.
+    look: Instant,
 }
 
 struct Context;
@@ -72,6 +76,7 @@ impl Reader {
             consumer: Some(consumer),
             end: Arc::default(),
             asked: None,
+            look: Instant::now() + LOOK,
         })
     }
 
@@ -82,10 +87,25 @@ impl Reader {
             partition,
             reason: "the reader is closed".to_owned(),
         };
-        let mut stream = self.consumer.as_ref().ok_or_else(closed)?.stream();
+        let consumer = self.consumer.as_ref().ok_or_else(closed)?;
+        let mut stream = consumer.stream();
         let mut records = Vec::new();
         let mut bytes = 0;
-        let mut arrived = stream.next().await;
+        let mut arrived = loop {
+            tokio::select! {
+                biased;
+                arrived = stream.next() => break arrived,
+                () = tokio::time::sleep_until(self.look.into()) => {
+                    self.look = Instant::now() + LOOK;
+                    // Nothing waits to be given, so whatever the library has passed over is no record.
+                    if let Some(at) = position(consumer).filter(|at| *at > self.next) {
+                        self.next = at;
+                        let end = self.end.load(Ordering::Relaxed).max(at);
+                        return Ok(Batch { records, next: at, end });
+                    }
+                }
+            }
+        };
         let failure = loop {
             match arrived {
                 Some(Ok(message)) => {
@@ -112,7 +132,11 @@ impl Reader {
         if !records.is_empty() {
             // A failure comes again, on the next call, if it matters.
             let end = self.end.load(Ordering::Relaxed).max(self.next);
-            return Ok(Batch { records, end });
+            return Ok(Batch {
+                records,
+                next: self.next,
+                end,
+            });
         }
         match failure.as_ref().and_then(KafkaError::rdkafka_error_code) {
             Some(RDKafkaErrorCode::OffsetOutOfRange | RDKafkaErrorCode::AutoOffsetReset) => {
@@ -164,6 +188,19 @@ fn consumer(kafka: &Kafka, partition: Partition, from: Offset) -> KafkaResult<St
     assignment.add_partition_offset(kafka.topic(partition.topic), index, offset)?;
     consumer.assign(&assignment)?;
     Ok(consumer)
+}
+
+/// Where the library stands: after the last record that it gave, and after markers that it keeps to itself.
+fn position(consumer: &StreamConsumer<Context>) -> Option<Offset> {
+    let positions = consumer.position().ok()?;
+    match positions.elements().first()?.offset() {
+        rdkafka::Offset::Offset(at) => Offset::try_from(at).ok(),
+        rdkafka::Offset::Beginning
+        | rdkafka::Offset::End
+        | rdkafka::Offset::Stored
+        | rdkafka::Offset::Invalid
+        | rdkafka::Offset::OffsetTail(_) => None,
+    }
 }
 
 /// Copies a message into one block of memory, which key, headers and value share.

@@ -1,15 +1,22 @@
 //! The suite on a real broker, and what only a cluster can do.
 
-use event_log::{KafkaConfig, Log, LogConfig, OpenError, Partition, Record, Store};
+use event_log::{
+    KafkaConfig, Log, LogConfig, OpenError, Partition, Record, Store,
+    driver::{Outcome, Start},
+    view::view,
+};
 use rdkafka::{
     ClientConfig,
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     client::DefaultClientContext,
     message::{Header, OwnedHeaders},
-    producer::{FutureProducer, FutureRecord},
+    producer::{FutureProducer, FutureRecord, Producer},
 };
 
-use crate::suite::{Bench, config};
+use crate::{
+    ledger::{Answer, Offsets, serve},
+    suite::{Bench, config, within},
+};
 
 /// Topics of one test, under a prefix of its own.
 pub(crate) struct Cluster {
@@ -101,6 +108,62 @@ impl Bench for Cluster {
 }
 
 crate::on_adapter!(cluster, super::Cluster);
+
+/// Puts a record of a stranger's transaction into a partition: its marker takes the offset after it.
+async fn transact(bench: &Cluster, partition: Partition) {
+    let mut config = bench.client();
+    let id = uuid::Uuid::new_v4().to_string();
+    let producer: FutureProducer = config.set("transactional.id", &id).create().expect("producer");
+    let topic = format!("{}.{}", bench.prefix, partition.topic.short());
+    let wait = std::time::Duration::from_secs(30);
+    tokio::task::block_in_place(|| producer.init_transactions(wait)).expect("begins");
+    producer.begin_transaction().expect("begun");
+    let sent = FutureRecord::<(), str>::to(&topic)
+        .partition(i32::try_from(partition.index).expect("small"))
+        .payload("of a stranger");
+    producer.send(sent, wait).await.expect("sent");
+    tokio::task::block_in_place(|| producer.commit_transaction(wait)).expect("committed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_strangers_transaction_marker_at_the_end_holds_nobody_up() {
+    within(async {
+        let bench = Cluster::new();
+        let log = Log::open(config(bench.store())).await.expect("opens");
+        let partition = Partition::ledger(0);
+        transact(&bench, partition).await;
+        // Genesis, record, marker.
+        assert_eq!(log.end(partition).await, Ok(3));
+        let mut reader = log.reader(partition, 0).expect("reader");
+        let (mut offsets, mut next) = (Vec::new(), 0);
+        while next < 3 {
+            let batch = reader.next().await.expect("reads");
+            offsets.extend(batch.records.iter().map(|stored| stored.offset));
+            next = batch.next;
+        }
+        assert_eq!(offsets, [0, 1]);
+        let shown = view(&log, partition, 0, 10, Start::default())
+            .await
+            .expect("shown");
+        assert_eq!((shown.lines.len(), shown.next, shown.end), (2, 3, 3));
+        // A writer catches up, is served, and refuses, which wants the end read.
+        let (_, served) = serve(&log, partition, "one").await;
+        assert_eq!(served.command(1).await.offset(), Some(4));
+        transact(&bench, partition).await;
+        assert_eq!(
+            served.command(2).await,
+            Outcome::Settled {
+                answer: Answer::Refused(1),
+                next: 7
+            }
+        );
+        // And a second one, which reads all of it.
+        let (_, other) = serve(&log, partition, "two").await;
+        assert!(other.command(3).await.offset().is_some());
+        log.close().await;
+    })
+    .await;
+}
 
 fn production(bench: &Cluster) -> LogConfig {
     LogConfig {

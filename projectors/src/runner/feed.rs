@@ -162,6 +162,10 @@ impl Feed {
                 digested.batches.push(full);
             }
         }
+        if digested.stopped.is_none() && read.next > self.next {
+            // What stands between is no record.
+            (self.next, batch.next) = (read.next, read.next);
+        }
         if batch.next > batch.from {
             digested.batches.push(batch);
         }
@@ -308,6 +312,37 @@ mod tests {
         );
         assert!(bad.reason.contains("reason"), "{}", bad.reason);
         assert!(events[1].is_ok());
+    }
+
+    #[tokio::test]
+    async fn offsets_that_hold_no_record_are_passed() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = Log::open(event_log::LogConfig {
+            store: event_log::Store::Embedded {
+                dir: folder.path().to_owned(),
+            },
+            ledger_partitions: Some(1),
+            visits_partitions: Some(1),
+            development: true,
+        });
+        let log = log.await.unwrap();
+        let mut feed = Feed {
+            log: log.clone(),
+            reader: None,
+            partition: Partition::ledger(0),
+            next: 1,
+            state: State::default(),
+            gather: Gather::AT_ONCE,
+        };
+        let read = Read {
+            records: Vec::new(),
+            next: 3,
+            end: 3,
+        };
+        let digested = feed.digest(read);
+        let ranges: Vec<_> = digested.batches.iter().map(|it| (it.from, it.next)).collect();
+        assert_eq!((ranges, feed.next), (vec![(1, 3)], 3));
+        log.close().await;
     }
 
     #[test]

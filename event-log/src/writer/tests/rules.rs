@@ -387,6 +387,27 @@ fn rule_5_an_end_beyond_our_own_is_read_before_the_answer() {
 }
 
 #[test]
+fn an_offset_without_a_record_does_not_hold_it_up() {
+    let mut bench = Bench::new();
+    bench.writer.assigned();
+    let effects = bench.effects();
+    let Some(&Effect::ReadEnd { query, .. }) = effects.last() else {
+        panic!("{effects:?}")
+    };
+    // The genesis, and a stranger's transaction marker.
+    bench.writer.ended(query, Ok(2));
+    bench.feed();
+    assert_eq!(bench.writer.wanted(), Some(2));
+    bench.writer.passed(2);
+    let effects = bench.effects();
+    assert!(
+        matches!(effects.last(), Some(Effect::AppendClaim { epoch: 1, .. })),
+        "{effects:?}"
+    );
+    assert_eq!(bench.writer.admitted().0, 2);
+}
+
+#[test]
 fn rule_6_after_stepping_down_it_claims_only_when_it_is_assigned_again() {
     let mut bench = Bench::serving();
     bench.land(claim("other", 2));

@@ -207,19 +207,28 @@ impl Folder {
                 batch = self.reader.next(), if self.piece.events.rows() < self.most => {
                     let batch = batch?;
                     self.log_end = batch.end;
-                    self = in_background(self, move |folder| folder.fold(&batch.records)).await?.0;
+                    self = in_background(self, move |folder| folder.fold(&batch)).await?.0;
                 }
             }
         }
     }
 
-    fn fold(&mut self, records: &[event_log::Stored]) {
+    fn fold(&mut self, batch: &event_log::Batch) {
         let (rows, kept) = (self.piece.events.rows(), self.records);
-        for stored in records {
-            if stored.offset == self.until && self.piece.from < self.until {
+        for stored in &batch.records {
+            if stored.offset >= self.until && self.piece.from < self.until {
+                self.fold.pass(self.until, &mut self.piece);
                 self.forget_rows();
             }
             self.fold.apply(stored.offset, &stored.record, &mut self.piece);
+            self.records += 1;
+        }
+        if batch.next >= self.until && self.piece.from < self.until {
+            self.fold.pass(self.until, &mut self.piece);
+            self.forget_rows();
+        }
+        if self.fold.pass(batch.next, &mut self.piece) {
+            // Nothing to write, but the checkpoint moves.
             self.records += 1;
         }
         if self.fold.next_offset() <= self.until {
