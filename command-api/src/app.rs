@@ -13,7 +13,7 @@ use events::{
 };
 use ipnet::IpNet;
 use key_store::{ImportSalt, KeyStore, Salt};
-use service::{Health, Position, position::InvalidPosition};
+use service::{Health, Position, health::Reporter, position::InvalidPosition};
 use tokio::net::TcpListener;
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
@@ -93,6 +93,7 @@ impl App {
         let directory = Directory::follow(log.clone(), health.register("directory"), stop.clone());
         let private = config.allow_private_downloads;
         tasks.spawn(forget_salts(keys.clone(), stop.clone()));
+        tasks.spawn(watch_log(log.clone(), health.register("log"), stop.clone()));
         Self(Arc::new(Inner {
             recorder: Recorder::new(log.clone(), config.waiting_visits.get()),
             directory,
@@ -382,6 +383,15 @@ fn topic_of(topic: Topic) -> service::Topic {
         Topic::Directory => service::Topic::Directory,
         Topic::Ledger => service::Topic::Ledger,
         Topic::Visits => service::Topic::Visits,
+    }
+}
+
+/// Says that nothing can be written any more, when that is so.
+async fn watch_log(log: Log, reporter: Reporter, stop: CancellationToken) {
+    reporter.ok();
+    if let Some(why) = stop.run_until_cancelled(log.stopped()).await {
+        tracing::error!(why, "the log takes nothing until this process is started anew");
+        reporter.down("the log has stopped for good: see this process's log, then start it anew");
     }
 }
 

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     net::IpAddr,
     sync::{Arc, PoisonError, Weak},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use axum::extract::FromRequestParts;
@@ -19,6 +19,11 @@ use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore};
 use uuid::Uuid;
 
 use crate::{App, caller::ClientAddress, error::Error, metrics, partition::idempotency::Hash};
+
+/// How long a client is kept waiting while the log does not say what became of its visits.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+const UNKNOWN: &str = "it is not known yet whether these visits were kept; sent again with the same ids or Idempotency-Key they count once";
 
 /// Who sends a hit.
 #[derive(Debug)]
@@ -145,9 +150,14 @@ impl Recorder {
                 let appending = self.log.append(partition, visits::encode(tenant, &events));
                 Some(async move { appending.await.map(|offset| (partition, offset + 1)) })
             });
-        let appended = match (appends.next(), appends.next()) {
-            (Some(only), None) => only.await.map(|place| vec![place]),
-            (first, second) => try_join_all(first.into_iter().chain(second).chain(appends)).await,
+        let appended = async {
+            match (appends.next(), appends.next()) {
+                (Some(only), None) => only.await.map(|place| vec![place]),
+                (first, second) => try_join_all(first.into_iter().chain(second).chain(appends)).await,
+            }
+        };
+        let Ok(appended) = tokio::time::timeout(PATIENCE, appended).await else {
+            return Err(Error::NotServed(UNKNOWN));
         };
         let appended = appended.map_err(|error| match error {
             AppendError::Not(_) => Error::outside("appending visits", error),

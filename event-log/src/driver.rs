@@ -128,7 +128,7 @@ pub struct Start {
 pub struct Options {
     /// The writer's name in its claims: one that no other run of any process has.
     pub owner: String,
-    /// Commits under way at most.
+    /// Commits under way at most, and likewise answers that append nothing.
     pub max_in_flight: usize,
     /// How long requests wait for the partition to be served before [`Outcome::NotServing`].
     pub patience: Duration,

@@ -12,7 +12,7 @@ mod reader;
 use std::{
     collections::HashMap,
     path::Path,
-    sync::{Arc, Mutex, OnceLock, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
     thread::JoinHandle,
 };
 
@@ -48,7 +48,8 @@ pub(crate) struct Embedded {
     store: RwLock<Option<Arc<Store>>>,
     queue: RwLock<Option<mpsc::Sender<Item>>>,
     committer: Mutex<Option<JoinHandle<()>>>,
-    stopped: Arc<OnceLock<String>>,
+    /// Why it has stopped for good.
+    stopped: watch::Sender<Option<String>>,
 }
 
 /// The database and what is known of its partitions.
@@ -74,7 +75,7 @@ impl Embedded {
             db,
             shards: RwLock::default(),
         });
-        let stopped = Arc::new(OnceLock::new());
+        let stopped = watch::Sender::new(None);
         let (queue, items) = mpsc::channel(QUEUE);
         let committer = committer::spawn(store.clone(), items, stopped.clone())
             .map_err(|error| OpenError::Unavailable(format!("cannot start the log's committer: {error}")))?;
@@ -87,7 +88,7 @@ impl Embedded {
     }
 
     pub(crate) fn append(&self, partition: Partition, record: Record) -> Appending {
-        if let Some(reason) = self.stopped.get() {
+        if let Some(reason) = self.stopped.borrow().as_ref() {
             return Appending::not(format!("the log has stopped: {reason}"));
         }
         let shard = match self.shard(partition) {
@@ -153,6 +154,20 @@ impl Embedded {
             drop(store);
         });
         let _ = ended.await;
+    }
+
+    /// Completes when an error has stopped it for good, and says which.
+    pub(crate) async fn stopped(&self) -> String {
+        let mut stopped = self.stopped.subscribe();
+        let reason = stopped
+            .wait_for(Option::is_some)
+            .await
+            .ok()
+            .and_then(|reason| reason.clone());
+        match reason {
+            Some(reason) => reason,
+            None => std::future::pending().await,
+        }
     }
 
     fn shard(&self, partition: Partition) -> Result<Arc<Shard>, ReadError> {

@@ -271,6 +271,15 @@ impl Log {
         self.0.adapter.end(partition).await
     }
 
+    /// Completes when the log has stopped for good and takes nothing until this process is started anew, and says why:
+    /// the embedded one does after a write that failed, since nobody knows then what the disk holds.
+    pub async fn stopped(&self) -> String {
+        match &self.0.adapter {
+            Adapter::Embedded(log) => log.stopped().await,
+            Adapter::Kafka(_) => std::future::pending().await,
+        }
+    }
+
     /// Stops taking records, waits for those under way and lets go of the store. Other clones of this log answer
     /// with errors from then on.
     pub async fn close(self) {

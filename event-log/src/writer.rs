@@ -140,6 +140,11 @@ impl<T> Writer<T> {
         (self.next, self.state)
     }
 
+    /// Answers that append nothing and wait to be given.
+    pub fn held(&self) -> usize {
+        self.held.len()
+    }
+
     /// This process is assigned the partition: fold, claim, serve. After stepping down only an assignment that
     /// was confirmed since then counts (rule 6); the caller waits a growing random while before it.
     pub fn assigned(&mut self) {
@@ -249,7 +254,11 @@ impl<T> Writer<T> {
         };
         match outcome {
             Ok(end) if end >= known => {
-                (self.attempt, self.short_ends) = (0, 0);
+                self.short_ends = 0;
+                // Before a claim is admitted nothing is well: each claim that fails waits longer than the last.
+                if self.is_serving() {
+                    self.attempt = 0;
+                }
                 self.end_is(query, end);
             }
             Ok(end) => {

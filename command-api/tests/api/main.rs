@@ -12,6 +12,7 @@ mod fuzz;
 mod idempotency;
 mod kafka;
 mod refusals;
+mod stopped;
 mod strange;
 mod visits;
 mod world;

@@ -26,6 +26,7 @@ pub(crate) const BROWSER: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Geck
 pub(crate) struct Process {
     pub(crate) app: App,
     pub(crate) base: String,
+    pub(crate) health: Health,
     shutdown: CancellationToken,
     server: JoinHandle<std::io::Result<()>>,
 }
@@ -81,11 +82,12 @@ pub(crate) fn config() -> Config {
 
 impl Process {
     pub(crate) async fn start(log: Log, keys: KeyStore, config: &Config) -> Self {
+        let health = Health::new();
         let app = App::start(
             Deps {
                 log,
                 keys,
-                health: Health::new(),
+                health: health.clone(),
             },
             config,
         );
@@ -97,6 +99,7 @@ impl Process {
         Self {
             app,
             base: format!("http://{address}"),
+            health,
             shutdown,
             server,
         }

@@ -305,7 +305,9 @@ impl<D: Decider> Task<D> {
 
     fn has_room(&self) -> bool {
         let (commits, bytes) = self.writer.in_flight();
-        self.writer.is_serving() && commits < self.options.max_in_flight && bytes < MAX_IN_FLIGHT_BYTES
+        // Refusals wait for the log's end: while it cannot be read they are as many as commits may be.
+        let waiting = commits.max(self.writer.held());
+        self.writer.is_serving() && waiting < self.options.max_in_flight && bytes < MAX_IN_FLIGHT_BYTES
     }
 
     fn refuse_waiting(&mut self) {

@@ -3,13 +3,14 @@
 use std::{
     collections::HashMap,
     io,
-    sync::{Arc, OnceLock},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
     thread::JoinHandle,
     time::Duration,
 };
 
 use fjall::PersistMode;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::{Shard, Store, layout, told};
 use crate::{clock::now, gate::Ticket, log::AppendError, partition::Offset, record::Record};
@@ -32,7 +33,7 @@ pub(super) struct Item {
 pub(super) fn spawn(
     store: Arc<Store>,
     mut items: mpsc::Receiver<Item>,
-    stopped: Arc<OnceLock<String>>,
+    stopped: watch::Sender<Option<String>>,
 ) -> io::Result<JoinHandle<()>> {
     std::thread::Builder::new()
         .name("annals-log".to_owned())
@@ -46,17 +47,21 @@ pub(super) fn spawn(
                     bytes += item.record.size();
                     batch.push(item);
                 }
-                if let Err(error) = commit(&store, &mut batch) {
-                    let reason = told(&error);
-                    tracing::error!(reason, "the embedded log has stopped for good");
-                    let _ = stopped.set(reason);
-                    break;
-                }
+                // A panic of the store leaves as little known as an error does.
+                let outcome = catch_unwind(AssertUnwindSafe(|| commit(&store, &mut batch)));
+                let reason = match outcome {
+                    Ok(Ok(())) => continue,
+                    Ok(Err(error)) => told(&error),
+                    Err(_) => "its writer panicked; see the log of this process".to_owned(),
+                };
+                tracing::error!(reason, "the embedded log has stopped for good");
+                stopped.send_replace(Some(reason));
+                break;
             }
             items.close();
             let reason = stopped
-                .get()
-                .cloned()
+                .borrow()
+                .clone()
                 .unwrap_or_else(|| "the log is closed".to_owned());
             // What was in the failed batch may be in the journal; what never left the queue is not.
             batch

@@ -202,6 +202,8 @@ async fn a_process_whose_disk_fills_up() {
         assert!(acknowledged < 1_000, "the limit did nothing");
     };
     assert!(matches!(failure, AppendError::Unknown(_)), "{failure:?}");
+    let why = suite::within(log.stopped()).await;
+    assert!(!why.is_empty());
     let after = log.append(Partition::ledger(0), record("after")).await;
     assert!(
         matches!(&after, Err(AppendError::Not(why)) if why.contains("has stopped")),

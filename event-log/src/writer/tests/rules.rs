@@ -387,6 +387,30 @@ fn rule_5_an_end_beyond_our_own_is_read_before_the_answer() {
 }
 
 #[test]
+fn claims_that_fail_again_and_again_are_made_with_more_patience_each_time() {
+    let mut bench = Bench::new();
+    bench.writer.assigned();
+    let mut attempts = Vec::new();
+    for _ in 0..5 {
+        let effects = bench.effects();
+        let Some(&Effect::ReadEnd { query, attempt }) = effects.last() else {
+            panic!("{effects:?}")
+        };
+        attempts.push(attempt);
+        bench.writer.ended(query, Ok(1));
+        bench.feed();
+        let effects = bench.effects();
+        let Some(&Effect::AppendClaim { id, .. }) = effects.last() else {
+            panic!("{effects:?}")
+        };
+        bench
+            .writer
+            .appended(id, Err(AppendError::Not("stopped".to_owned())));
+    }
+    assert_eq!(attempts, [0, 1, 2, 3, 4]);
+}
+
+#[test]
 fn an_offset_without_a_record_does_not_hold_it_up() {
     let mut bench = Bench::new();
     bench.writer.assigned();
