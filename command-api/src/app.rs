@@ -27,6 +27,7 @@ use crate::{
     caller::{Caller, OperatorKey},
     command::Context,
     directory::Directory,
+    ends::Ends,
     error::Error,
     history::History,
     partition::{Command, Handle, Settings},
@@ -59,6 +60,7 @@ pub struct App(Arc<Inner>);
 struct Inner {
     log: Log,
     keys: KeyStore,
+    ends: Ends,
     directory: Directory,
     decides_directory: Handle,
     ledger: Vec<Handle>,
@@ -90,12 +92,15 @@ impl App {
             let reporter = health.register(format!("commands {partition}"));
             Handle::start(log.clone(), partition, &settings, reporter, &tasks)
         };
-        let directory = Directory::follow(log.clone(), health.register("directory"), stop.clone());
+        let ends = Ends::new(&log);
+        let reporter = health.register("directory");
+        let directory = Directory::follow(log.clone(), ends.clone(), reporter, stop.clone());
         let private = config.allow_private_downloads;
         tasks.spawn(forget_salts(keys.clone(), stop.clone()));
         tasks.spawn(watch_log(log.clone(), health.register("log"), stop.clone()));
         Self(Arc::new(Inner {
             recorder: Recorder::new(log.clone(), config.waiting_visits.get()),
+            ends,
             directory,
             decides_directory: start(Partition::DIRECTORY),
             ledger: log.all(Topic::Ledger).map(start).collect(),
@@ -195,8 +200,7 @@ impl App {
                 service::Topic::Visits => Topic::Visits,
             };
             let end = if index < self.0.log.partitions(topic) {
-                let end = self.0.log.end(Partition { topic, index }).await;
-                end.map_err(|error| Error::outside("reading the end of a partition", error))?
+                self.0.ends.end(Partition { topic, index }).await?
             } else {
                 0
             };

@@ -1,12 +1,12 @@
 //! The directory followed: who and what exists in the whole installation, as this process knows it.
 //!
 //! A task reads `annals.directory` from its first record on and folds what is admitted. Lookups are in
-//! memory. What is not known here is looked for up to the directory's end before it is refused; one such
-//! reading serves all who wait.
+//! memory. What is not known here is looked for up to the directory's end before it is refused; one question for
+//! that end serves all who wait ([`Ends`]).
 
 use std::{
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use event_log::{Commit, Log, Offset, Partition, Stored, admission};
@@ -15,10 +15,10 @@ use events::{
     directory::{Directory as Known, Happened, Key, Site},
 };
 use service::health::Reporter;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::error::Error;
+use crate::{ends::Ends, error::Error};
 
 /// How long a request waits for the directory's end before it gives up with 503.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -32,18 +32,17 @@ struct Shared {
     known: RwLock<Known>,
     /// The next offset that is not folded yet.
     next: watch::Sender<Offset>,
-    /// When the last reading of the directory's end began; all that asked before it may rely on it.
-    looked: Mutex<Option<Instant>>,
+    ends: Ends,
 }
 
 impl Directory {
     /// Starts to follow; ends with `shutdown`. What is known grows from nothing: see [`Self::catch_up`].
-    pub fn follow(log: Log, reporter: Reporter, shutdown: CancellationToken) -> Self {
+    pub fn follow(log: Log, ends: Ends, reporter: Reporter, shutdown: CancellationToken) -> Self {
         let shared = Shared {
             log,
             known: RwLock::default(),
             next: watch::Sender::new(0),
-            looked: Mutex::new(None),
+            ends,
         };
         let directory = Self(Arc::new(shared));
         tokio::spawn(directory.clone().run(reporter, shutdown));
@@ -53,19 +52,10 @@ impl Directory {
     /// Waits until everything that was in the directory when this was called is known.
     ///
     /// # Errors
-    /// The log cannot be read in time.
+    /// The log cannot be read in time, or too many wait for it.
     pub async fn catch_up(&self) -> Result<(), Error> {
-        let asked = Instant::now();
-        let mut looked = self.0.looked.lock().await;
-        if looked.is_some_and(|began| began >= asked) {
-            return Ok(());
-        }
-        let began = Instant::now();
-        let end = self.0.log.end(Partition::DIRECTORY).await;
-        self.reach(end.map_err(|error| Error::outside("reading the directory's end", error))?)
-            .await?;
-        *looked = Some(began);
-        Ok(())
+        let end = self.0.ends.end(Partition::DIRECTORY).await?;
+        self.reach(end).await
     }
 
     /// Waits until everything before this offset is known.

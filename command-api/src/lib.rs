@@ -13,6 +13,7 @@ pub mod caller;
 pub mod command;
 pub mod config;
 pub mod directory;
+pub mod ends;
 pub mod error;
 pub mod history;
 pub mod metrics;
