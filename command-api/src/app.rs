@@ -30,7 +30,7 @@ use crate::{
     ends::Ends,
     error::Error,
     history::History,
-    partition::{Command, Handle, Settings},
+    partition::{Command, Handle, Settings, idempotency::Hash},
     recorder::{Imports, Recorder},
     routes,
 };
@@ -155,6 +155,13 @@ impl App {
             Command::Directory(_) => (&self.0.decides_directory, Partition::DIRECTORY),
             Command::Tenant(_) => self.ledger(context.principal.tenant)?,
         };
+        if let Some(key) = context.key
+            && self
+                .used_elsewhere(&key, &command, context.principal.tenant)
+                .await?
+        {
+            return Err(Error::KeyReused);
+        }
         let (answer, next) = handle.ask(context, command).await?;
         if partition == Partition::DIRECTORY {
             // Whoever made a key uses it at once. When it takes too long, the first use looks for it.
@@ -164,6 +171,15 @@ impl App {
             answer,
             position: self.position(partition, next),
         })
+    }
+
+    /// Whether a command of the other kind had this key: each partition knows its own only. The directory's are
+    /// followed here anyway; a command of the directory, rare as it is, asks the tenant's partition.
+    async fn used_elsewhere(&self, key: &Hash, command: &Command, tenant: TenantId) -> Result<bool, Error> {
+        match command {
+            Command::Directory(_) => self.ledger(tenant)?.0.used(*key).await,
+            Command::Tenant(_) => Ok(self.0.directory.used(key)),
+        }
     }
 
     /// The partition that decides for a tenant.

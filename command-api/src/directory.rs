@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use event_log::{Commit, Log, Offset, Partition, Stored, admission};
+use event_log::{CommandHashes, CommandName, Commit, Log, Offset, Partition, Stored, admission};
 use events::{
     KeyId, SiteId, TenantId,
     directory::{Directory as Known, Happened, Key, Site},
@@ -18,7 +18,14 @@ use service::health::Reporter;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::{ends::Ends, error::Error};
+use crate::{
+    ends::Ends,
+    error::Error,
+    partition::{
+        idempotency::{Hash, Keys},
+        now,
+    },
+};
 
 /// How long a request waits for the directory's end before it gives up with 503.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -30,6 +37,8 @@ pub struct Directory(Arc<Shared>);
 struct Shared {
     log: Log,
     known: RwLock<Known>,
+    /// Keys of the commands that the directory took, for those who decide elsewhere.
+    keys: RwLock<Keys>,
     /// The next offset that is not folded yet.
     next: watch::Sender<Offset>,
     ends: Ends,
@@ -41,6 +50,7 @@ impl Directory {
         let shared = Shared {
             log,
             known: RwLock::default(),
+            keys: RwLock::default(),
             next: watch::Sender::new(0),
             ends,
         };
@@ -117,6 +127,12 @@ impl Directory {
         .await
     }
 
+    /// Whether a command of the directory that is known here had this key in the last 24 hours.
+    pub fn used(&self, key: &Hash) -> bool {
+        let keys = self.0.keys.read().unwrap_or_else(PoisonError::into_inner);
+        keys.used(key, now())
+    }
+
     async fn look<T>(&self, find: impl Fn(&Known) -> Option<T>) -> Result<Option<T>, Error> {
         // The guard ends with the statement, before anything is awaited.
         let found = find(&self.known());
@@ -165,10 +181,11 @@ impl Directory {
             };
             let folded = {
                 let mut known = self.0.known.write().unwrap_or_else(PoisonError::into_inner);
+                let mut keys = self.0.keys.write().unwrap_or_else(PoisonError::into_inner);
                 batch
                     .records
                     .iter()
-                    .try_for_each(|stored| fold.record(&mut known, stored))
+                    .try_for_each(|stored| fold.record(&mut known, &mut keys, stored))
             };
             if folded.is_ok() {
                 fold.next = fold.next.max(batch.next);
@@ -191,7 +208,7 @@ struct Fold {
 impl Fold {
     /// Folds a record. One that this release cannot read stays unread: going on without it might let a
     /// revoked key in.
-    fn record(&mut self, known: &mut Known, stored: &Stored) -> Result<(), String> {
+    fn record(&mut self, known: &mut Known, keys: &mut Keys, stored: &Stored) -> Result<(), String> {
         let mut admission = self.admission;
         match admission.admit(stored.offset, &stored.record) {
             admission::Verdict::Commit(headers) => {
@@ -201,6 +218,14 @@ impl Fold {
                     if let Some(happened) = Happened::read(recorded).map_err(|error| error.to_string())? {
                         known.evolve(&happened);
                     }
+                }
+                if let Some(CommandHashes {
+                    name: CommandName::Key(key),
+                    request,
+                }) = commit.command
+                    && let Some(last) = commit.events.last()
+                {
+                    keys.admitted(key, request, stored.offset, last.envelope.time);
                 }
             }
             admission::Verdict::Void(why) => {

@@ -29,7 +29,7 @@ use tokio::sync::{
 };
 use tokio_util::task::TaskTracker;
 
-use self::decider::Done;
+use self::{decider::Done, idempotency::Hash};
 use crate::{answer::Answer, command::Context, error::Error, metrics};
 
 /// Stored answers that are read from the log at once, and how long one may take.
@@ -76,6 +76,13 @@ pub enum Request {
         tenant: TenantId,
         /// Takes what it wants from them; gets none when the tenant has nothing here.
         look: Look,
+    },
+    /// Someone wants to know whether a command had this key: the directory, whose own keys are kept elsewhere.
+    Used {
+        /// Which.
+        key: Hash,
+        /// Who waits.
+        reply: oneshot::Sender<Result<bool, Error>>,
     },
     /// The time of a scheduled publication has come.
     Due {
@@ -180,6 +187,16 @@ impl Handle {
             .look(tenant, move |tenant| tenant.imports().import(import).clone())
             .await?;
         Ok(found.unwrap_or_default())
+    }
+
+    /// Whether a command that was decided here had this key in the last 24 hours.
+    ///
+    /// # Errors
+    /// Too many wait, or the partition is not served here.
+    pub async fn used(&self, key: Hash) -> Result<bool, Error> {
+        let (reply, answered) = oneshot::channel();
+        self.send(Request::Used { key, reply })?;
+        answer(answered).await
     }
 
     /// What is seen of a tenant; none, when it has nothing here.

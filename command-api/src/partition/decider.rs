@@ -303,7 +303,7 @@ impl driver::Decider for Decider {
         self.refresh();
         match request {
             Request::Ask { command, context, .. } => self.decide_command(context, command),
-            Request::Look { .. } => Decision::Answer(Ok(Reply::Settled)),
+            Request::Look { .. } | Request::Used { .. } => Decision::Answer(Ok(Reply::Settled)),
             Request::Due { .. } => self.decide_due(),
         }
     }
@@ -344,6 +344,9 @@ impl driver::Decider for Decider {
             // What is admitted now is at least what was there when it was asked.
             Request::Look { tenant, look } => {
                 look(heard.map(|(_, next)| (self.admitted.tenant(tenant), next)));
+            }
+            Request::Used { key, reply } => {
+                let _ = reply.send(heard.map(|_| self.keys.used(&key, now())));
             }
             Request::Due { reply } => {
                 if heard.is_ok() {

@@ -64,6 +64,11 @@ impl Keys {
         }
     }
 
+    /// Whether any command had this key in the last 24 hours, whatever it asked for.
+    pub fn used(&self, key: &Hash, now: Timestamp) -> bool {
+        self.entries.get(key).is_some_and(|entry| fresh(entry.time, now))
+    }
+
     /// A commit with this key was appended; what the key meant before is forgotten, for it was expired.
     pub fn runs(&mut self, key: Hash, request: Hash, time: Timestamp) {
         self.entries.insert(

@@ -63,6 +63,52 @@ async fn the_same_key_with_another_request_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_directory_and_the_ledger_know_each_others_keys() {
+    let world = World::new().await;
+    let tenant = world.process.tenant().await;
+    let site = |world: &World, key: &str| {
+        world
+            .process
+            .post(
+                "/api/v1/sites",
+                &tenant.key,
+                &json!({"domain": format!("{key}.example")}),
+            )
+            .header("idempotency-key", key)
+    };
+    let draft = |world: &World, key: &str| {
+        let body = json!({"site": tenant.domain, "kind": "post", "title": key});
+        world
+            .process
+            .post("/api/v1/content", &tenant.key, &body)
+            .header("idempotency-key", key)
+    };
+    let made = site(&world, "first-a-site").send().await.expect(201);
+    let drafted = draft(&world, "first-a-draft").send().await.expect(201);
+    let count = world.commits().await;
+    let world = world.restart().await;
+    draft(&world, "first-a-site")
+        .send()
+        .await
+        .problem(422, "idempotency-key-reused");
+    site(&world, "first-a-draft")
+        .send()
+        .await
+        .problem(422, "idempotency-key-reused");
+    // Retries are answered as ever, and nothing was written.
+    assert_eq!(
+        site(&world, "first-a-site").send().await.expect(201).text,
+        made.text
+    );
+    assert_eq!(
+        draft(&world, "first-a-draft").send().await.expect(201).text,
+        drafted.text
+    );
+    let claims = 1 + 4; // of the restart
+    assert_eq!(world.commits().await, count + claims);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_leaves_no_record_and_is_decided_anew() {
     let world = World::new().await;
     let (api, tenant) = (&world.process, world.process.tenant().await);

@@ -420,7 +420,7 @@ fn an_offset_without_a_record_does_not_hold_it_up() {
     };
     // The genesis, and a stranger's transaction marker.
     bench.writer.ended(query, Ok(2));
-    bench.feed();
+    bench.writer.read(0, &bench.log[0]);
     assert_eq!(bench.writer.wanted(), Some(2));
     bench.writer.passed(2);
     let effects = bench.effects();
