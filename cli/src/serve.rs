@@ -68,11 +68,15 @@ impl Serve {
         let listener = self.bind().await?;
         tracing::info!(address = %listener.local_addr()?, role = ?self.role, "listening");
         let health = Health::new();
+        tokio::spawn(health.clone().end_after_failure(shutdown.clone()));
         match self.role {
-            Role::All => self.all(listener, health, shutdown).await?,
-            Role::Command => self.command(listener, health, shutdown).await?,
+            Role::All => self.all(listener, health.clone(), shutdown).await?,
+            Role::Command => self.command(listener, health.clone(), shutdown).await?,
             Role::Query => self.query(listener, shutdown).await?,
-            Role::Projector => self.projector(listener, health, shutdown).await?,
+            Role::Projector => self.projector(listener, health.clone(), shutdown).await?,
+        }
+        if let Some(why) = health.failure() {
+            anyhow::bail!(why);
         }
         tracing::info!("stopped");
         Ok(ExitCode::SUCCESS)

@@ -90,13 +90,14 @@ impl App {
         };
         let start = |partition: Partition| {
             let reporter = health.register(format!("commands {partition}"));
-            Handle::start(log.clone(), partition, &settings, reporter, &tasks)
+            Handle::start(log.clone(), partition, &settings, (reporter, &health), &tasks)
         };
         let ends = Ends::new(&log);
         let reporter = health.register("directory");
-        let directory = Directory::follow(log.clone(), ends.clone(), reporter, stop.clone());
+        let directory = Directory::follow(log.clone(), ends.clone(), (reporter, &health), stop.clone());
         let private = config.allow_private_downloads;
-        tasks.spawn(forget_salts(keys.clone(), stop.clone()));
+        let forgetting = forget_salts(keys.clone(), stop.clone());
+        tasks.spawn(health.clone().vital("the forgetting of salts", forgetting));
         tasks.spawn(watch_log(log.clone(), health.register("log"), stop.clone()));
         Self(Arc::new(Inner {
             recorder: Recorder::new(log.clone(), config.waiting_visits.get()),

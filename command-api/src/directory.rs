@@ -14,7 +14,7 @@ use events::{
     KeyId, SiteId, TenantId,
     directory::{Directory as Known, Happened, Key, Site},
 };
-use service::health::Reporter;
+use service::{Health, health::Reporter};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -46,7 +46,12 @@ struct Shared {
 
 impl Directory {
     /// Starts to follow; ends with `shutdown`. What is known grows from nothing: see [`Self::catch_up`].
-    pub fn follow(log: Log, ends: Ends, reporter: Reporter, shutdown: CancellationToken) -> Self {
+    pub fn follow(
+        log: Log,
+        ends: Ends,
+        (reporter, health): (Reporter, &Health),
+        shutdown: CancellationToken,
+    ) -> Self {
         let shared = Shared {
             log,
             known: RwLock::default(),
@@ -55,7 +60,8 @@ impl Directory {
             ends,
         };
         let directory = Self(Arc::new(shared));
-        tokio::spawn(directory.clone().run(reporter, shutdown));
+        let following = directory.clone().run(reporter, shutdown);
+        tokio::spawn(health.clone().vital("the following of the directory", following));
         directory
     }
 

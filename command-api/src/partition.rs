@@ -21,7 +21,7 @@ use event_log::{
     record::Stated,
 };
 use events::{ContentId, ImportId, TenantId, Timestamp, content::Piece, directory, import::Import, tenant};
-use service::health::Reporter;
+use service::{Health, health::Reporter};
 use tokio::sync::{
     Semaphore,
     mpsc::{self, error::TrySendError},
@@ -123,7 +123,7 @@ impl Handle {
         log: Log,
         partition: Partition,
         settings: &Settings,
-        reporter: Reporter,
+        (reporter, health): (Reporter, &Health),
         tasks: &TaskTracker,
     ) -> Self {
         let (requests, incoming) = mpsc::channel(settings.waiting);
@@ -134,13 +134,21 @@ impl Handle {
             requests: RwLock::new(requests),
             status,
         });
-        tasks.spawn(ownership::report(partition, door.status.subscribe(), reporter));
-        tasks.spawn(ownership::supervise(
+        let reporting = ownership::report(partition, door.status.subscribe(), reporter);
+        tasks.spawn(
+            health
+                .clone()
+                .vital(format!("the report on {partition}"), reporting),
+        );
+        let supervising = ownership::supervise(
             Arc::downgrade(&door),
             incoming,
             settings.clone(),
+            health.clone(),
             tasks.clone(),
-        ));
+        );
+        let name = format!("the supervision of {partition}");
+        tasks.spawn(health.clone().vital(name, supervising));
         Self(door)
     }
 

@@ -89,7 +89,7 @@ pub async fn run(
         }
     };
     reporter.ok();
-    let mut tasks = JoinSet::new();
+    let mut tasks: JoinSet<Option<()>> = JoinSet::new();
     let writer = &opened.writer;
     let project = Project {
         writer,
@@ -101,11 +101,8 @@ pub async fn run(
     project.start::<ContentFold>(opened.content, &mut tasks);
     project.start::<DownloadsFold>(opened.downloads, &mut tasks);
     project.start_clickhouse(&mut tasks);
-    while let Some(ended) = tasks.join_next().await {
-        if let Err(error) = ended {
-            tracing::error!(error = &error as &dyn std::error::Error, "a projection ended");
-        }
-    }
+    // One that panicked has said so to `health`, which ends the process.
+    while tasks.join_next().await.is_some() {}
     Ok(())
 }
 
@@ -156,7 +153,7 @@ struct Project<'a> {
 }
 
 impl Project<'_> {
-    fn start<F: Fold>(&self, generation: i32, tasks: &mut JoinSet<()>) {
+    fn start<F: Fold>(&self, generation: i32, tasks: &mut JoinSet<Option<()>>) {
         let Dependencies {
             log, health, until, ..
         } = self.dependencies;
@@ -177,12 +174,13 @@ impl Project<'_> {
                 health: reporter,
                 shutdown: self.shutdown.clone(),
             };
-            tasks.spawn(drive(sink, plan));
+            let name = format!("projection {} of {partition}", F::PROJECTION);
+            tasks.spawn(health.clone().vital(name, drive(sink, plan)));
         }
     }
 
     /// Visits and the facts about content; each waits for ClickHouse by itself.
-    fn start_clickhouse(&self, tasks: &mut JoinSet<()>) {
+    fn start_clickhouse(&self, tasks: &mut JoinSet<Option<()>>) {
         let Dependencies {
             log,
             health,
@@ -217,7 +215,8 @@ impl Project<'_> {
             log.partitions(Topic::Ledger),
             self.config.parking_limit,
         );
-        tasks.spawn(drive(facts, plan(Projection::ContentFacts)));
+        let folding = drive(facts, plan(Projection::ContentFacts));
+        tasks.spawn(health.clone().vital("projection content_facts", folding));
         let engines = Engines {
             log: log.clone(),
             control: self.writer.clone(),
@@ -225,7 +224,8 @@ impl Project<'_> {
             owner: format!("process {}", std::process::id()),
             parking_limit: self.config.parking_limit,
         };
-        tasks.spawn(run_visits(engines, plan(Projection::Visits)));
+        let folding = run_visits(engines, plan(Projection::Visits));
+        tasks.spawn(health.clone().vital("projection visits", folding));
     }
 }
 

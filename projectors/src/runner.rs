@@ -12,7 +12,7 @@ use read_models::{Checkpoint, Projection};
 use service::health::Reporter;
 use tokio::{
     sync::mpsc,
-    task::JoinSet,
+    task::{JoinError, JoinSet},
     time::{Instant, MissedTickBehavior},
 };
 use tokio_util::sync::CancellationToken;
@@ -214,6 +214,7 @@ async fn work<S: Sink>(sink: &mut S, plan: &Plan, checkpoints: &[Checkpoint]) ->
         }
         tokio::select! {
             () = plan.shutdown.cancelled() => return Ok(()),
+            Some(Err(ended)) = feeds.join_next() => go_on_panicking(ended),
             _ = idle.tick() => {
                 for checkpoint in checkpoints {
                     saw_end(sink, plan, feed::partition(checkpoint)).await?;
@@ -326,6 +327,13 @@ impl Work {
             plan.health.ok();
         }
         Ok(())
+    }
+}
+
+/// A panic of a part is one of the whole, which is watched.
+pub(crate) fn go_on_panicking(ended: JoinError) {
+    if let Ok(panic) = ended.try_into_panic() {
+        std::panic::resume_unwind(panic);
     }
 }
 

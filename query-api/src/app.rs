@@ -113,6 +113,11 @@ impl App {
 
     /// Reports the health of what the read side needs, until `shutdown`. Spawned by whoever serves it.
     pub async fn watch(self, health: Health, shutdown: CancellationToken) {
+        let watching = self.watch_parts(&health, shutdown);
+        health.clone().vital("the read side", watching).await;
+    }
+
+    async fn watch_parts(&self, health: &Health, shutdown: CancellationToken) {
         let (tables, clickhouse) = (health.register("tables"), health.register("clickhouse"));
         // The tables are looked at in memory: often until they are there, so that a start is not waited for.
         let look_at_tables = async {
@@ -129,9 +134,9 @@ impl App {
                 self.look_at_clickhouse(&clickhouse).await;
             }
         };
-        let look = async { tokio::join!(look_at_tables, look_at_clickhouse) };
+        let look = async { tokio::join!(look_at_tables, look_at_clickhouse, self.progress().watch()) };
         tokio::select! {
-            ((), ()) = look => {}
+            ((), (), ()) = look => {}
             () = shutdown.cancelled() => {}
         }
     }
@@ -175,9 +180,12 @@ pub async fn run(
     let app = App::new(&config, dependencies)?;
     let health = Health::new();
     tokio::spawn(app.clone().watch(health.clone(), shutdown.clone()));
+    tokio::spawn(health.clone().end_after_failure(shutdown.clone()));
     let routes = crate::router(app)
         .merge(crate::docs(Vec::new()))
         .merge(health.routes());
     service::serve(listener, service::finish(routes), shutdown).await?;
-    Ok(())
+    health
+        .failure()
+        .map_or(Ok(()), |why| Err(StartError::Failed(why)))
 }

@@ -17,6 +17,9 @@ pub enum StartError {
     /// The server ended.
     #[error("the server ended")]
     Serve(#[from] std::io::Error),
+    /// A task that the read side cannot do without has panicked.
+    #[error("{0}")]
+    Failed(String),
 }
 
 /// What can go wrong while a question is answered.

@@ -99,8 +99,11 @@ type Place = (Projection, i32, u32);
 #[derive(Debug, Clone)]
 pub struct Progress {
     shared: Arc<Shared>,
-    _task: Arc<DropGuard>,
+    task: Arc<Mutex<Option<Task>>>,
+    _stop: Arc<DropGuard>,
 }
+
+type Task = tokio::task::JoinHandle<Option<()>>;
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -137,14 +140,28 @@ impl Progress {
         let shared = Arc::new(Shared::default());
         let stop = CancellationToken::new();
         // Without a runtime (a test of something else) there is nothing to follow with.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        let task = tokio::runtime::Handle::try_current().ok().map(|runtime| {
             let task = follow::follow(pool, Arc::clone(&shared));
-            runtime.spawn(stop.clone().run_until_cancelled_owned(task));
-        }
+            runtime.spawn(stop.clone().run_until_cancelled_owned(task))
+        });
         Self {
             shared,
-            _task: Arc::new(stop.drop_guard()),
+            task: Arc::new(Mutex::new(task)),
+            _stop: Arc::new(stop.drop_guard()),
         }
+    }
+
+    /// Completes only by a panic: that of the task that follows, so that whoever watches this one hears of it. For
+    /// one caller; another waits for ever.
+    pub async fn watch(&self) {
+        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(task) = task
+            && let Err(ended) = task.await
+            && let Ok(panic) = ended.try_into_panic()
+        {
+            std::panic::resume_unwind(panic);
+        }
+        std::future::pending().await
     }
 
     /// Whether the database was heard of lately; for readiness.

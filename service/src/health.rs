@@ -1,13 +1,21 @@
 //! Whether a process is alive and can serve, and what of it is degraded.
 
 use std::{
+    any::Any,
     collections::BTreeMap,
-    sync::{Arc, RwLock},
+    future::{Future, poll_fn},
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    sync::{Arc, PoisonError, RwLock},
+    task::Poll,
+    time::Duration,
 };
 
 use axum::{Router, response::IntoResponse, routing::get};
 use http::StatusCode;
 use serde::Serialize;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
 use crate::Json;
@@ -48,7 +56,17 @@ pub struct Readiness {
 /// The checks of a process. Whoever owns a connection or a task registers it and reports as things change; the
 /// routes only read, so that asking for health costs nothing and cannot hang.
 #[derive(Debug, Clone, Default)]
-pub struct Health(Arc<RwLock<BTreeMap<String, Check>>>);
+pub struct Health(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    checks: RwLock<BTreeMap<String, Check>>,
+    /// Which task that the process cannot do without has panicked, and what it said.
+    failure: watch::Sender<Option<String>>,
+}
+
+/// How long the rest of a process has to end in order after a task of it has panicked.
+const FAREWELL: Duration = Duration::from_secs(30);
 
 /// Where the owner of a part reports how it does.
 #[derive(Debug, Clone)]
@@ -77,8 +95,9 @@ impl Health {
     pub fn readiness(&self) -> Readiness {
         let checks = self
             .0
+            .checks
             .read()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .unwrap_or_else(PoisonError::into_inner)
             .clone();
         let degraded = checks
             .iter()
@@ -118,10 +137,72 @@ impl Health {
 
     fn set(&self, name: &str, check: Check) {
         self.0
+            .checks
             .write()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .unwrap_or_else(PoisonError::into_inner)
             .insert(name.to_owned(), check);
     }
+
+    /// Runs a task that the process cannot do without. When it panics, that is logged with what it said, readiness is
+    /// down for good, and [`Self::failure`] says so: crippled, a process would only look alive. Gives none then.
+    pub async fn vital<T>(self, name: impl Into<String>, task: impl Future<Output = T>) -> Option<T> {
+        let name = name.into();
+        let mut task = pin!(task);
+        poll_fn(
+            |context| match catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(context))) {
+                Ok(done) => done.map(Some),
+                Err(panic) => {
+                    self.fail(&name, said(panic.as_ref()));
+                    Poll::Ready(None)
+                }
+            },
+        )
+        .await
+    }
+
+    /// Which vital task has panicked first, and what it said.
+    pub fn failure(&self) -> Option<String> {
+        self.0.failure.borrow().clone()
+    }
+
+    /// Asks everything to end when a vital task has panicked; ends the process itself when that takes too long.
+    pub async fn end_after_failure(self, shutdown: CancellationToken) {
+        let mut failure = self.0.failure.subscribe();
+        let failed = failure.wait_for(Option::is_some);
+        if shutdown
+            .run_until_cancelled(failed)
+            .await
+            .is_some_and(|it| it.is_ok())
+        {
+            shutdown.cancel();
+            tokio::time::sleep(FAREWELL).await;
+            tracing::error!("the process does not end in order: ending it at once");
+            std::process::exit(1);
+        }
+    }
+
+    fn fail(&self, name: &str, said: &str) {
+        tracing::error!(task = name, panic = said, "a task has panicked: the process ends");
+        self.set(
+            "process",
+            Check {
+                state: State::Down,
+                detail: Some(format!("{name} has failed: the process ends")),
+            },
+        );
+        self.0.failure.send_if_modified(|failure| {
+            let first = failure.is_none();
+            failure.get_or_insert_with(|| format!("{name} has panicked: {said}"));
+            first
+        });
+    }
+}
+
+/// What a panic said, when it said a text.
+fn said(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no text")
 }
 
 impl Reporter {
@@ -162,6 +243,25 @@ impl Reporter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_vital_task_that_panics_takes_the_process_down() {
+        let (health, shutdown) = (Health::new(), CancellationToken::new());
+        assert_eq!(health.clone().vital("calm", async { 7 }).await, Some(7));
+        assert_eq!(health.failure(), None);
+        let ending = tokio::spawn(health.clone().end_after_failure(shutdown.clone()));
+        let broken = async {
+            tokio::task::yield_now().await;
+            assert!(std::hint::black_box(false), "on purpose");
+        };
+        assert_eq!(health.clone().vital("broken", broken).await, None);
+        assert_eq!(health.failure().unwrap(), "broken has panicked: on purpose");
+        assert_eq!(health.readiness().state, State::Down);
+        tokio::time::timeout(Duration::from_secs(10), shutdown.cancelled())
+            .await
+            .expect("everything is asked to end");
+        ending.abort();
+    }
 
     #[test]
     fn readiness_is_the_worst_of_all_and_names_what_is_degraded() {

@@ -9,7 +9,7 @@ use event_log::{
     Partition,
     driver::{Options, Start, Status, drive},
 };
-use service::health::Reporter;
+use service::{Health, health::Reporter};
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 
@@ -22,6 +22,7 @@ pub(super) async fn supervise(
     door: Weak<Door>,
     mut incoming: mpsc::Receiver<Request>,
     settings: Settings,
+    health: Health,
     tasks: TaskTracker,
 ) {
     let mut lost: u32 = 0;
@@ -36,7 +37,7 @@ pub(super) async fn supervise(
         let (status, mut seen) = watch::channel(Status::Starting);
         let decider = Decider::new(partition, next_due);
         let options = Options::new(settings.owner.clone());
-        tasks.spawn(drive(
+        let driving = drive(
             log,
             partition,
             Start::default(),
@@ -44,14 +45,17 @@ pub(super) async fn supervise(
             incoming,
             status,
             options,
-        ));
+        );
+        let name = format!("the writer of {partition}");
+        tasks.spawn(health.clone().vital(name, driving));
         if let Some(door) = door.upgrade() {
             let requests = door
                 .requests
                 .read()
                 .unwrap_or_else(PoisonError::into_inner)
                 .downgrade();
-            tasks.spawn(timers::ring(due, requests));
+            let name = format!("the timer of {partition}");
+            tasks.spawn(health.clone().vital(name, timers::ring(due, requests)));
         }
         let began = Instant::now();
         loop {

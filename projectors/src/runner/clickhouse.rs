@@ -62,9 +62,9 @@ pub enum Failure {
     /// The log.
     #[error("the log")]
     Log(#[from] ReadError),
-    /// A fold panicked; its message was printed.
-    #[error("a fold panicked")]
-    Panicked,
+    /// The runtime ends, and a fold with it.
+    #[error("a fold ended before its time")]
+    Ended,
     /// The driver is wrong.
     #[error("out of order: {0}")]
     Protocol(String),
@@ -370,7 +370,7 @@ impl Run<'_> {
             self.gather = Some(Gather::begin(&self.engines.log, partitions)?);
         }
         let Some(mut gather) = self.gather.take() else {
-            return Err(Failure::Panicked);
+            return Err(Failure::Ended);
         };
         let mut idle = tokio::time::interval(IDLE);
         idle.set_missed_tick_behavior(MissedTickBehavior::Delay);

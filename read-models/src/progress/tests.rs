@@ -18,7 +18,8 @@ fn progress() -> Progress {
     shared.lock().saw(PLACE, reached(10, 10));
     Progress {
         shared,
-        _task: Arc::new(CancellationToken::new().drop_guard()),
+        task: Arc::default(),
+        _stop: Arc::new(CancellationToken::new().drop_guard()),
     }
 }
 

@@ -12,12 +12,15 @@ use event_log::{Log, Partition, Reader};
 use read_models::Checkpoint;
 use tokio::{
     sync::{Notify, mpsc, oneshot},
-    task::JoinSet,
+    task::{JoinError, JoinSet},
     time::Instant,
 };
 
 use super::Failure;
-use crate::visits::{Fold, Piece};
+use crate::{
+    runner::go_on_panicking,
+    visits::{Fold, Piece},
+};
 
 /// Rows that are folded ahead, over all partitions: enough for an insert every second or so at full speed,
 /// little enough to keep 40 MB at most.
@@ -139,8 +142,8 @@ impl Gather {
 
     async fn ended(&mut self) -> Failure {
         match self.tasks.join_next().await {
-            Some(Ok(Err(failure))) => failure,
-            Some(Ok(Ok(())) | Err(_)) | None => Failure::Panicked,
+            Some(ended) => failure_of(ended),
+            None => Failure::Ended,
         }
     }
 
@@ -167,13 +170,20 @@ impl Gather {
             tokio::select! {
                 () = changed => {}
                 () = pause => {}
-                Some(ended) = self.tasks.join_next() => {
-                    return Err(match ended {
-                        Ok(Err(failure)) => failure,
-                        Ok(Ok(())) | Err(_) => Failure::Panicked,
-                    });
-                }
+                Some(ended) = self.tasks.join_next() => return Err(failure_of(ended)),
             }
+        }
+    }
+}
+
+/// Why a folder has ended. A panic goes on: folding the same again would only panic again.
+fn failure_of(ended: Result<Result<(), Failure>, JoinError>) -> Failure {
+    match ended {
+        Ok(Err(failure)) => failure,
+        Ok(Ok(())) => Failure::Ended,
+        Err(error) => {
+            go_on_panicking(error);
+            Failure::Ended
         }
     }
 }
@@ -293,7 +303,8 @@ async fn in_background<T: Send + 'static>(
         let done = work(&mut folder);
         (folder, done)
     };
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|_| Failure::Panicked)
+    tokio::task::spawn_blocking(work).await.map_err(|error| {
+        go_on_panicking(error);
+        Failure::Ended
+    })
 }
