@@ -73,6 +73,10 @@ pub struct RejectedItem {
 const ALREADY_IMPORTED: &str = "already-imported";
 
 /// Records visits. 202 comes when the log has every accepted one; an import's `next` is durable by then.
+///
+/// With an Idempotency-Key, or with an `id` in each event, the same request counts once however often it is sent. An
+/// event without a `timestamp` happens when it arrives, and visitors have a new identity each day (UTC): sent again
+/// after midnight it would be another visitor's and count again. Whoever repeats requests sends timestamps.
 #[utoipa::path(post, path = "/api/v1/visits", tag = "visits",
     request_body(content_type = "application/json", content = Vec<Object>,
         description = "an array, or NDJSON, of {id?, name, url, domain, referrer?, timestamp?, user_agent?, ip?, props?, import?, line?}; at most 1,000 and 1 MiB"),
