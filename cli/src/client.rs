@@ -2,6 +2,7 @@
 
 use std::{fmt, time::Duration};
 
+use futures::StreamExt as _;
 use reqwest::{Method, StatusCode, header::RETRY_AFTER};
 use serde::Deserialize;
 use serde_json::Value;
@@ -22,6 +23,9 @@ pub(crate) struct Connection {
     /// Where queries go; the same place unless the services are separate.
     #[arg(long, env = "ANNALS_QUERY_URL", global = true)]
     pub(crate) query_url: Option<Url>,
+    /// Where verification and rebuilds are; the same place unless the services are separate.
+    #[arg(long, env = "ANNALS_PROJECTOR_URL", global = true)]
+    pub(crate) projector_url: Option<Url>,
     /// The key of the caller, `ann_…`.
     #[arg(long, env = "ANNALS_KEY", hide_env_values = true, global = true)]
     pub(crate) key: Option<String>,
@@ -33,19 +37,31 @@ pub(crate) struct Client {
     http: reqwest::Client,
     commands: Url,
     queries: Url,
+    projectors: Url,
     key: Option<String>,
     /// For how long a server that is away or busy is asked again.
     patience: Duration,
 }
 
+/// How long an answer in lines may take.
+const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
+
 /// One request, before it is sent.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
     method: Method,
-    query: bool,
+    to: Service,
     path: String,
     body: Option<Value>,
     headers: Vec<(&'static str, String)>,
+}
+
+/// Who answers a request, where the services are separate.
+#[derive(Debug, Clone, Copy)]
+enum Service {
+    Command,
+    Query,
+    Projector,
 }
 
 /// What came back, when it was no problem.
@@ -110,7 +126,7 @@ impl Request {
         let key = uuid::Uuid::new_v4().to_string();
         Self {
             method,
-            query: false,
+            to: Service::Command,
             path: path.into(),
             body,
             headers: Vec::new(),
@@ -122,7 +138,7 @@ impl Request {
     pub(crate) fn query(path: impl Into<String>) -> Self {
         Self {
             method: Method::GET,
-            query: true,
+            to: Service::Query,
             path: path.into(),
             body: None,
             headers: Vec::new(),
@@ -132,7 +148,15 @@ impl Request {
     /// A question that command-api answers, because it is about the log.
     pub(crate) fn operator(path: impl Into<String>) -> Self {
         Self {
-            query: false,
+            to: Service::Command,
+            ..Self::query(path)
+        }
+    }
+
+    /// A question that the projectors answer.
+    pub(crate) fn projector(path: impl Into<String>) -> Self {
+        Self {
+            to: Service::Projector,
             ..Self::query(path)
         }
     }
@@ -155,7 +179,11 @@ impl Client {
     pub(crate) fn new(connection: &Connection, patience: Duration) -> Result<Self, ClientError> {
         let commands = connection.url.clone();
         let queries = connection.query_url.clone().unwrap_or_else(|| commands.clone());
-        for url in [&commands, &queries] {
+        let projectors = connection
+            .projector_url
+            .clone()
+            .unwrap_or_else(|| commands.clone());
+        for url in [&commands, &queries, &projectors] {
             if url.scheme() == "https" {
                 return Err(ClientError::Https(url.clone()));
             }
@@ -174,6 +202,7 @@ impl Client {
             http,
             commands,
             queries,
+            projectors,
             key: connection.key.clone(),
             patience,
         })
@@ -181,17 +210,7 @@ impl Client {
 
     /// Sends a request until it is answered, refused, or patience is at its end.
     pub(crate) async fn send(&self, request: Request) -> Result<Answer, ClientError> {
-        let base = if request.query {
-            &self.queries
-        } else {
-            &self.commands
-        };
-        let url = base
-            .join(&request.path)
-            .map_err(|error| ClientError::Unreachable {
-                url: base.clone(),
-                cause: error.to_string(),
-            })?;
+        let url = self.place(&request)?;
         let deadline = Instant::now() + self.patience;
         let mut pause = Duration::from_millis(100);
         loop {
@@ -209,6 +228,57 @@ impl Client {
             tokio::time::sleep(wait).await;
             pause = (pause * 2).min(Duration::from_secs(5));
         }
+    }
+
+    fn place(&self, request: &Request) -> Result<Url, ClientError> {
+        let base = match request.to {
+            Service::Command => &self.commands,
+            Service::Query => &self.queries,
+            Service::Projector => &self.projectors,
+        };
+        base.join(&request.path)
+            .map_err(|error| ClientError::Unreachable {
+                url: base.clone(),
+                cause: error.to_string(),
+            })
+    }
+
+    /// Sends a request that is answered with JSON lines, however long that takes, and shows each as it comes.
+    pub(crate) async fn lines(
+        &self,
+        request: Request,
+        mut show: impl FnMut(Value) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let url = self.place(&request)?;
+        let unreachable = |error: reqwest::Error| ClientError::Unreachable {
+            url: url.clone(),
+            cause: chain(&error),
+        };
+        let builder = self.http.request(request.method.clone(), url.clone());
+        let builder = builder
+            .timeout(LONGEST)
+            .bearer_auth(self.key.as_deref().unwrap_or_default());
+        let response = builder.send().await.map_err(unreachable)?;
+        let status = response.status();
+        if !status.is_success() {
+            let mut problem: Problem = response.json().await.unwrap_or_default();
+            problem.status = status.as_u16();
+            return Err(ClientError::Problem(problem).into());
+        }
+        let mut bytes = response.bytes_stream();
+        let mut rest: Vec<u8> = Vec::new();
+        while let Some(more) = bytes.next().await {
+            rest.extend_from_slice(&more.map_err(unreachable)?);
+            while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = rest.drain(..=end).collect();
+                let line = serde_json::from_slice(&line).map_err(|error| ClientError::NotJson {
+                    url: url.clone(),
+                    cause: error.to_string(),
+                })?;
+                show(line)?;
+            }
+        }
+        Ok(())
     }
 
     async fn once(&self, url: &Url, request: &Request) -> Result<Outcome, ClientError> {

@@ -16,6 +16,7 @@ mod serve;
 mod sites;
 mod status;
 mod tenants;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -39,6 +40,7 @@ enum Command {
     #[command(subcommand)]
     Import(import::Import),
     Status(status::Status),
+    Verify(verify::Verify),
     Log(log::Log),
     OperatorKey(operator_key::OperatorKey),
     #[command(name = "openapi")]
@@ -54,6 +56,7 @@ impl Command {
             Self::Sites(sites) => sites.run().await,
             Self::Import(import) => import.run().await,
             Self::Status(status) => status.run().await,
+            Self::Verify(verify) => verify.run().await,
             Self::Log(log) => log.run().await,
             Self::OperatorKey(key) => Ok(key.run()),
             Self::OpenApi(openapi) => openapi.run(),

@@ -1,10 +1,10 @@
-//! `annals openapi`: the description of both APIs, as one document.
+//! `annals openapi`: the description of the APIs, as one document.
 
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
 
-/// Print the OpenAPI 3.1 document of both APIs.
+/// Print the OpenAPI 3.1 document of all APIs.
 #[derive(Debug, clap::Args)]
 pub(crate) struct OpenApi {
     /// Write `openapi.json` into this folder instead.
@@ -29,9 +29,12 @@ impl OpenApi {
 fn document() -> anyhow::Result<String> {
     let mut document = command_api::openapi();
     document.merge(query_api::openapi());
+    document.merge(projectors::api::openapi());
     "Annals".clone_into(&mut document.info.title);
     document.info.description = Some(
-        "Commands and queries. As separate services, commands are on port 8080, queries on 8081.".to_owned(),
+        "Commands, queries, and operators' work on projections. As separate services, commands are on port 8080, \
+         queries on 8081, work on projections on 8082."
+            .to_owned(),
     );
     Ok(document.to_pretty_json()? + "\n")
 }
@@ -75,6 +78,7 @@ mod tests {
             ("get", "/api/v1/stats/realtime"),
             ("get", "/api/v1/reports/content"),
             ("get", "/api/v1/projections"),
+            ("get", "/api/v1/projections/{projection}/verify"),
         ] {
             assert!(
                 document["paths"][path][method].is_object(),

@@ -27,8 +27,8 @@ pub(crate) struct Serve {
     /// What this process does.
     #[arg(long, value_enum, default_value_t = Role::All)]
     role: Role,
-    /// Address and port; by default 127.0.0.1 and 8080, for queries alone 8081, for projectors alone (health and
-    /// metrics) 8082.
+    /// Address and port; by default 127.0.0.1 and 8080, for queries alone 8081, for projectors alone (health,
+    /// metrics, operators' work) 8082.
     #[arg(long, env = "ANNALS_LISTEN")]
     listen: Option<SocketAddr>,
     /// For whom it runs: weaker settings are refused in production.
@@ -115,15 +115,25 @@ impl Serve {
         let reads = reading(&clickhouse, &command);
         let writes = command_api::App::start(writing(&log, keys, &health), &command);
         let reads = query_api::App::new(&query, reads)?;
+        let fold = folding(&log, &clickhouse, &health);
+        let operation = projectors::api::App::new(&projectors, &fold, command.operator_key.as_deref())?;
         tokio::spawn(reads.clone().watch(health.clone(), shutdown.clone()));
         let routes = Router::new()
             .merge(command_api::router(writes.clone()))
             .merge(query_api::router(reads))
-            .merge(query_api::docs(vec![query_api::Document {
-                name: "command",
-                path: "/openapi/command.json",
-                document: command_api::openapi(),
-            }]))
+            .merge(projectors::api::router(operation))
+            .merge(query_api::docs(vec![
+                query_api::Document {
+                    name: "command",
+                    path: "/openapi/command.json",
+                    document: command_api::openapi(),
+                },
+                query_api::Document {
+                    name: "operation",
+                    path: "/openapi/operation.json",
+                    document: projectors::api::openapi(),
+                },
+            ]))
             .merge(health.routes());
         let serving = async {
             let served = service::serve(listener, service::finish(routes), shutdown.clone()).await;
@@ -133,8 +143,7 @@ impl Serve {
             served
         };
         let folding = async {
-            let folded =
-                projectors::run(folding(&log, &clickhouse, &health), projectors, shutdown.clone()).await;
+            let folded = projectors::run(fold, projectors, shutdown.clone()).await;
             shutdown.cancel();
             folded
         };
@@ -180,16 +189,14 @@ impl Serve {
         health: Health,
         shutdown: CancellationToken,
     ) -> anyhow::Result<()> {
-        let projectors = self.projectors.needed()?;
+        let (command, projectors) = (self.command.needed()?, self.projectors.needed()?);
         let log = open_log(self.log, self.environment).await?;
-        let serving = service::serve(listener, service::finish(health.routes()), shutdown.clone());
+        let fold = folding(&log, &self.clickhouse, &health);
+        let operation = projectors::api::App::new(&projectors, &fold, command.operator_key.as_deref())?;
+        let routes = health.routes().merge(projectors::api::router(operation));
+        let serving = service::serve(listener, service::finish(routes), shutdown.clone());
         let folding = async {
-            let folded = projectors::run(
-                folding(&log, &self.clickhouse, &health),
-                projectors,
-                shutdown.clone(),
-            )
-            .await;
+            let folded = projectors::run(fold, projectors, shutdown.clone()).await;
             shutdown.cancel();
             folded
         };

@@ -290,6 +290,11 @@ impl Installation {
         self.address(&[Role::All, Role::Query])
     }
 
+    /// Where operators' work on projections is done: host and port.
+    pub fn projector_address(&self) -> String {
+        self.address(&[Role::All, Role::Projector])
+    }
+
     fn address(&self, roles: &[Role]) -> String {
         let port = roles
             .iter()
@@ -326,6 +331,10 @@ impl Installation {
             .args(args)
             .env("ANNALS_URL", format!("http://{}", self.command_address()))
             .env("ANNALS_QUERY_URL", format!("http://{}", self.query_address()))
+            .env(
+                "ANNALS_PROJECTOR_URL",
+                format!("http://{}", self.projector_address()),
+            )
             .env("ANNALS_KEY", key)
             .stdin(Stdio::null())
             .kill_on_drop(true);

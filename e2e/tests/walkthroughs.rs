@@ -12,6 +12,8 @@ mod dashboard;
 mod imports;
 #[path = "walkthroughs/isolation.rs"]
 mod isolation;
+#[path = "walkthroughs/proof.rs"]
+mod proof;
 #[path = "walkthroughs/rebuild.rs"]
 mod rebuild;
 #[path = "walkthroughs/sample.rs"]

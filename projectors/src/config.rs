@@ -1,6 +1,11 @@
 //! The configuration of the projectors, from the environment and flags.
 
+use std::time::Duration;
+
 use clap::Args;
+use read_models::clickhouse;
+
+use crate::run::Dependencies;
 
 /// Where the read models are, and how much a projector may hold up.
 #[derive(Clone, Args)]
@@ -34,6 +39,22 @@ pub struct Config {
     /// Aggregates of one projection that may be parked; one more stops the partition.
     #[arg(long = "parking-limit", env = "ANNALS_PARKING_LIMIT", default_value_t = 1_000)]
     pub parking_limit: usize,
+}
+
+impl Config {
+    /// ClickHouse as who may create databases and insert.
+    pub(crate) fn clickhouse(&self, dependencies: &Dependencies) -> clickhouse::Config {
+        clickhouse::Config {
+            url: dependencies.clickhouse_url.clone(),
+            user: self.clickhouse_user.clone(),
+            password: self.clickhouse_password.clone(),
+            prefix: dependencies.clickhouse_prefix.clone(),
+            limits: clickhouse::Limits {
+                write: Duration::from_secs(self.clickhouse_write_seconds),
+                ..clickhouse::Limits::default()
+            },
+        }
+    }
 }
 
 impl std::fmt::Debug for Config {

@@ -1,10 +1,12 @@
 //! Log → tables: event → change, pure, one file per projection, and the one runner that moves them.
 //!
 //! Reading order: [`content`], [`downloads`], [`directory`], [`visits`], [`facts`] (what an event means for the tables), then
-//! [`runner`] (read, fold, write with checkpoint), then [`run`] (which projections there are).
+//! [`runner`] (read, fold, write with checkpoint), then [`run`] (which projections there are) and [`verify`] (whether the tables are what
+//! the log says), and [`api`] (what operators ask for).
 
 #![forbid(unsafe_code)]
 
+pub mod api;
 pub mod config;
 pub mod content;
 pub mod directory;
@@ -13,6 +15,7 @@ pub mod facts;
 mod metrics;
 pub mod run;
 pub mod runner;
+pub mod verify;
 pub mod visits;
 
 pub use config::Config;

@@ -136,7 +136,7 @@ async fn generation<F: Fold>(log: &Log, writer: &Writer) -> Result<i32, read_mod
 }
 
 /// The topic of the log that a projection is folded from.
-const fn topic(projection: Projection) -> Topic {
+pub(crate) const fn topic(projection: Projection) -> Topic {
     match projection {
         Projection::Directory => Topic::Directory,
         Projection::Content | Projection::Downloads | Projection::ContentFacts => Topic::Ledger,
@@ -182,22 +182,9 @@ impl Project<'_> {
     /// Visits and the facts about content; each waits for ClickHouse by itself.
     fn start_clickhouse(&self, tasks: &mut JoinSet<Option<()>>) {
         let Dependencies {
-            log,
-            health,
-            until,
-            clickhouse_url,
-            clickhouse_prefix,
+            log, health, until, ..
         } = self.dependencies;
-        let rows = clickhouse::Writer::new(&clickhouse::Config {
-            url: clickhouse_url.clone(),
-            user: self.config.clickhouse_user.clone(),
-            password: self.config.clickhouse_password.clone(),
-            prefix: clickhouse_prefix.clone(),
-            limits: clickhouse::Limits {
-                write: Duration::from_secs(self.config.clickhouse_write_seconds),
-                ..clickhouse::Limits::default()
-            },
-        });
+        let rows = clickhouse::Writer::new(&self.config.clickhouse(self.dependencies));
         let plan = |projection: Projection| {
             let reporter = health.register(format!("projection {projection}"));
             reporter.degraded("starting");

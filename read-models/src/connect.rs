@@ -110,6 +110,11 @@ impl Writer {
         }
     }
 
+    /// For a connection of its own.
+    pub(crate) const fn options(&self) -> &PgConnectOptions {
+        &self.options
+    }
+
     /// The pool of the control tables.
     pub(crate) const fn control(&self) -> &PgPool {
         &self.control

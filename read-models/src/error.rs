@@ -45,6 +45,14 @@ pub enum Error {
     /// No generation of the projection answers queries yet.
     #[error("{0} has no live generation yet: its projector has not started")]
     NotLive(Projection),
+    /// The projection has no generation of this number.
+    #[error("{projection} has no generation {generation}: `annals generations list` shows which there are")]
+    NoGeneration {
+        /// Which projection.
+        projection: Projection,
+        /// The number asked for.
+        generation: i32,
+    },
     /// A configuration that cannot work, such as a URL that cannot be read.
     #[error("{0}")]
     Configuration(String),

@@ -4,7 +4,8 @@
 //! Reading order: [`projection`] (what is folded from what), [`migrate`](mod@migrate), [`generation`]
 //! (schemas and databases, one live), [`checkpoint`] (how far a fold has come), [`parking`], then one file
 //! per projection with its rows, its writing and its queries ([`directory`], [`content`], [`downloads`] in
-//! PostgreSQL; [`visits`], [`facts`] in ClickHouse), and [`progress`], which lets a query wait.
+//! PostgreSQL; [`visits`], [`facts`] in ClickHouse), [`progress`], which lets a query wait, and
+//! [`standing`], which shows a generation to whoever compares it with the log.
 
 #![forbid(unsafe_code)]
 #![cfg(not(feature = "bare"))]
@@ -23,6 +24,7 @@ pub mod parking;
 pub mod progress;
 pub mod projection;
 pub mod scratch;
+pub mod standing;
 pub mod status;
 pub mod verify;
 pub mod visits;

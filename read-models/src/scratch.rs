@@ -64,6 +64,16 @@ impl Scratch {
         )
     }
 
+    /// Sends statements as the owner, as someone might by hand.
+    ///
+    /// # Errors
+    /// A server that cannot be reached, or that refuses.
+    pub async fn execute(&self, statements: &str) -> Result<(), Error> {
+        let mut owner = PgConnection::connect_with(&connect::parse(&self.url())?).await?;
+        owner.execute(AssertSqlSafe(statements.to_owned())).await?;
+        Ok(())
+    }
+
     /// Ends every connection to it, as a restart of the server would.
     ///
     /// # Errors

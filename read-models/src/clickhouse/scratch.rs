@@ -55,6 +55,14 @@ impl Scratch {
         super::client(&self.analyst).with_database(live_database(&self.analyst.prefix))
     }
 
+    /// Sends a statement as the writer, as someone might by hand.
+    ///
+    /// # Errors
+    /// When the engine does not answer or refuses.
+    pub async fn execute(&self, statement: &str) -> Result<(), Error> {
+        super::client(&self.writer).query_raw(statement).execute().await
+    }
+
     /// Drops every database with this prefix.
     ///
     /// # Errors

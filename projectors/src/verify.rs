@@ -1,0 +1,429 @@
+//! Verification: the log is folded again, by small folds that share nothing with those of the projections, and what
+//! comes out is compared with the tables, row by row.
+//!
+//! It runs while events arrive. PostgreSQL is read in one snapshot, with its checkpoints. ClickHouse has no
+//! snapshot: rows beyond the checkpoint are passed over, and a row whose latest version is beyond it (a session that
+//! went on) is compared with the fold at that version. Memory is bounded: rows are compared in slices, and a slice
+//! that turns out too large is halved. Reading order: this file, [`walk`] (the log), [`rows`] (what is expected,
+//! what differs), then [`directory`], [`content`], [`downloads`], [`facts`] and [`visits`], the folds.
+
+mod content;
+mod directory;
+mod downloads;
+mod facts;
+mod rows;
+mod visits;
+mod walk;
+
+use std::{collections::HashMap, sync::Arc};
+
+use event_log::{Log, ReadError};
+use read_models::{
+    Projection, Writer, clickhouse,
+    standing::{Row, Slice, Standing, tables},
+};
+use serde::Serialize;
+use tokio::sync::mpsc;
+
+use self::{
+    rows::{Expected, Findings},
+    walk::{Happened, Walk},
+};
+use crate::run::topic;
+
+pub use rows::{Difference, What};
+
+/// What the expected rows of a slice may take, in bytes.
+const BUDGET: usize = 256 << 20;
+
+/// Slices are not made smaller than this.
+const MOST_SLICES: u32 = 1 << 16;
+
+/// Differences that are told one by one; the others are counted.
+pub const TOLD: u64 = 100;
+
+/// Compares generations with the log.
+#[derive(Clone)]
+pub struct Verifier {
+    log: Log,
+    control: Writer,
+    rows: clickhouse::Writer,
+    budget: usize,
+}
+
+/// What is to be compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    /// Which projection.
+    pub projection: Projection,
+    /// Which generation; the live one when absent.
+    pub generation: Option<i32>,
+    /// Only one of so many parts of the rows, another each time; everything when absent.
+    pub sample: Option<u32>,
+}
+
+/// What is told on the way.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Told {
+    /// How far it is.
+    Progress {
+        /// The projection.
+        projection: &'static str,
+        /// Records folded, over all slices begun so far.
+        records: u64,
+        /// Records to be folded for the slices that are known of.
+        of: u64,
+    },
+    /// A row that is not what the log says.
+    Difference(Box<Difference>),
+    /// The end.
+    Result(Outcome),
+}
+
+/// What came out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Outcome {
+    /// The projection.
+    pub projection: &'static str,
+    /// The generation that was compared.
+    pub generation: i32,
+    /// At which position: for each partition the first offset that was not looked at.
+    pub position: Vec<u64>,
+    /// Whether every row is what the log says.
+    pub equal: bool,
+    /// Rows that were compared.
+    pub rows: u64,
+    /// Rows that differ; the first hundred were told.
+    pub differences: u64,
+    /// Events that are parked, and so are in no table.
+    pub parked: u64,
+    /// In how many slices.
+    pub slices: u32,
+}
+
+/// Why it could not be compared.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// PostgreSQL.
+    #[error("the tables cannot be read")]
+    Tables(#[from] read_models::Error),
+    /// ClickHouse.
+    #[error("ClickHouse cannot be read")]
+    Rows(#[from] clickhouse::Error),
+    /// The log.
+    #[error("the log cannot be read")]
+    Log(#[from] ReadError),
+    /// The checkpoint is ahead of the log.
+    #[error(
+        "{projection} has folded {partition} up to offset {next}, and the log ends at {end}: the log was replaced or cut off"
+    )]
+    AheadOfLog {
+        /// Which projection.
+        projection: Projection,
+        /// Of which partition.
+        partition: event_log::Partition,
+        /// The checkpoint.
+        next: u64,
+        /// The log's end.
+        end: u64,
+    },
+    /// One slice of the smallest size is too much.
+    #[error("the rows of one slice of {MOST_SLICES} take more than {0} bytes")]
+    TooLarge(usize),
+    /// Nobody listens any more.
+    #[error("nobody listens any more")]
+    Unheard,
+    /// A fold panicked; its message was printed.
+    #[error("a fold panicked")]
+    Panicked,
+}
+
+/// Why a slice was not compared.
+enum Short {
+    /// It takes too much memory.
+    Full,
+    Failed(Error),
+}
+
+impl<E: Into<Error>> From<E> for Short {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl Verifier {
+    /// A verifier of what is folded from this log.
+    pub const fn new(log: Log, control: Writer, rows: clickhouse::Writer) -> Self {
+        Self {
+            log,
+            control,
+            rows,
+            budget: BUDGET,
+        }
+    }
+
+    /// With so many bytes for the rows that are expected.
+    #[must_use]
+    pub const fn within(mut self, bytes: usize) -> Self {
+        self.budget = bytes;
+        self
+    }
+
+    /// Compares a generation with the log. Tells how it goes on; also the outcome, which it gives back.
+    ///
+    /// # Errors
+    /// See [`Error`]; tables that differ are no error.
+    pub async fn verify(&self, wanted: Wanted, tell: &mpsc::Sender<Told>) -> Result<Outcome, Error> {
+        let mut standing = self
+            .control
+            .standing(wanted.projection, wanted.generation)
+            .await?;
+        let mut records = 0;
+        for partition in self.log.all(topic(wanted.projection)) {
+            let (next, end) = (
+                standing.next_offset(partition.index),
+                self.log.end(partition).await?,
+            );
+            if next > end {
+                let projection = wanted.projection;
+                return Err(Error::AheadOfLog {
+                    projection,
+                    partition,
+                    next,
+                    end,
+                });
+            }
+            records += next;
+        }
+        let first = match wanted.sample {
+            None | Some(0 | 1) => Slice::WHOLE,
+            Some(of) => {
+                let random = uuid::Uuid::new_v4().as_u64_pair().1;
+                let index = u32::try_from(random % u64::from(of)).unwrap_or_default();
+                Slice { index, of }
+            }
+        };
+        let mut findings = Findings::new(tell.clone());
+        let mut progress = Progress {
+            projection: wanted.projection,
+            records: 0,
+            of: records,
+            tell: tell.clone(),
+        };
+        let mut slices = vec![first];
+        let mut compared = 0;
+        while let Some(slice) = slices.pop() {
+            let before = (progress.records, findings.rows, findings.differences);
+            let outcome = match wanted.projection {
+                Projection::Visits => {
+                    visits::compare(self, &standing, slice, &mut findings, &mut progress).await
+                }
+                Projection::Directory
+                | Projection::Content
+                | Projection::Downloads
+                | Projection::ContentFacts => {
+                    self.compare(&mut standing, slice, &mut findings, &mut progress)
+                        .await
+                }
+            };
+            match outcome {
+                Ok(()) => compared += 1,
+                Err(Short::Failed(error)) => return Err(error),
+                Err(Short::Full) if slice.of >= MOST_SLICES => return Err(Error::TooLarge(self.budget)),
+                Err(Short::Full) => {
+                    tracing::info!(projection = %wanted.projection, ?slice, "too much for the memory: halving it");
+                    (progress.records, findings.rows, findings.differences) = before;
+                    progress.of += records;
+                    slices.extend(slice.halves());
+                }
+            }
+        }
+        let outcome = Outcome {
+            projection: wanted.projection.name(),
+            generation: standing.generation,
+            position: standing.next_offsets.clone(),
+            equal: findings.differences == 0,
+            rows: findings.rows,
+            differences: findings.differences,
+            parked: standing.parked.len() as u64,
+            slices: compared,
+        };
+        standing.end().await?;
+        tell.send(Told::Result(outcome.clone()))
+            .await
+            .map_err(|_| Error::Unheard)?;
+        Ok(outcome)
+    }
+
+    /// A projection of the directory or the ledger, whose fold keeps its rows.
+    async fn compare(
+        &self,
+        standing: &mut Standing,
+        slice: Slice,
+        findings: &mut Findings,
+        progress: &mut Progress,
+    ) -> Result<(), Short> {
+        let projection = standing.projection;
+        let fold: Fold = match projection {
+            Projection::Directory => directory::take,
+            Projection::Content => content::take,
+            Projection::Downloads => downloads::take,
+            Projection::ContentFacts | Projection::Visits => facts::take,
+        };
+        let mut folded = Folded {
+            fold,
+            expected: Expected::new(slice),
+            parked: Arc::new(standing.parked.clone()),
+            unfit: Vec::new(),
+            later: HashMap::new(),
+        };
+        let mut walks = Vec::new();
+        for partition in self.log.all(topic(projection)) {
+            let mut walk = Walk::new(&self.log, partition);
+            let until = standing.next_offset(partition.index);
+            folded = self.walk(&mut walk, until, folded, progress).await?;
+            walks.push(walk);
+        }
+        for unfit in std::mem::take(&mut folded.unfit) {
+            findings.differs(unfit).await?;
+        }
+        // The latest version of a row in ClickHouse may be beyond the checkpoint.
+        let mut beyond: HashMap<(u32, u64), Vec<Row>> = HashMap::new();
+        for table in tables(projection) {
+            let mut seen = folded.expected.compare(table);
+            if projection == Projection::ContentFacts {
+                let next = |partition: u32| standing.next_offset(partition);
+                let take = |row: Row| {
+                    let version = rows::version(&row);
+                    if version.1 < next(version.0) {
+                        seen.row(&row);
+                    } else {
+                        seen.leave(&row);
+                        beyond.entry(version).or_default().push(row);
+                    }
+                };
+                self.rows
+                    .each_row(projection, standing.generation, table, slice, "1", take)
+                    .await?;
+            } else {
+                standing.each_row(table, slice, |row| seen.row(&row)).await?;
+            }
+            let outcome = seen.finish();
+            findings.take(outcome).await?;
+        }
+        let last: HashMap<u32, u64> = beyond
+            .keys()
+            .fold(HashMap::new(), |mut last, (partition, offset)| {
+                let to = last.entry(*partition).or_default();
+                *to = (*to).max(offset + 1);
+                last
+            });
+        folded.later = beyond;
+        for mut walk in walks {
+            let Some(to) = last.get(&walk.partition().index) else {
+                continue;
+            };
+            let until = (*to).min(self.log.end(walk.partition()).await.map_err(Error::from)?);
+            folded = self.walk(&mut walk, until, folded, progress).await?;
+        }
+        for unfit in folded.unfit {
+            findings.differs(unfit).await?;
+        }
+        // What stands at a version that the log does not have.
+        for row in folded.later.into_values().flatten() {
+            for table in tables(projection) {
+                findings.differs(Difference::additional(table, &row)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Folds a partition up to an offset.
+    async fn walk(
+        &self,
+        walk: &mut Walk,
+        until: u64,
+        mut folded: Folded,
+        progress: &mut Progress,
+    ) -> Result<Folded, Short> {
+        while let Some(records) = walk.next(until).await? {
+            let (count, partition) = (records.passed, walk.partition().index);
+            let fold = move || {
+                for record in &records.admitted {
+                    folded.record(partition, record);
+                }
+                folded
+            };
+            folded = in_background(fold).await?;
+            progress.passed(count).await?;
+            if folded.expected.held() > self.budget {
+                return Err(Short::Full);
+            }
+        }
+        Ok(folded)
+    }
+}
+
+/// What an event does to the rows that are expected; an error when it cannot follow them, which only a parked event
+/// may do.
+type Fold = fn(&mut Expected, &Happened<'_>) -> Result<(), String>;
+
+/// Rows as they are after what was read.
+struct Folded {
+    fold: Fold,
+    expected: Expected,
+    parked: Arc<std::collections::HashSet<read_models::standing::Place>>,
+    unfit: Vec<Difference>,
+    /// Rows that are to be compared when their version is reached.
+    later: HashMap<(u32, u64), Vec<Row>>,
+}
+
+impl Folded {
+    /// Folds a record.
+    fn record(&mut self, partition: u32, record: &walk::Admitted) {
+        for (index, event) in (0..).zip(record.events()) {
+            let place = (partition, record.offset, index);
+            if self.parked.contains(&place) {
+                continue;
+            }
+            let done =
+                event.and_then(|event| event.fold(place, record.tenant_seq, &mut self.expected, self.fold));
+            if let Err(reason) = done {
+                self.unfit.push(Difference::unfit(place, reason));
+            }
+        }
+        for row in self.later.remove(&(partition, record.offset)).unwrap_or_default() {
+            for table in tables(Projection::ContentFacts) {
+                self.unfit.extend(self.expected.differs(table, &row));
+            }
+        }
+    }
+}
+
+/// How far it is, told once for each piece of the log that was read.
+struct Progress {
+    projection: Projection,
+    records: u64,
+    of: u64,
+    tell: mpsc::Sender<Told>,
+}
+
+impl Progress {
+    async fn passed(&mut self, records: u64) -> Result<(), Error> {
+        self.records += records;
+        let told = Told::Progress {
+            projection: self.projection.name(),
+            records: self.records,
+            of: self.of.max(self.records),
+        };
+        self.tell.send(told).await.map_err(|_| Error::Unheard)
+    }
+}
+
+/// Folding takes the processor for milliseconds: not on a thread that others wait for.
+async fn in_background<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| Error::Panicked)
+}

@@ -1,0 +1,634 @@
+//! Visits and their sessions, folded again, one partition at a time, as `events` and `sessions` are documented.
+//!
+//! A visit counts once among the last ids of its partition, and a line of an import when it is above the import's
+//! mark. It belongs to the nearest session of its visitor that is at most half an hour away. A session is let go
+//! when it was quiet for long enough, by the log's own count and times, never by a clock.
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    hash::Hasher as _,
+};
+
+use event_log::{Partition, Topic};
+use events::{VisitorId, visit::ImportLine};
+use read_models::{
+    Projection,
+    standing::{Place, Row, Slice, Standing, Table, tables},
+};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use siphasher::sip::SipHasher13;
+use uuid::Uuid;
+
+use super::{
+    Error, Progress, Short, Verifier, in_background,
+    rows::{Difference, Expected, Findings, version},
+    walk::{Admitted, Raw, Walk, read},
+};
+use crate::visits::{
+    REMEMBERED,
+    session::{INACTIVITY, OPEN, QUIET_EVENTS, QUIET_TIME},
+};
+
+/// Rows of events that are compared at a time, in bytes.
+const CHUNK: usize = 32 << 20;
+
+/// 1970-01-02 to 2099-12-31: the times that the tables can hold.
+const TIMES: (i64, i64) = (86_400_000_000, 4_102_444_799_999_999);
+
+/// The texts that a session has from its earliest event.
+const ORIGIN: [&str; 7] = ["hostname", "referrer", "source", "device", "browser", "os", "utm"];
+
+const UTM: [&str; 5] = ["source", "medium", "campaign", "content", "term"];
+
+/// Compares a slice of every partition.
+pub(super) async fn compare(
+    verifier: &Verifier,
+    standing: &Standing,
+    slice: Slice,
+    findings: &mut Findings,
+    progress: &mut Progress,
+) -> Result<(), Short> {
+    let [events, sessions] = tables(Projection::Visits) else {
+        return Ok(());
+    };
+    for partition in verifier.log.all(Topic::Visits) {
+        let mut part = Part {
+            verifier,
+            standing,
+            slice,
+            partition,
+            walk: Walk::new(&verifier.log, partition),
+            events,
+        };
+        let next = standing.next_offset(partition.index);
+        let parked = standing.parked.iter().filter(|(at, ..)| *at == partition.index);
+        let parked = parked.map(|(_, offset, _)| *offset).collect();
+        let fold = Fold::new(partition.index, slice, parked);
+        let mut fold = part.walk(fold, next, findings, progress).await?;
+        part.compare_events(&mut fold, next, findings).await?;
+        part.compare_sessions(fold, sessions, next, findings, progress)
+            .await?;
+    }
+    Ok(())
+}
+
+/// A partition that is being compared.
+struct Part<'a> {
+    verifier: &'a Verifier,
+    standing: &'a Standing,
+    slice: Slice,
+    partition: Partition,
+    walk: Walk,
+    events: &'static Table,
+}
+
+impl Part<'_> {
+    /// Folds up to an offset, and compares events on the way.
+    async fn walk(
+        &mut self,
+        mut fold: Fold,
+        until: u64,
+        findings: &mut Findings,
+        progress: &mut Progress,
+    ) -> Result<Fold, Short> {
+        while let Some(records) = self.walk.next(until).await? {
+            let count = records.passed;
+            let work = move || {
+                for record in &records.admitted {
+                    fold.record(record);
+                }
+                fold
+            };
+            fold = in_background(work).await?;
+            progress.passed(count).await?;
+            for unfit in std::mem::take(&mut fold.unfit) {
+                findings.differs(unfit).await?;
+            }
+            if fold.sessions.held() > self.verifier.budget / 2 {
+                return Err(Short::Full);
+            }
+            if fold.events.held() > CHUNK.min(self.verifier.budget / 2) {
+                let to = fold.next;
+                self.compare_events(&mut fold, to, findings).await?;
+            }
+        }
+        Ok(fold)
+    }
+
+    /// Compares the events before an offset that were not compared yet.
+    async fn compare_events(&self, fold: &mut Fold, to: u64, findings: &mut Findings) -> Result<(), Error> {
+        let from = std::mem::replace(&mut fold.compared, to);
+        let expected = std::mem::replace(&mut fold.events, Expected::new(self.slice));
+        let mut seen = expected.compare(self.events);
+        let condition = format!(
+            "log_partition = {} AND log_offset >= {from} AND log_offset < {to}",
+            self.partition.index
+        );
+        self.each_row(self.events, &condition, |row| seen.row(&row))
+            .await?;
+        findings.take(seen.finish()).await
+    }
+
+    /// Compares sessions: each at the version that the table has.
+    async fn compare_sessions(
+        &mut self,
+        mut fold: Fold,
+        table: &Table,
+        next: u64,
+        findings: &mut Findings,
+        progress: &mut Progress,
+    ) -> Result<(), Short> {
+        fold.put_open();
+        if fold.sessions.held() > self.verifier.budget / 2 {
+            return Err(Short::Full);
+        }
+        let mut later: HashMap<u64, Vec<Row>> = HashMap::new();
+        let mut seen = fold.sessions.compare(table);
+        let condition = format!("log_partition = {}", self.partition.index);
+        let take = |row: Row| {
+            let (_, offset) = version(&row);
+            if offset < next {
+                seen.row(&row);
+            } else {
+                seen.leave(&row);
+                later.entry(offset).or_default().push(row);
+            }
+        };
+        self.each_row(table, &condition, take).await?;
+        let outcome = seen.finish();
+        findings.take(outcome).await?;
+        let Some(last) = later.keys().max().copied() else {
+            return Ok(());
+        };
+        // What went on after the checkpoint is compared as the fold comes by; events of that time are not.
+        let end = self.verifier.log.end(self.partition).await.map_err(Error::from)?;
+        fold.later = later;
+        fold.beyond = true;
+        let fold = self.walk(fold, end.min(last + 1), findings, progress).await?;
+        for row in fold.later.into_values().flatten() {
+            findings.differs(Difference::additional(table, &row)).await?;
+        }
+        Ok(())
+    }
+
+    async fn each_row(&self, table: &Table, condition: &str, take: impl FnMut(Row)) -> Result<(), Error> {
+        let generation = self.standing.generation;
+        self.verifier
+            .rows
+            .each_row(Projection::Visits, generation, table, self.slice, condition, take)
+            .await?;
+        Ok(())
+    }
+}
+
+/// A visit as it stands in the log.
+#[derive(Deserialize)]
+struct Data<'a> {
+    #[serde(borrow)]
+    visit: Visit<'a>,
+    #[serde(borrow)]
+    name: Option<Cow<'a, str>>,
+    #[serde(default)]
+    interactive: bool,
+    revenue: Option<Revenue>,
+    #[serde(default)]
+    engaged_ms: u32,
+    scroll_depth: Option<u8>,
+}
+
+#[derive(Deserialize)]
+struct Visit<'a> {
+    site: Uuid,
+    visitor: VisitorId,
+    #[serde(borrow)]
+    pathname: Cow<'a, str>,
+    content: Option<Uuid>,
+    import: Option<ImportLine>,
+    #[serde(flatten)]
+    texts: Map<String, Value>,
+}
+
+#[derive(Deserialize)]
+struct Revenue {
+    amount: String,
+    currency: String,
+}
+
+/// What says that something is a visit.
+#[derive(Deserialize)]
+struct Stub<'a> {
+    #[serde(rename = "type", borrow)]
+    kind: Cow<'a, str>,
+    #[serde(rename = "tenant")]
+    _tenant: Uuid,
+}
+
+/// Whether the domain can read an event; asked only of records that have something parked.
+fn is_readable(text: &str) -> bool {
+    events::envelope::decode(format!("[{text}]").as_bytes()).is_ok()
+}
+
+type Key = (Uuid, Uuid, u64);
+
+/// A session that may go on.
+struct Session {
+    id: u64,
+    opened: i64,
+    start: i64,
+    last: i64,
+    pageviews: u32,
+    events: u32,
+    interactive: u32,
+    /// Times of the events that origin, first and last page come from.
+    times: [i64; 3],
+    pages: [String; 2],
+    origin: Map<String, Value>,
+    import: Value,
+    offset: u64,
+    touched: u64,
+}
+
+/// A partition, folded up to an offset.
+struct Fold {
+    partition: u32,
+    slice: Slice,
+    /// Offsets of records with events that cannot be read: one entry stands for all of a record.
+    parked: HashSet<u64>,
+    /// The first offset that is not folded.
+    next: u64,
+    ids: HashSet<(Uuid, Uuid, Uuid)>,
+    order: VecDeque<(Uuid, Uuid, Uuid)>,
+    marks: HashMap<Uuid, u64>,
+    open: HashMap<Key, Vec<Session>>,
+    by_touch: BTreeMap<u64, Key>,
+    /// Visits that counted.
+    number: u64,
+    latest: i64,
+    /// Events from here on are to be compared.
+    compared: u64,
+    /// Whether the checkpoint was passed: only sessions are of interest.
+    beyond: bool,
+    events: Expected,
+    /// Sessions that were let go.
+    sessions: Expected,
+    unfit: Vec<Difference>,
+    /// Sessions that are to be compared when their version is reached.
+    later: HashMap<u64, Vec<Row>>,
+}
+
+impl Fold {
+    fn new(partition: u32, slice: Slice, parked: HashSet<u64>) -> Self {
+        Self {
+            partition,
+            slice,
+            parked,
+            next: 0,
+            ids: HashSet::new(),
+            order: VecDeque::new(),
+            marks: HashMap::new(),
+            open: HashMap::new(),
+            by_touch: BTreeMap::new(),
+            number: 0,
+            latest: i64::MIN,
+            compared: 0,
+            beyond: false,
+            events: Expected::new(slice),
+            sessions: Expected::new(slice),
+            unfit: Vec::new(),
+            later: HashMap::new(),
+        }
+    }
+
+    fn record(&mut self, record: &Admitted) {
+        let parked = self.parked.contains(&record.offset);
+        for (index, text) in (0..).zip(record.texts()) {
+            let place = (self.partition, record.offset, index);
+            // What does not even say that it is a visit, and whose, is nobody's.
+            let is_of_a_visit = read::<Stub<'_>>(text).is_ok_and(|stub| stub.kind.starts_with("visit."));
+            if !is_of_a_visit || parked && !is_readable(text) {
+                continue;
+            }
+            let done = read::<Raw<'_>>(text).and_then(|event| {
+                let data = event.data()?;
+                self.visit(place, &event, &data)
+            });
+            if let Err(reason) = done
+                && !self.beyond
+            {
+                self.unfit.push(Difference::unfit(place, reason));
+            }
+        }
+        self.next = record.offset + 1;
+        for row in self.later.remove(&record.offset).unwrap_or_default() {
+            for table in tables(Projection::Visits)
+                .iter()
+                .filter(|it| it.name == "sessions")
+            {
+                let name = table.name_of(&row);
+                let open = self.open_row(&row);
+                let expected = open.as_ref().or_else(|| self.sessions.get(table.name, &name));
+                self.unfit.extend(match expected {
+                    Some(expected) => Difference::between(table, expected, &row),
+                    None => Some(Difference::additional(table, &row)),
+                });
+            }
+        }
+    }
+
+    fn visit(&mut self, place: Place, event: &Raw<'_>, data: &Data<'_>) -> Result<(), String> {
+        let what = match event.kind.as_ref() {
+            "visit.page-viewed.v1" => "pageview",
+            "visit.custom-event-recorded.v1" => data.name.as_deref().ok_or("it has no name")?,
+            "visit.engagement-recorded.v1" => "engagement",
+            other => return Err(format!("{other} does not belong in a record of visits")),
+        };
+        let (view, engagement) = (
+            event.kind == "visit.page-viewed.v1",
+            event.kind == "visit.engagement-recorded.v1",
+        );
+        if let Some(import) = &data.visit.import {
+            let (import, line) = (import.id.uuid(), import.line.0);
+            if self.marks.get(&import).is_some_and(|mark| line <= *mark) {
+                return Ok(());
+            }
+            self.marks.insert(import, line);
+        }
+        let id = (event.tenant, data.visit.site, event.id);
+        if !self.ids.insert(id) {
+            return Ok(());
+        }
+        self.order.push_back(id);
+        if self.order.len() > REMEMBERED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.ids.remove(&oldest);
+        }
+        let time = event.time().clamp(TIMES.0, TIMES.1);
+        self.number += 1;
+        self.latest = self.latest.max(time);
+        let key = (event.tenant, data.visit.site, data.visit.visitor.get());
+        let interactive = view || data.interactive && !engagement;
+        let session = self.session(key, event, data, time, place.1, [view, engagement, interactive]);
+        if !self.beyond && self.slice.has(&key.2.to_string()) {
+            let row = row(event, data, time, what, interactive, session, place);
+            let name = format!("{}/{}/{}", place.0, place.1, place.2);
+            self.events.put("events", name, row);
+        }
+        self.let_go();
+        Ok(())
+    }
+
+    /// The session that a visit belongs to, with the visit in it; 0 for none.
+    fn session(
+        &mut self,
+        key: Key,
+        event: &Raw<'_>,
+        data: &Data<'_>,
+        time: i64,
+        offset: u64,
+        [view, engagement, interactive]: [bool; 3],
+    ) -> u64 {
+        let of_visitor = self.open.entry(key).or_default();
+        let nearest = of_visitor
+            .iter()
+            .enumerate()
+            .map(|(place, it)| {
+                let distance = (it.start - time).max(time - it.last).max(0);
+                (distance, it.opened, it.id, place)
+            })
+            .filter(|(distance, ..)| *distance <= INACTIVITY)
+            .min();
+        let place = match nearest {
+            Some((_, _, _, place)) => place,
+            None if engagement => {
+                if of_visitor.is_empty() {
+                    self.open.remove(&key);
+                }
+                return 0;
+            }
+            None => {
+                of_visitor.push(Session::open(key, event, data, time));
+                of_visitor.len() - 1
+            }
+        };
+        let session = &mut of_visitor[place];
+        self.by_touch.remove(&session.touched);
+        self.by_touch.insert(self.number, key);
+        session.touched = self.number;
+        session.offset = offset;
+        session.start = session.start.min(time);
+        session.last = session.last.max(time);
+        if !engagement {
+            session.events = session.events.saturating_add(1);
+            session.pageviews = session.pageviews.saturating_add(view.into());
+            session.interactive = session.interactive.saturating_add(interactive.into());
+            let [origin, first, last] = &mut session.times;
+            if time < *origin {
+                *origin = time;
+                session.origin = texts(data);
+            }
+            if view && time < *first {
+                *first = time;
+                session.pages[0] = data.visit.pathname.to_string();
+            }
+            if view && time >= *last {
+                *last = time;
+                session.pages[1] = data.visit.pathname.to_string();
+            }
+        }
+        session.id
+    }
+
+    /// Lets go of sessions that were quiet, the one that was touched longest ago first.
+    fn let_go(&mut self) {
+        while let Some((touched, key)) = self.by_touch.first_key_value().map(|(at, key)| (*at, *key)) {
+            let Some(of_visitor) = self.open.get_mut(&key) else {
+                self.by_touch.remove(&touched);
+                continue;
+            };
+            let Some(place) = of_visitor.iter().position(|it| it.touched == touched) else {
+                self.by_touch.remove(&touched);
+                continue;
+            };
+            let quiet = touched + QUIET_EVENTS < self.number
+                && of_visitor[place].last < self.latest.saturating_sub(QUIET_TIME);
+            if !quiet && self.by_touch.len() <= OPEN {
+                return;
+            }
+            let session = of_visitor.swap_remove(place);
+            if of_visitor.is_empty() {
+                self.open.remove(&key);
+            }
+            self.by_touch.remove(&touched);
+            self.put(key, &session);
+        }
+    }
+
+    fn put(&mut self, key: Key, session: &Session) {
+        if self.slice.has(&key.2.to_string()) {
+            let name = format!("{}/{}/{}/{}", key.0, key.1, session.opened, session.id);
+            let row = session.row(key, self.partition);
+            self.sessions.put("sessions", name, row);
+        }
+    }
+
+    /// Puts the sessions that may go on beside those that were let go.
+    fn put_open(&mut self) {
+        let open = std::mem::take(&mut self.open);
+        for (key, sessions) in &open {
+            for session in sessions {
+                self.put(*key, session);
+            }
+        }
+        self.open = open;
+    }
+
+    /// The row of a session that may go on.
+    fn open_row(&self, row: &Row) -> Option<Row> {
+        let id = |column: &str| row.get(column)?.as_str()?.parse().ok();
+        let number = |column: &str| row.get(column)?.as_u64();
+        let key: Key = (id("tenant")?, id("site")?, number("visitor")?);
+        let session = number("session")?;
+        let open = self.open.get(&key)?.iter().find(|it| it.id == session)?;
+        Some(open.row(key, self.partition))
+    }
+}
+
+impl Session {
+    fn open((tenant, site, visitor): Key, event: &Raw<'_>, data: &Data<'_>, time: i64) -> Self {
+        // The number of a session is made of its first event, so that it is the same in every generation.
+        let mut hasher = SipHasher13::new_with_keys(0x616e_6e61_6c73, 0x7365_7373_696f_6e73);
+        hasher.write(tenant.as_bytes());
+        hasher.write(site.as_bytes());
+        hasher.write_u64(visitor.to_be());
+        hasher.write(event.id.as_bytes());
+        Self {
+            id: hasher.finish().max(1),
+            opened: time,
+            start: time,
+            last: time,
+            pageviews: 0,
+            events: 0,
+            interactive: 0,
+            times: [time, i64::MAX, i64::MIN],
+            pages: Default::default(),
+            origin: texts(data),
+            import: import(data),
+            offset: 0,
+            touched: 0,
+        }
+    }
+
+    fn row(&self, (tenant, site, visitor): Key, partition: u32) -> Row {
+        let seconds = u32::try_from(self.last.saturating_sub(self.start) / 1_000_000);
+        let mut row = self.origin.clone();
+        let rest = json!({
+            "tenant": tenant, "site": site, "opened": self.opened, "session": self.id, "visitor": visitor,
+            "start": self.start, "last": self.last, "duration": seconds.unwrap_or_default(),
+            "pageviews": self.pageviews, "events": self.events, "is_bounce": self.interactive < 2,
+            "entry_page": self.pages[0], "exit_page": self.pages[1], "import": self.import,
+            "log_partition": partition, "log_offset": self.offset,
+        });
+        if let Value::Object(rest) = rest {
+            row.extend(rest);
+        }
+        row
+    }
+}
+
+fn import(data: &Data<'_>) -> Value {
+    let import = data.visit.import.as_ref();
+    import.map_or(Value::Null, |import| import.id.to_string().into())
+}
+
+/// Where a visit came from, as columns: empty texts for what is absent.
+fn texts(data: &Data<'_>) -> Map<String, Value> {
+    let text = |value: Option<&Value>| Value::from(value.and_then(Value::as_str).unwrap_or_default());
+    let said = &data.visit.texts;
+    let mut columns = Map::new();
+    for name in ORIGIN.into_iter().filter(|name| *name != "utm") {
+        columns.insert(name.to_owned(), text(said.get(name)));
+    }
+    for name in UTM {
+        let value = said.get("utm").and_then(|utm| utm.get(name));
+        columns.insert(format!("utm_{name}"), text(value));
+    }
+    columns
+}
+
+fn row(
+    event: &Raw<'_>,
+    data: &Data<'_>,
+    time: i64,
+    what: &str,
+    interactive: bool,
+    session: u64,
+    (partition, offset, index): Place,
+) -> Row {
+    let mut row = texts(data);
+    let revenue = data.revenue.as_ref();
+    let props = data
+        .visit
+        .texts
+        .get("props")
+        .cloned()
+        .unwrap_or_else(|| json!({}));
+    let rest = json!({
+        "tenant": event.tenant, "site": data.visit.site, "time": time, "name": what,
+        "visitor": data.visit.visitor.get(), "session": session, "pathname": data.visit.pathname,
+        "content": data.visit.content, "props": props,
+        "revenue": revenue.and_then(|revenue| decimal(&revenue.amount)),
+        "currency": revenue.map_or("", |revenue| revenue.currency.as_str()),
+        "interactive": interactive, "engaged_ms": data.engaged_ms, "scroll_depth": data.scroll_depth,
+        "import": import(data), "import_line": data.visit.import.as_ref().map_or(0, |import| import.line.0),
+        "id": event.id, "log_partition": partition, "log_offset": offset, "log_index": index,
+    });
+    if let Value::Object(rest) = rest {
+        row.extend(rest);
+    }
+    row
+}
+
+/// A decimal number as the table's type holds it, nine digits after the point, in its shortest form; none for what
+/// is no such number.
+fn decimal(text: &str) -> Option<String> {
+    let (sign, digits) = text.strip_prefix('-').map_or(("", text), |rest| ("-", rest));
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let whole =
+        (!whole.is_empty() && plain(whole) && plain(fraction)).then(|| whole.trim_start_matches('0'))?;
+    if whole.len() > 29 {
+        return None;
+    }
+    let cut: String = fraction.chars().take(9).collect();
+    let (whole, fraction) = (
+        if whole.is_empty() { "0" } else { whole },
+        cut.trim_end_matches('0'),
+    );
+    Some(match (whole, fraction) {
+        ("0", "") => "0".to_owned(),
+        (whole, "") => format!("{sign}{whole}"),
+        (whole, fraction) => format!("{sign}{whole}.{fraction}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::decimal;
+
+    #[test]
+    fn a_decimal_number_has_one_form() {
+        for (text, form) in [
+            ("12.50", Some("12.5")),
+            ("-0.00", Some("0")),
+            ("007", Some("7")),
+            (".5", None),
+            ("-1.0000000019", Some("-1.000000001")),
+            ("1e3", None),
+        ] {
+            assert_eq!(decimal(text).as_deref(), form, "{text}");
+        }
+    }
+}

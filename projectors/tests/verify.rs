@@ -1,0 +1,238 @@
+//! Verification on real engines: what the log made is equal, and what somebody changed is named.
+#![expect(clippy::unwrap_used, reason = "a test may stop")]
+
+#[path = "kit/kit.rs"]
+mod kit;
+#[path = "kit/world.rs"]
+mod world;
+
+use projectors::{
+    runner::Until,
+    verify::{Difference, What},
+};
+use read_models::Projection;
+use tokio_util::sync::CancellationToken;
+use world::{Numbers, World, verified};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_log_made_is_equal_in_one_slice_and_in_many() {
+    for seed in [3, 8] {
+        let mut world = World::make().await;
+        world.live(seed).await;
+        world.fold().await;
+        let verifier = world.verifier().await;
+        for projection in Projection::ALL {
+            let (whole, differences) = verified(&verifier, projection, None).await;
+            assert!(whole.equal, "{projection}, seed {seed}: {differences:#?}");
+            assert!(whole.rows > 0, "{projection} was compared with nothing");
+            let budget = match projection {
+                Projection::Content => 150_000,
+                Projection::Visits => 60_000,
+                Projection::Downloads => 10_000,
+                Projection::Directory | Projection::ContentFacts => 4_000,
+            };
+            let (sliced, differences) = verified(&verifier.clone().within(budget), projection, None).await;
+            assert!(sliced.equal, "{projection}, seed {seed}: {differences:#?}");
+            assert_eq!(sliced.rows, whole.rows, "{projection}");
+            let small = projection == Projection::Directory;
+            assert!(sliced.slices > 1 || small, "{projection} was not sliced");
+        }
+        world.erase().await;
+    }
+}
+
+/// What verification must say after a hand was laid on a table.
+fn told<'a>(differences: &'a [Difference], table: &str, what: What) -> &'a Difference {
+    let mut found = differences
+        .iter()
+        .filter(|it| it.table == table && it.what == what);
+    found
+        .next()
+        .unwrap_or_else(|| panic!("{table} {what:?} is not told: {differences:#?}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_changed_by_hand_in_postgresql_is_named() {
+    let mut world = World::make().await;
+    world.live(5).await;
+    world.fold().await;
+    world
+        .control
+        .execute(
+            "UPDATE content_1.content SET title = 'by hand' WHERE content = (SELECT min(content::text)::uuid FROM content_1.content);
+             DELETE FROM content_1.content_versions WHERE version = 3;
+             INSERT INTO content_1.content_redirects SELECT tenant, site, kind, 'nobody', content, now() FROM content_1.content LIMIT 1;
+             UPDATE downloads_1.downloads SET priority = priority + 1;
+             UPDATE directory_1.keys SET revoked_at = NULL WHERE revoked_at IS NOT NULL",
+        )
+        .await
+        .unwrap();
+    let (outcome, differences) = world.verify(Projection::Content).await;
+    assert!(!outcome.equal);
+    let title = told(&differences, "content", What::Differs);
+    assert_eq!(title.store.as_ref().unwrap()["title"], "by hand");
+    assert_ne!(title.log.as_ref().unwrap()["title"], "by hand");
+    assert_eq!(
+        title.log.as_ref().unwrap().len(),
+        1,
+        "only what differs: {title:?}"
+    );
+    let version = told(&differences, "content_versions", What::Missing);
+    assert_eq!(version.log.as_ref().unwrap()["version"], 3);
+    let redirect = told(&differences, "content_redirects", What::Additional);
+    assert!(redirect.row.ends_with("/nobody"), "{redirect:?}");
+
+    let (outcome, differences) = world.verify(Projection::Downloads).await;
+    assert_eq!(outcome.differences, outcome.rows);
+    told(&differences, "downloads", What::Differs);
+    let (_, differences) = world.verify(Projection::Directory).await;
+    let key = told(&differences, "keys", What::Differs);
+    assert!(key.store.as_ref().unwrap()["revoked_at"].is_null(), "{key:?}");
+    world.erase().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_changed_by_hand_in_clickhouse_is_named() {
+    let mut world = World::make().await;
+    world.live(6).await;
+    world.fold().await;
+    let visits = |table: &str| format!("{}visits_1.{table}", world.rows.writer.prefix);
+    let facts = format!("{}content_facts_1.facts", world.rows.writer.prefix);
+    let (events, sessions) = (visits("events"), visits("sessions"));
+    for statement in [
+        format!(
+            "ALTER TABLE {events} UPDATE pathname = '/by-hand' WHERE log_offset = 7 AND log_index = 1 SETTINGS mutations_sync = 1"
+        ),
+        format!("ALTER TABLE {events} DELETE WHERE log_offset = 9 SETTINGS mutations_sync = 1"),
+        format!(
+            "INSERT INTO {events} SELECT * REPLACE (1000 AS log_index) FROM {events} WHERE log_offset = 11 LIMIT 1"
+        ),
+        // A row that is there twice.
+        format!("INSERT INTO {events} SELECT * FROM {events} WHERE log_offset = 12 LIMIT 1"),
+        format!(
+            "ALTER TABLE {sessions} UPDATE pageviews = pageviews + 1 WHERE visitor = (SELECT max(visitor) FROM {sessions}) SETTINGS mutations_sync = 1"
+        ),
+        format!(
+            "ALTER TABLE {sessions} DELETE WHERE visitor = (SELECT min(visitor) FROM {sessions}) SETTINGS mutations_sync = 1"
+        ),
+        format!("INSERT INTO {sessions} SELECT * REPLACE (77 AS session) FROM {sessions} LIMIT 1"),
+        // Beyond everything that the log has.
+        format!(
+            "INSERT INTO {sessions} SELECT * REPLACE (78 AS session, 99999999 AS log_offset) FROM {sessions} LIMIT 1"
+        ),
+        format!(
+            "ALTER TABLE {facts} UPDATE title = 'by hand' WHERE content = (SELECT max(content) FROM {facts}) SETTINGS mutations_sync = 1"
+        ),
+        format!(
+            "ALTER TABLE {facts} DELETE WHERE content = (SELECT min(content) FROM {facts}) SETTINGS mutations_sync = 1"
+        ),
+    ] {
+        world.rows.execute(&statement).await.unwrap();
+    }
+    let (outcome, differences) = world.verify(Projection::Visits).await;
+    assert!(!outcome.equal);
+    let path = told(&differences, "events", What::Differs);
+    assert_eq!(
+        (path.row.as_str(), &path.store.as_ref().unwrap()["pathname"]),
+        ("0/7/1", &"/by-hand".into())
+    );
+    assert!(
+        told(&differences, "events", What::Missing)
+            .row
+            .starts_with("0/9/")
+    );
+    let additional: Vec<_> = differences
+        .iter()
+        .filter(|it| it.table == "events" && it.what == What::Additional)
+        .map(|it| it.row.as_str())
+        .collect();
+    assert!(additional.contains(&"0/11/1000"), "{additional:?}");
+    assert!(
+        additional.iter().any(|row| row.starts_with("0/12/")),
+        "{additional:?}"
+    );
+    let session = told(&differences, "sessions", What::Differs);
+    assert!(
+        session.store.as_ref().unwrap().contains_key("pageviews"),
+        "{session:?}"
+    );
+    told(&differences, "sessions", What::Missing);
+    let made_up: Vec<_> = differences
+        .iter()
+        .filter(|it| it.table == "sessions" && it.what == What::Additional)
+        .collect();
+    for session in ["/77", "/78"] {
+        assert!(
+            made_up.iter().any(|it| it.row.ends_with(session)),
+            "{session}: {made_up:?}"
+        );
+    }
+    let (_, differences) = world.verify(Projection::ContentFacts).await;
+    let title = told(&differences, "facts", What::Differs);
+    assert_eq!(title.store.as_ref().unwrap()["title"], "by hand");
+    told(&differences, "facts", What::Missing);
+    world.erase().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_was_left_out_without_being_parked_is_named() {
+    let mut world = World::make().await;
+    world.live(7).await;
+    world.fold().await;
+    let parked = world.verify(Projection::Downloads).await.0.parked;
+    assert!(parked > 0, "the history has events that cannot be projected");
+    world
+        .control
+        .execute("DELETE FROM annals.parked_aggregates WHERE projection = 'downloads'")
+        .await
+        .unwrap();
+    let (outcome, differences) = world.verify(Projection::Downloads).await;
+    assert_eq!(outcome.parked, 0);
+    let event = told(&differences, "parked", What::NotParked);
+    assert!(
+        event.reason.as_ref().unwrap().contains("does not follow"),
+        "{event:?}"
+    );
+    world.erase().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_compares_at_one_position_while_events_arrive() {
+    let mut world = World::make().await;
+    world.live(9).await;
+    world.fold().await;
+    let shutdown = CancellationToken::new();
+    let running = tokio::spawn(projectors::run(
+        world.dependencies(Until::Shutdown),
+        world.config(),
+        shutdown.clone(),
+    ));
+    let verifier = world.verifier().await;
+    let verifying = tokio::spawn(async move {
+        for round in 0..6 {
+            for projection in Projection::ALL {
+                let (outcome, differences) = verified(&verifier, projection, None).await;
+                assert!(outcome.equal, "{projection}, round {round}: {differences:#?}");
+            }
+        }
+    });
+    let mut numbers = Numbers(1);
+    let mut number = 1_000;
+    while !verifying.is_finished() {
+        world.visits(&mut numbers, 12).await;
+        number += 1;
+        let piece = kit::piece(number).to_string();
+        world
+            .log
+            .ledger
+            .commit(
+                kit::tenant(0),
+                vec![(piece, 1, kit::drafted(number, &format!("s{number}")).into())],
+            )
+            .await;
+    }
+    verifying.await.unwrap();
+    shutdown.cancel();
+    running.await.unwrap().unwrap();
+    world.erase().await;
+}

@@ -1,0 +1,392 @@
+//! A generation as it stands at one moment, row by row: what a fold that is done again is compared with.
+//!
+//! Rows are JSON of every column that somebody wrote (columns that the database makes by itself are left out), in
+//! both stores alike: times are microseconds since 1970, decimal numbers are texts, ids are texts. Columns are
+//! read from the catalogue, so that one which nobody thought of here is compared all the same.
+
+use std::collections::HashSet;
+
+use futures::TryStreamExt as _;
+use serde_json::{Map, Value};
+use sha2::{Digest as _, Sha256};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection};
+
+use crate::{Error, Projection, Writer, checkpoint::index, clickhouse};
+
+/// One row, by column.
+pub type Row = Map<String, Value>;
+
+/// A table that is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Table {
+    /// Its name.
+    pub name: &'static str,
+    /// The columns that a row is known by.
+    pub key: &'static [&'static str],
+    /// An expression over its columns: the text by whose hash rows are dealt out to slices. None: all its rows are
+    /// in the first slice.
+    pub slice: Option<&'static str>,
+}
+
+/// One of so many parts of a generation, by a hash: what is compared at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slice {
+    /// Which, from 0.
+    pub index: u32,
+    /// Of how many, from 1.
+    pub of: u32,
+}
+
+/// Where an event stands: partition, offset, place in its record.
+pub type Place = (u32, u64, u32);
+
+/// A generation at one moment. Its rows in PostgreSQL are those of that moment for as long as this is kept.
+#[derive(Debug)]
+pub struct Standing {
+    connection: PgConnection,
+    /// Of which projection.
+    pub projection: Projection,
+    /// Which generation.
+    pub generation: i32,
+    /// For each partition the first offset that is not in the tables.
+    pub next_offsets: Vec<u64>,
+    /// Events that are parked, and so are not in the tables.
+    pub parked: HashSet<Place>,
+}
+
+/// The tables of a projection.
+pub const fn tables(projection: Projection) -> &'static [Table] {
+    const fn table(name: &'static str, key: &'static [&'static str], slice: &'static str) -> Table {
+        let slice = Some(slice);
+        Table { name, key, slice }
+    }
+    const DIRECTORY: &[Table] = &[
+        table("tenants", &["tenant"], "tenant::text"),
+        table("sites", &["tenant", "site"], "tenant::text"),
+        table("principals", &["tenant", "principal"], "tenant::text"),
+        table("keys", &["tenant", "key"], "tenant::text"),
+    ];
+    const CONTENT: &[Table] = &[
+        table("content", &["tenant", "content"], "content::text"),
+        table(
+            "content_versions",
+            &["tenant", "content", "version"],
+            "content::text",
+        ),
+        Table {
+            name: "content_redirects",
+            key: &["tenant", "site", "kind", "slug"],
+            slice: None,
+        },
+    ];
+    const DOWNLOADS: &[Table] = &[table("downloads", &["tenant", "download"], "download::text")];
+    const VISITS: &[Table] = &[
+        table(
+            "events",
+            &["log_partition", "log_offset", "log_index"],
+            "toString(visitor)",
+        ),
+        table(
+            "sessions",
+            &["tenant", "site", "opened", "session"],
+            "toString(visitor)",
+        ),
+    ];
+    const FACTS: &[Table] = &[table(
+        "facts",
+        &["tenant", "site", "content"],
+        "toString(content)",
+    )];
+    match projection {
+        Projection::Directory => DIRECTORY,
+        Projection::Content => CONTENT,
+        Projection::Downloads => DOWNLOADS,
+        Projection::Visits => VISITS,
+        Projection::ContentFacts => FACTS,
+    }
+}
+
+impl Slice {
+    /// Everything at once.
+    pub const WHOLE: Self = Self { index: 0, of: 1 };
+
+    /// Whether a row with this text is in it.
+    pub fn has(self, text: &str) -> bool {
+        if self.of == 1 {
+            return true;
+        }
+        let hash = Sha256::digest(text);
+        let number = u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]);
+        number % self.of == self.index
+    }
+
+    /// The two halves of it.
+    pub const fn halves(self) -> [Self; 2] {
+        let of = self.of * 2;
+        let index = self.index;
+        [
+            Self { index, of },
+            Self {
+                index: index + self.of,
+                of,
+            },
+        ]
+    }
+
+    fn in_postgres(self, by: Option<&str>) -> String {
+        let Self { index, of } = self;
+        match by {
+            None => (index == 0).to_string(),
+            Some(_) if of == 1 => "true".to_owned(),
+            Some(by) => format!(
+                "('x' || encode(substr(sha256(convert_to({by}, 'UTF8')), 1, 4), 'hex'))::bit(32)::bigint % {of} = {index}"
+            ),
+        }
+    }
+
+    fn in_clickhouse(self, by: Option<&str>) -> String {
+        let Self { index, of } = self;
+        match by {
+            None => u8::from(index == 0).to_string(),
+            Some(_) if of == 1 => "1".to_owned(),
+            Some(by) => {
+                format!("reinterpretAsUInt32(reverse(substring(SHA256({by}), 1, 4))) % {of} = {index}")
+            }
+        }
+    }
+}
+
+impl Table {
+    /// What a row is called: its key's columns, with slashes between.
+    pub fn name_of(&self, row: &Row) -> String {
+        let part = |column: &&str| match row.get(*column) {
+            Some(Value::String(text)) => text.clone(),
+            Some(other) => other.to_string(),
+            None => String::new(),
+        };
+        self.key.iter().map(part).collect::<Vec<_>>().join("/")
+    }
+}
+
+impl Writer {
+    /// A generation of a projection as it is now; the live one unless another is named.
+    ///
+    /// # Errors
+    /// [`Error::NotLive`] when there is none, [`Error::NoGeneration`] when there is none of this number.
+    pub async fn standing(&self, projection: Projection, generation: Option<i32>) -> Result<Standing, Error> {
+        // A connection of its own: it may be held for an hour.
+        let mut connection = self.options().connect().await?;
+        sqlx::query("SET idle_in_transaction_session_timeout = 0")
+            .execute(&mut connection)
+            .await?;
+        sqlx::query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            .execute(&mut connection)
+            .await?;
+        let generation = match generation {
+            Some(generation) => generation,
+            None => sqlx::query_scalar!(
+                "SELECT generation FROM annals.live WHERE projection = $1",
+                projection.name()
+            )
+            .fetch_optional(&mut connection)
+            .await?
+            .ok_or(Error::NotLive(projection))?,
+        };
+        let next_offsets: Vec<u64> = sqlx::query_scalar!(
+            r#"SELECT next_offset FROM annals.checkpoints
+               WHERE projection = $1 AND generation = $2 AND topic = $3 ORDER BY "partition""#,
+            projection.name(),
+            generation,
+            projection.topic().name()
+        )
+        .fetch_all(&mut connection)
+        .await?
+        .into_iter()
+        .map(i64::cast_unsigned)
+        .collect();
+        if next_offsets.is_empty() {
+            return Err(Error::NoGeneration {
+                projection,
+                generation,
+            });
+        }
+        let parked = sqlx::query!(
+            r#"SELECT "partition", "offset", event_index FROM annals.parked WHERE projection = $1 AND generation = $2"#,
+            projection.name(),
+            generation
+        )
+        .fetch_all(&mut connection)
+        .await?;
+        let place = |(partition, offset, index): (i32, i64, i32)| {
+            (
+                partition.cast_unsigned(),
+                offset.cast_unsigned(),
+                index.cast_unsigned(),
+            )
+        };
+        let parked = parked
+            .into_iter()
+            .map(|row| place((row.partition, row.offset, row.event_index)))
+            .collect();
+        Ok(Standing {
+            connection,
+            projection,
+            generation,
+            next_offsets,
+            parked,
+        })
+    }
+}
+
+impl Standing {
+    /// The first offset of a partition that is not in the tables.
+    pub fn next_offset(&self, partition: u32) -> u64 {
+        let place = usize::try_from(index(partition)).unwrap_or(usize::MAX);
+        self.next_offsets.get(place).copied().unwrap_or_default()
+    }
+
+    /// Shows every row of a table in PostgreSQL that is in a slice.
+    ///
+    /// # Errors
+    /// A database that cannot be reached, a table that is not there.
+    pub async fn each_row(
+        &mut self,
+        table: &Table,
+        slice: Slice,
+        mut take: impl FnMut(Row),
+    ) -> Result<(), Error> {
+        let schema = self.projection.schema(self.generation);
+        // Names of our own templates: plain words, so they may stand in a statement.
+        let columns: Vec<String> = sqlx::query_scalar(
+            "SELECT CASE atttypid WHEN 'timestamptz'::regtype
+                    THEN format('(extract(epoch FROM %1$I) * 1000000)::bigint AS %1$I', attname)
+                    ELSE quote_ident(attname) END
+             FROM pg_attribute
+             WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
+             ORDER BY attnum",
+        )
+        .bind(format!("{schema}.{}", table.name))
+        .fetch_all(&mut self.connection)
+        .await?;
+        if columns.is_empty() {
+            let text = format!("the table {schema}.{} is not there", table.name);
+            return Err(Error::Configuration(text));
+        }
+        let statement = format!(
+            "SELECT to_jsonb(s) FROM (SELECT {} FROM {schema}.{} WHERE {}) s",
+            columns.join(", "),
+            table.name,
+            slice.in_postgres(table.slice)
+        );
+        let mut rows = sqlx::query_scalar::<_, Value>(AssertSqlSafe(statement)).fetch(&mut self.connection);
+        while let Some(row) = rows.try_next().await? {
+            if let Value::Object(row) = row {
+                take(row);
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets go of that moment.
+    ///
+    /// # Errors
+    /// A database that cannot be reached.
+    pub async fn end(self) -> Result<(), Error> {
+        Ok(self.connection.close().await?)
+    }
+}
+
+impl clickhouse::Writer {
+    /// Shows every row of a table in ClickHouse that is in a slice and fulfils a condition, which is SQL of our own
+    /// making. Of rows with versions (`sessions`, `facts`) the last one.
+    ///
+    /// # Errors
+    /// When ClickHouse does not answer, or the table is not there.
+    pub async fn each_row(
+        &self,
+        projection: Projection,
+        generation: i32,
+        table: &Table,
+        slice: Slice,
+        condition: &str,
+        mut take: impl FnMut(Row),
+    ) -> Result<(), clickhouse::Error> {
+        let client = match projection {
+            Projection::Visits => self.visits(generation),
+            Projection::ContentFacts => self.facts(generation),
+            Projection::Directory | Projection::Content | Projection::Downloads => {
+                let text = format!("{projection} has no tables in ClickHouse");
+                return Err(clickhouse::Error::Custom(text));
+            }
+        };
+        let columns: Vec<String> = client
+            .query_raw(
+                "SELECT multiIf(type LIKE '%DateTime64%', format('toUnixTimestamp64Micro({0}) AS `{0}`', name), \
+                 type LIKE '%Decimal%', format('toString({0}) AS `{0}`', name), name) \
+                 FROM system.columns WHERE database = currentDatabase() AND table = {table:String} ORDER BY position",
+            )
+            .param("table", table.name)
+            .fetch_all()
+            .await?;
+        if columns.is_empty() {
+            let text = format!(
+                "the table {}.{} is not there",
+                projection.schema(generation),
+                table.name
+            );
+            return Err(clickhouse::Error::Custom(text));
+        }
+        let versions = match table.name {
+            "sessions" | "facts" => " FINAL",
+            _ => "",
+        };
+        // The aliases of converted columns must not be what the condition means.
+        let statement = format!(
+            "SELECT {} FROM (SELECT * FROM {}{versions} WHERE {} AND {condition}) \
+             SETTINGS output_format_json_quote_64bit_integers = 0",
+            columns.join(", "),
+            table.name,
+            slice.in_clickhouse(table.slice),
+        );
+        let mut answer = client.query_raw(&statement).fetch_bytes("JSONEachRow")?;
+        let mut rest: Vec<u8> = Vec::new();
+        // However long all of it takes, something comes within the time of a write.
+        let what = || format!("rows of {}", table.name);
+        while let Some(bytes) = clickhouse::within(self.limits().write, what, answer.next()).await? {
+            rest.extend_from_slice(&bytes);
+            let Some(end) = rest.iter().rposition(|byte| *byte == b'\n') else {
+                continue;
+            };
+            let lines: Vec<u8> = rest.drain(..=end).collect();
+            for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+                // An error in the middle of an answer is a text as well, and no JSON.
+                take(serde_json::from_slice(line).map_err(|_| unreadable(line))?);
+            }
+        }
+        if rest.is_empty() {
+            Ok(())
+        } else {
+            Err(unreadable(&rest))
+        }
+    }
+}
+
+fn unreadable(line: &[u8]) -> clickhouse::Error {
+    let text: String = String::from_utf8_lossy(line).chars().take(300).collect();
+    clickhouse::Error::Custom(format!("not a row: {text}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Slice;
+
+    #[test]
+    fn every_text_is_in_one_half_of_its_slice() {
+        let slice = Slice { index: 1, of: 3 };
+        let halves = slice.halves();
+        for text in (0..200).map(|number: u32| number.to_string()) {
+            let found = halves.iter().filter(|half| half.has(&text)).count();
+            assert_eq!(found, usize::from(slice.has(&text)), "{text}");
+        }
+    }
+}
