@@ -103,6 +103,28 @@ impl World {
         steps.extend([(1, 0), (1, 255), (1, 3), (2, 0), (2, 250), (2, 5)]);
         self.log.ledger.commits(history(&steps)).await;
         self.visits(&mut numbers, 600).await;
+        self.strange_visits(&mut numbers).await;
+        self.visits(&mut numbers, 30).await;
+    }
+
+    /// A record of a visit among what cannot be read and what is nobody's, and one of nothing at all.
+    async fn strange_visits(&mut self, numbers: &mut Numbers) {
+        let mut record = event_log::visits::encode(tenant(0), &[self.visit(numbers)]);
+        let visit = String::from_utf8(record.value.to_vec()).unwrap();
+        let visit = visit.trim_start_matches('[').trim_end_matches(']');
+        let unread = |version: &str| {
+            format!(
+                r#"{{"type":"visit.page-viewed.{version}","tenant":"{}"}}"#,
+                tenant(0)
+            )
+        };
+        let (one, other) = (unread("v1"), unread("v9"));
+        record.value = format!(r#"[{one},{visit},{other},{{"odd":1}}]"#).into();
+        let mut nothing = event_log::visits::encode(tenant(0), &[]);
+        nothing.value = b"no JSON at all"[..].into();
+        for record in [record, nothing] {
+            self.log.log.append(Partition::visits(0), record).await.unwrap();
+        }
     }
 
     async fn directory(&mut self) {
