@@ -3,8 +3,8 @@
 //! One file of more than 400 lines, because the rules are read together or not at all.
 //!
 //! A state machine without I/O: events go in by methods, effects come out by [`Writer::effect`]. It knows nothing
-//! of clocks, sockets and tasks, so tests drive two of them against one simulated log with every fault that a
-//! network has, and a model checker drives the very code that runs. [`crate::driver`] performs the effects.
+//! of clocks, sockets and tasks, so a model checker drives the very code that runs: two and three of them against one
+//! log with every fault that a network has (`writer/tests/model.rs`). [`crate::driver`] performs the effects.
 //!
 //! The rules, by their numbers in the design:
 //! 1. fold near to the end, append a claim, read up to it, serve only if it was admitted at its own offset;
@@ -39,7 +39,7 @@ const SHORT_ENDS: u32 = 20;
 
 /// The writer of one partition. `T` is what waits for an answer: a ticket that comes back in exactly one effect
 /// ([`Effect::Acknowledge`], [`Effect::Answer`] or [`Effect::Refuse`]), after any number of [`Effect::Redecide`].
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Writer<T> {
     owner: String,
     /// Admitted history up to, not including, `next`.
@@ -63,8 +63,6 @@ pub struct Writer<T> {
     short_ends: u32,
     ids: u64,
     effects: VecDeque<Effect<T>>,
-    #[cfg(test)]
-    bug: tests::Bug,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,8 +100,6 @@ impl<T> Writer<T> {
             short_ends: 0,
             ids: 0,
             effects: VecDeque::new(),
-            #[cfg(test)]
-            bug: tests::Bug::None,
         }
     }
 
@@ -194,15 +190,6 @@ impl<T> Writer<T> {
             end: None,
             ticket,
         });
-        #[cfg(test)]
-        if self.bug == tests::Bug::AnswerWithoutEnd {
-            self.held
-                .back_mut()
-                .into_iter()
-                .for_each(|held| held.end = Some(0));
-            self.settle();
-            return Ok(());
-        }
         if self.query.is_none() {
             self.ask_end();
         }
@@ -225,17 +212,6 @@ impl<T> Writer<T> {
                 if let Ok(place) = self.queue.binary_search_by_key(&id, |sent| sent.id) {
                     self.queue[place].offset = Some(offset);
                     self.advance();
-                }
-            }
-            #[cfg(test)]
-            (Phase::Serving, Err(_)) if self.bug == tests::Bug::KeepEpochAfterFailure => {
-                if let Ok(place) = self.queue.binary_search_by_key(&id, |sent| sent.id) {
-                    let sent = self.queue.remove(place);
-                    let tickets = sent.into_iter().map(|sent| Effect::Refuse {
-                        ticket: sent.ticket,
-                        unknown: true,
-                    });
-                    self.effects.extend(tickets);
                 }
             }
             (Phase::Serving, Err(error)) if self.queue.binary_search_by_key(&id, |sent| sent.id).is_ok() => {
@@ -280,10 +256,18 @@ impl<T> Writer<T> {
     /// A record that was read, in order, from the offset that [`Effect::ReadTo`] named. Whatever is not wanted (any
     /// more) is passed over, so a batch may be fed whole.
     pub fn read(&mut self, offset: Offset, record: &Record) {
-        if offset < self.next || offset >= self.read_to || self.down().is_some() {
-            return;
+        if self.wants(offset) {
+            let verdict = self.state.admit(offset, record);
+            self.follow(offset, record, verdict);
         }
-        let verdict = self.judge(offset, record);
+    }
+
+    fn wants(&self, offset: Offset) -> bool {
+        (self.next..self.read_to).contains(&offset) && self.down().is_none()
+    }
+
+    /// Goes on after a record that was judged, and so is in `state`.
+    fn follow(&mut self, offset: Offset, record: &Record, verdict: Verdict) {
         self.next = offset + 1;
         match verdict {
             Verdict::Genesis(_) => {}
@@ -332,21 +316,6 @@ impl<T> Writer<T> {
     /// A commit stands there that this release cannot read, or the store is beyond repair.
     pub fn unreadable(&mut self, what: impl Into<String>) {
         self.step_down(Down::Unreadable(what.into()));
-    }
-
-    fn judge(&mut self, offset: Offset, record: &Record) -> Verdict {
-        #[cfg(test)]
-        if self.bug == tests::Bug::SkipAdmission
-            && let Ok(crate::record::Stated::Commit(commit)) = record.stated()
-        {
-            self.state = State {
-                epoch: self.state.epoch,
-                seq: commit.seq,
-                hash: commit.hash,
-            };
-            return Verdict::Commit(commit);
-        }
-        self.state.admit(offset, record)
     }
 
     fn claim_was_admitted(&mut self, offset: Offset) {
@@ -419,10 +388,6 @@ impl<T> Writer<T> {
         }) = self.queue.front()
         {
             let (offset, after) = (*offset, *after);
-            #[cfg(test)]
-            if self.bug == tests::Bug::AcknowledgeOnGap && offset > self.next {
-                self.next = offset;
-            }
             if offset == self.next {
                 self.state = after;
                 self.next += 1;

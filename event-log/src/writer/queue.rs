@@ -3,7 +3,7 @@
 use crate::{admission::State, partition::Offset};
 
 /// A commit that was appended and is not yet admitted.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Sent<T> {
     pub(super) id: u64,
     pub(super) bytes: usize,
@@ -14,7 +14,7 @@ pub(super) struct Sent<T> {
 }
 
 /// An answer that appends nothing.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Held<T> {
     pub(super) id: u64,
     /// The last number in the epoch that it was decided on.
@@ -27,8 +27,8 @@ pub(super) struct Held<T> {
 }
 
 /// Those whose decision never came into history, to be decided again in their order.
-#[derive(Debug)]
-pub(super) struct Orphans<T>(Vec<(u64, T)>);
+#[derive(Debug, Clone)]
+pub(super) struct Orphans<T>(pub(super) Vec<(u64, T)>);
 
 impl<T> Default for Orphans<T> {
     fn default() -> Self {

@@ -1,20 +1,10 @@
-//! One test for each rule; then two writers against one simulated log with every fault of a network.
+//! One test for each rule; then writers in one small world with every fault of a network: each interleaving of a
+//! bounded one, and long random walks through a larger one. Mistakes that are made on purpose must show in both.
 
+mod bug;
+mod model;
 mod rules;
-mod simulation;
+mod walk;
+mod world;
 
 pub(crate) use self::rules::commit;
-
-/// Mistakes that the simulation must catch, each the omission of one rule.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Bug {
-    None,
-    /// Rule 3: an offset alone is taken for an admission.
-    AcknowledgeOnGap,
-    /// Rule 2: goes on after a failed append.
-    KeepEpochAfterFailure,
-    /// Rule 5: answers at once.
-    AnswerWithoutEnd,
-    /// Reads without the admission rule.
-    SkipAdmission,
-}
