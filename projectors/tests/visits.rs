@@ -372,6 +372,32 @@ async fn what_cannot_be_read_is_parked_and_too_much_of_it_stops_its_partition_on
         let end = world.log.end(other).await.unwrap();
         assert_eq!(checkpoint(other.index).await.next_offset, end, "{other}");
     }
+    // Also when more and more comes, and within one run.
+    let [mut rows, ..] = world.dump().await;
+    let (engines, plan) = (
+        world.engines.clone(),
+        Plan {
+            until: Until::Shutdown,
+            ..plan(&world.log)
+        },
+    );
+    let running = tokio::spawn(async move { one_run(&engines, &plan, None).await });
+    for first in [300, 400, 500] {
+        world.append_visits(first, 10).await;
+        let others = (first..first + 10)
+            .filter(|visitor| world.log.visits_partition(tenant(), VisitorId::new(*visitor)) != partition);
+        rows += 4 * others.count() as u64;
+        let there = async {
+            while world.dump().await[0] != rows && !running.is_finished() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), there)
+            .await
+            .unwrap();
+        assert!(!running.is_finished(), "{:?}", running.await);
+    }
+    running.abort();
     world.erase().await;
 }
 

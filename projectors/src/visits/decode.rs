@@ -520,6 +520,15 @@ mod tests {
     }
 
     #[test]
+    fn a_reason_is_short_whatever_it_quotes() {
+        let mut odd = None;
+        add(&mut odd, 3, || "x".repeat(10_000));
+        add(&mut odd, 4, || "y".to_owned());
+        let odd = odd.unwrap();
+        assert_eq!((odd.index, odd.reason.len(), odd.count), (3, REASON, 2));
+    }
+
+    #[test]
     fn of_a_name_that_stands_twice_the_last_value_counts() {
         let pairs: Pairs<'_> = serde_json::from_str(r#"{"b":"1","a":"2","b":"3"}"#).unwrap();
         assert_eq!(pairs.iter().collect::<Vec<_>>(), [("a", "2"), ("b", "3")]);
