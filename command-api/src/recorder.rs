@@ -186,13 +186,20 @@ impl Recorder {
     }
 }
 
+/// How many requests with lines of one import may be here at a time, and how long one waits for its turn.
+const TURNS: usize = 16;
+const TURN: Duration = Duration::from_secs(5);
+
 /// Whose turn it is to bring lines of an import: they must stand in the log in their order.
 #[derive(Debug, Default)]
 pub struct Imports(std::sync::Mutex<HashMap<ImportId, Weak<Mutex<()>>>>);
 
 impl Imports {
     /// Waits until no other request of this process brings lines of the import.
-    pub async fn turn(&self, import: ImportId) -> OwnedMutexGuard<()> {
+    ///
+    /// # Errors
+    /// Too many wait for that, or the others take too long.
+    pub async fn turn(&self, import: ImportId) -> Result<OwnedMutexGuard<()>, Error> {
         let turn = {
             let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             match turns.get(&import).and_then(Weak::upgrade) {
@@ -205,6 +212,11 @@ impl Imports {
                 }
             }
         };
-        turn.lock_owned().await
+        if Arc::strong_count(&turn) > TURNS {
+            return Err(Error::Busy);
+        }
+        tokio::time::timeout(TURN, turn.lock_owned())
+            .await
+            .map_err(|_| Error::Busy)
     }
 }

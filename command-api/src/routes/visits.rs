@@ -99,7 +99,7 @@ pub async fn visits(State(app): State<App>, traced: Traced, request: Request) ->
     let items = batch::read(&bytes, at)?;
     let import = only_import(&items)?;
     let _turn = match import {
-        Some(import) => Some(app.imports().turn(import).await),
+        Some(import) => Some(app.imports().turn(import).await?),
         None => None,
     };
     let progress = match import {
@@ -179,6 +179,8 @@ struct Batch<'a> {
     /// The first line after all that were told.
     next: u64,
     sites: HashMap<String, Option<Site>>,
+    /// Whether the directory was looked through to its end since the request came: what is unknown then, stays so.
+    looked: bool,
     salts: HashMap<i64, Salt>,
     events: Vec<Recorded>,
     answer: BatchAnswer,
@@ -203,6 +205,7 @@ impl<'a> Batch<'a> {
             import,
             import_salt: None,
             sites: HashMap::new(),
+            looked: false,
             salts: HashMap::new(),
             events: Vec::new(),
             answer: BatchAnswer::default(),
@@ -271,12 +274,15 @@ impl<'a> Batch<'a> {
         if let Some(known) = self.sites.get(domain) {
             return Ok(known.clone());
         }
-        let found = self
-            .app
-            .directory()
-            .site(domain)
-            .await?
-            .filter(|site| site.tenant == self.tenant);
+        let directory = self.app.directory();
+        let found = if self.looked {
+            directory.known_site(domain)
+        } else {
+            directory.site(domain).await?
+        };
+        // Else a thousand unknown domains would ask the log a thousand times.
+        self.looked |= found.is_none();
+        let found = found.filter(|site| site.tenant == self.tenant);
         self.sites.insert(domain.to_owned(), found.clone());
         Ok(found)
     }

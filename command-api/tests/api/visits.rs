@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::world::{Answer, BROWSER, Process, Tenant, World};
+use crate::world::{Answer, BROWSER, Process, Tenant, World, within};
 
 /// Every visit in the log.
 async fn visits(world: &World) -> Vec<Value> {
@@ -296,4 +296,30 @@ async fn a_view_of_a_piece_is_a_page_view_of_it() {
         (&json!(id), &json!("/post/read-me"))
     );
     assert_eq!(visit["hostname"], tenant.domain.as_str());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_of_an_import_wait_for_their_turn_but_not_for_ever_and_not_all_of_them() {
+    let world = World::new().await;
+    let (api, tenant) = (&world.process, world.process.tenant().await);
+    let import = uuid::Uuid::now_v7();
+    let turn = api
+        .app
+        .imports()
+        .turn(import.to_string().parse().unwrap())
+        .await
+        .unwrap();
+    let line = json!([{
+        "name": "pageview", "url": "https://a.example/", "domain": tenant.domain, "import": import, "line": 0,
+    }]);
+    let waiting = (0..20).map(|_| api.post("/api/v1/visits", &tenant.key, &line).send());
+    for answer in within("all are answered", futures::future::join_all(waiting)).await {
+        answer.problem(503, "busy");
+    }
+    drop(turn);
+    // There is no such import, which is looked at in its turn.
+    api.post("/api/v1/visits", &tenant.key, &line)
+        .send()
+        .await
+        .problem(404, "not-found");
 }
