@@ -21,6 +21,8 @@ pub(super) struct Walk {
     next: Offset,
     /// Read, and not handed over yet.
     kept: std::collections::VecDeque<event_log::Stored>,
+    /// Before this offset the log holds nothing that was not read.
+    looked_to: Offset,
 }
 
 /// What was read at once.
@@ -81,6 +83,7 @@ impl Walk {
             state: State::default(),
             next: 0,
             kept: std::collections::VecDeque::new(),
+            looked_to: 0,
         }
     }
 
@@ -98,7 +101,9 @@ impl Walk {
                 Some(reader) => reader,
                 None => self.reader.insert(self.log.reader(self.partition, self.next)?),
             };
-            self.kept.extend(reader.next().await?.records);
+            let batch = reader.next().await?;
+            self.looked_to = batch.next;
+            self.kept.extend(batch.records);
         }
         let mut records = Records {
             passed: 0,
@@ -125,11 +130,11 @@ impl Walk {
                 });
             }
         }
-        if records.passed == 0 {
-            // A log may have gaps in its offsets: nothing stands between here and there.
-            records.passed = until - self.next;
-            self.next = until;
-        }
+        // A log may have gaps in its offsets: nothing stands between here and there.
+        let seen_to = self.kept.front().map_or(self.looked_to, |first| first.offset);
+        let seen_to = seen_to.min(until);
+        records.passed += seen_to.saturating_sub(self.next);
+        self.next = self.next.max(seen_to);
         Ok(Some(records))
     }
 }
