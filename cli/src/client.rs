@@ -161,6 +161,15 @@ impl Request {
         }
     }
 
+    /// Work on projections, which the projectors do.
+    pub(crate) fn operation(method: Method, path: impl Into<String>, body: Option<Value>) -> Self {
+        Self {
+            method,
+            body,
+            ..Self::projector(path)
+        }
+    }
+
     /// The same command for every run that says this key.
     pub(crate) fn idempotency_key(self, key: impl Into<String>) -> Self {
         self.header("idempotency-key", key.into())

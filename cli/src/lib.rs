@@ -12,6 +12,7 @@ mod log;
 mod openapi;
 mod operator_key;
 mod progress;
+mod rebuild;
 mod serve;
 mod sites;
 mod status;
@@ -41,6 +42,9 @@ enum Command {
     Import(import::Import),
     Status(status::Status),
     Verify(verify::Verify),
+    Rebuild(rebuild::Rebuild),
+    Rollback(rebuild::Rollback),
+    Generations(rebuild::Generations),
     Log(log::Log),
     OperatorKey(operator_key::OperatorKey),
     #[command(name = "openapi")]
@@ -57,6 +61,9 @@ impl Command {
             Self::Import(import) => import.run().await,
             Self::Status(status) => status.run().await,
             Self::Verify(verify) => verify.run().await,
+            Self::Rebuild(rebuild) => rebuild.run().await,
+            Self::Rollback(rollback) => rollback.run().await,
+            Self::Generations(generations) => generations.run().await,
             Self::Log(log) => log.run().await,
             Self::OperatorKey(key) => Ok(key.run()),
             Self::OpenApi(openapi) => openapi.run(),

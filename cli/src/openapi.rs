@@ -79,6 +79,9 @@ mod tests {
             ("get", "/api/v1/reports/content"),
             ("get", "/api/v1/projections"),
             ("get", "/api/v1/projections/{projection}/verify"),
+            ("get", "/api/v1/projections/{projection}/generations"),
+            ("post", "/api/v1/projections/{projection}/rebuild"),
+            ("post", "/api/v1/projections/{projection}/rollback"),
         ] {
             assert!(
                 document["paths"][path][method].is_object(),

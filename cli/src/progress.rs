@@ -42,6 +42,11 @@ impl Progress {
         }
     }
 
+    /// It is longer than was known.
+    pub(crate) fn reach(&self, length: u64) {
+        self.bar.set_length(length);
+    }
+
     /// So many more are done.
     pub(crate) fn add(&self, count: u64) {
         self.bar.inc(count);

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::{
     client::{Client, Connection, Problem, Request},
     progress::Progress,
+    rebuild::PROJECTIONS,
 };
 
 /// Fold the log again and compare what comes out with the tables, row by row; ends with 3 when something differs.
@@ -29,14 +30,12 @@ pub(crate) struct Verify {
 /// What `annals verify` ends with when tables are not what the log says.
 const DIFFERENT: u8 = 3;
 
-const EVERY: [&str; 5] = ["directory", "content", "downloads", "visits", "content_facts"];
-
 impl Verify {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         let client = Client::new(&self.connection, Duration::from_secs(2))?;
         let projections = match &self.projection {
             Some(one) => vec![one.as_str()],
-            None => EVERY.to_vec(),
+            None => PROJECTIONS.to_vec(),
         };
         let mut equal = true;
         for projection in projections {

@@ -1,14 +1,15 @@
-//! What operators ask of the projectors over HTTP: whether the tables are what the log says.
+//! What operators ask of the projectors over HTTP: whether the tables are what the log says, rebuilds, the way back.
 //!
 //! It is the projectors' and not the query side's, because it needs the log and the owner's access to both stores.
 
 mod caller;
 mod error;
+mod generations;
 mod verify;
 
 use std::sync::Arc;
 
-use axum::Router;
+use axum::{Router, extract::DefaultBodyLimit};
 use event_log::Log;
 use read_models::{Reader, Writer, clickhouse};
 use tokio::sync::{OnceCell, Semaphore};
@@ -17,6 +18,9 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::{caller::OperatorKey, error::Error};
 use crate::{Config, run::Dependencies, verify::Verifier};
+
+/// The largest body, in bytes.
+const SMALL: usize = 16 * 1024;
 
 /// What the routes need. Cheap to clone.
 #[derive(Clone)]
@@ -88,5 +92,15 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 struct Description;
 
 fn described() -> OpenApiRouter<App> {
-    OpenApiRouter::with_openapi(Description::openapi()).routes(routes!(verify::verify))
+    OpenApiRouter::with_openapi(Description::openapi())
+        .routes(routes!(verify::verify))
+        .routes(routes!(generations::list))
+        .routes(routes!(
+            generations::begin,
+            generations::steer,
+            generations::cancel
+        ))
+        .routes(routes!(generations::rollback))
+        .routes(routes!(generations::remove))
+        .layer(DefaultBodyLimit::max(SMALL))
 }

@@ -39,6 +39,9 @@ pub struct Config {
     /// Aggregates of one projection that may be parked; one more stops the partition.
     #[arg(long = "parking-limit", env = "ANNALS_PARKING_LIMIT", default_value_t = 1_000)]
     pub parking_limit: usize,
+    /// Hours for which a generation is kept, and kept up to date, after another one took its place; 0 for ever.
+    #[arg(long, env = "ANNALS_KEEP_GENERATIONS_HOURS", default_value_t = 168)]
+    pub keep_generations_hours: u32,
 }
 
 impl Config {

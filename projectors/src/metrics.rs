@@ -41,14 +41,14 @@ metrics! {
     RETRIES: IntCounterVec = register_int_counter_vec(
         "annals_projector_retries_total", "Times a projection began again after an outage.", &["projection"]);
     PARKED: IntGaugeVec = register_int_gauge_vec(
-        "annals_projector_parked_aggregates", "Aggregates that are parked, by projection and partition.",
-        &["projection", "partition"]);
+        "annals_projector_parked_aggregates", "Aggregates that are parked, by projection, generation and partition.",
+        &["projection", "generation", "partition"]);
     LAG_EVENTS: IntGaugeVec = register_int_gauge_vec(
         "annals_projector_lag_events", "Records of the log that are not in the tables yet.",
-        &["projection", "partition"]);
+        &["projection", "generation", "partition"]);
     LAG_SECONDS: IntGaugeVec = register_int_gauge_vec(
         "annals_projector_lag_seconds", "Age of the last record in the tables, while there are later ones; else 0.",
-        &["projection", "partition"]);
+        &["projection", "generation", "partition"]);
     VOID: IntCounterVec = register_int_counter_vec(
         "annals_projector_void_records_total", "Records that were read and do not count, by topic.", &["topic"]);
     ODD: IntCounterVec = register_int_counter_vec(
@@ -59,6 +59,7 @@ metrics! {
 /// Batches that are being written.
 pub(crate) struct Batches {
     projection: Projection,
+    generation: i32,
     begun: Instant,
     events: usize,
     ends: HashMap<Partition, Ends>,
@@ -71,7 +72,7 @@ struct Ends {
 }
 
 impl Batches {
-    pub(crate) fn begin(projection: Projection, batches: &[Batch]) -> Self {
+    pub(crate) fn begin(projection: Projection, generation: i32, batches: &[Batch]) -> Self {
         let ends = |it: &Batch| Ends {
             next: it.next,
             end: it.end,
@@ -79,6 +80,7 @@ impl Batches {
         };
         Self {
             projection,
+            generation,
             begun: Instant::now(),
             events: batches.iter().map(|it| it.entries.len()).sum(),
             ends: batches.iter().map(|it| (it.partition, ends(it))).collect(),
@@ -99,21 +101,22 @@ impl Batches {
             .with_label_values(&label)
             .observe(self.begun.elapsed().as_secs_f64());
         for (partition, ends) in &self.ends {
-            lag(self.projection, *partition, ends.next, ends.end, ends.micros);
+            let of = (self.projection, self.generation);
+            lag(of, *partition, ends.next, ends.end, ends.micros);
         }
     }
 }
 
 /// How far behind a partition is. `micros` is the time of the last record in the tables, since 1970.
 pub(crate) fn lag(
-    projection: Projection,
+    (projection, generation): (Projection, i32),
     partition: Partition,
     next: Offset,
     end: Offset,
     micros: Option<i64>,
 ) {
-    let partition = partition.to_string();
-    let labels = [projection.name(), partition.as_str()];
+    let (partition, generation) = (partition.to_string(), generation.to_string());
+    let labels = [projection.name(), generation.as_str(), partition.as_str()];
     let events = end.saturating_sub(next);
     LAG_EVENTS
         .with_label_values(&labels)
@@ -127,9 +130,24 @@ pub(crate) fn lag(
 }
 
 /// How many aggregates of a partition are parked.
-pub(crate) fn parked(projection: Projection, partition: Partition, aggregates: usize) {
+pub(crate) fn parked((projection, generation): (Projection, i32), partition: Partition, aggregates: usize) {
     let aggregates = i64::try_from(aggregates).unwrap_or(i64::MAX);
     PARKED
-        .with_label_values(&[projection.name(), &partition.to_string()])
+        .with_label_values(&[projection.name(), &generation.to_string(), &partition.to_string()])
         .set(aggregates);
+}
+
+/// A generation is not filled here any more.
+pub(crate) fn forget(
+    (projection, generation): (Projection, i32),
+    partitions: impl Iterator<Item = Partition>,
+) {
+    for partition in partitions {
+        let (generation, partition) = (generation.to_string(), partition.to_string());
+        let labels = [projection.name(), generation.as_str(), partition.as_str()];
+        for gauge in [&PARKED, &LAG_EVENTS, &LAG_SECONDS] {
+            // Nothing was told of it: then there is nothing to forget.
+            let _ = gauge.remove_label_values(&labels);
+        }
+    }
 }

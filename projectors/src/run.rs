@@ -1,11 +1,11 @@
-//! Which projections run: all of them, each partition on its own.
+//! Which projections run: all of them, each partition on its own. Which of their generations: `generations.rs`.
 //!
 //! Each reads the log for itself: it has a checkpoint of its own, and one that waits for its database, or is being
 //! rebuilt, holds up no other. The price is that a record is decoded once for each projection of its topic.
 
-use std::time::Duration;
+use std::{collections::HashMap, future::Future, time::Duration};
 
-use event_log::{Log, Topic};
+use event_log::{Log, Partition, Topic};
 use read_models::{Projection, Writer, clickhouse};
 use service::health::Health;
 use tokio::task::JoinSet;
@@ -16,13 +16,16 @@ use crate::{
     content::ContentFold,
     directory::DirectoryFold,
     downloads::DownloadsFold,
+    facts,
+    generations::Supervisor,
     runner::{
-        Gather, Plan, Until,
-        clickhouse::{Engines, facts::FactsSink, run_visits},
+        Gather, Plan, Throttle, Until,
+        clickhouse::{Engines, facts::FactsSink, fingerprint, run_visits},
         drive,
         feed::chain,
         postgres::{Fold, PostgresSink},
     },
+    visits,
 };
 
 /// How long to wait for a database that is not there at the start.
@@ -89,50 +92,41 @@ pub async fn run(
         }
     };
     reporter.ok();
-    let mut tasks: JoinSet<Option<()>> = JoinSet::new();
-    let writer = &opened.writer;
-    let project = Project {
-        writer,
-        dependencies: &dependencies,
-        config: &config,
-        shutdown: &shutdown,
-    };
-    project.start::<DirectoryFold>(opened.directory, &mut tasks);
-    project.start::<ContentFold>(opened.content, &mut tasks);
-    project.start::<DownloadsFold>(opened.downloads, &mut tasks);
-    project.start_clickhouse(&mut tasks);
-    // One that panicked has said so to `health`, which ends the process.
-    while tasks.join_next().await.is_some() {}
+    Supervisor::new(opened, dependencies, config).run(shutdown).await;
     Ok(())
 }
 
-/// Read models that are this log's, with the generations of PostgreSQL.
-struct Opened {
-    writer: Writer,
-    directory: i32,
-    content: i32,
-    downloads: i32,
+/// Read models that are this log's, with a generation of each projection that this release fills.
+pub(crate) struct Opened {
+    pub(crate) writer: Writer,
+    /// What this release's generations are made by.
+    pub(crate) hashes: HashMap<Projection, String>,
 }
 
-/// Migrates, connects, and makes sure that the tables are this log's and this release's.
+/// Migrates, connects, and makes sure that the tables are this log's and that there are tables of this release.
 async fn open(log: &Log, config: &Config) -> Result<Opened, read_models::Error> {
     read_models::migrate(&config.postgres_url, config.postgres_reader_url.as_deref()).await?;
     let writer = Writer::connect(&config.postgres_url).await?;
     writer.adopt_log(log.id().0).await?;
-    Ok(Opened {
-        directory: generation::<DirectoryFold>(log, &writer).await?,
-        content: generation::<ContentFold>(log, &writer).await?,
-        downloads: generation::<DownloadsFold>(log, &writer).await?,
-        writer,
-    })
+    let mut hashes = HashMap::new();
+    for projection in Projection::ALL {
+        let fold = fold(projection);
+        let partitions = log.partitions(topic(projection));
+        writer.prepare(projection, partitions, &fold).await?;
+        hashes.insert(projection, writer.fold_hash(projection, &fold).await?);
+    }
+    Ok(Opened { writer, hashes })
 }
 
-async fn generation<F: Fold>(log: &Log, writer: &Writer) -> Result<i32, read_models::Error> {
-    let partitions = log.partitions(topic(F::PROJECTION));
-    Ok(writer
-        .prepare(F::PROJECTION, partitions, F::VERSION)
-        .await?
-        .number)
+/// What a projection's rows depend on, beside the log: another text means a rebuild.
+pub(crate) fn fold(projection: Projection) -> String {
+    match projection {
+        Projection::Directory => DirectoryFold::VERSION.to_owned(),
+        Projection::Content => ContentFold::VERSION.to_owned(),
+        Projection::Downloads => DownloadsFold::VERSION.to_owned(),
+        Projection::Visits => fingerprint(&visits::fold_of_events(), clickhouse::VISITS_TABLES),
+        Projection::ContentFacts => fingerprint(facts::FOLD, clickhouse::FACTS_TABLES),
+    }
 }
 
 /// The topic of the log that a projection is folded from.
@@ -144,75 +138,99 @@ pub(crate) const fn topic(projection: Projection) -> Topic {
     }
 }
 
-/// Starts projections.
-struct Project<'a> {
-    writer: &'a Writer,
-    dependencies: &'a Dependencies,
-    config: &'a Config,
-    shutdown: &'a CancellationToken,
+/// One generation that is filled here.
+pub(crate) struct Filling<'a> {
+    pub(crate) writer: &'a Writer,
+    pub(crate) dependencies: &'a Dependencies,
+    pub(crate) config: &'a Config,
+    pub(crate) projection: Projection,
+    pub(crate) generation: i32,
+    pub(crate) throttle: Throttle,
+    pub(crate) shutdown: CancellationToken,
 }
 
-impl Project<'_> {
-    fn start<F: Fold>(&self, generation: i32, tasks: &mut JoinSet<Option<()>>) {
-        let Dependencies {
-            log, health, until, ..
-        } = self.dependencies;
-        let tables = self.writer.tables(F::PROJECTION, generation, CONNECTIONS);
-        for partition in log.all(topic(F::PROJECTION)) {
-            let reporter = health.register(format!("projection {} of {partition}", F::PROJECTION));
-            reporter.degraded("starting");
+impl Filling<'_> {
+    /// Starts the tasks that fill it, and gives them with the names under which they report.
+    pub(crate) fn start(&self) -> (JoinSet<Option<()>>, Vec<String>) {
+        let mut started = (JoinSet::new(), Vec::new());
+        match self.projection {
+            Projection::Directory => self.postgres::<DirectoryFold>(&mut started),
+            Projection::Content => self.postgres::<ContentFold>(&mut started),
+            Projection::Downloads => self.postgres::<DownloadsFold>(&mut started),
+            Projection::Visits => {
+                let engines = Engines {
+                    log: self.dependencies.log.clone(),
+                    control: self.writer.clone(),
+                    rows: self.rows(),
+                    generation: self.generation,
+                    owner: format!("process {}", std::process::id()),
+                    parking_limit: self.config.parking_limit,
+                };
+                let (name, plan) = self.plan(None);
+                self.spawn(&mut started, name, run_visits(engines, plan));
+            }
+            Projection::ContentFacts => {
+                let sink = FactsSink::new(
+                    self.writer.clone(),
+                    self.rows(),
+                    self.generation,
+                    self.dependencies.log.partitions(Topic::Ledger),
+                    self.config.parking_limit,
+                );
+                let (name, plan) = self.plan(None);
+                self.spawn(&mut started, name, drive(sink, plan));
+            }
+        }
+        started
+    }
+
+    fn rows(&self) -> clickhouse::Writer {
+        clickhouse::Writer::new(&self.config.clickhouse(self.dependencies))
+    }
+
+    fn postgres<F: Fold>(&self, started: &mut (JoinSet<Option<()>>, Vec<String>)) {
+        let tables = self.writer.tables(F::PROJECTION, self.generation, CONNECTIONS);
+        for partition in self.dependencies.log.all(topic(F::PROJECTION)) {
             let sink = PostgresSink::<F>::new(
                 self.writer.clone(),
                 tables.clone(),
                 partition.index,
                 self.config.parking_limit,
             );
-            let plan = Plan {
-                log: log.clone(),
-                gather: Gather::AT_ONCE,
-                until: *until,
-                health: reporter,
-                shutdown: self.shutdown.clone(),
-            };
-            let name = format!("projection {} of {partition}", F::PROJECTION);
-            tasks.spawn(health.clone().vital(name, drive(sink, plan)));
+            let (name, plan) = self.plan(Some(partition));
+            self.spawn(started, name, drive(sink, plan));
         }
     }
 
-    /// Visits and the facts about content; each waits for ClickHouse by itself.
-    fn start_clickhouse(&self, tasks: &mut JoinSet<Option<()>>) {
-        let Dependencies {
-            log, health, until, ..
-        } = self.dependencies;
-        let rows = clickhouse::Writer::new(&self.config.clickhouse(self.dependencies));
-        let plan = |projection: Projection| {
-            let reporter = health.register(format!("projection {projection}"));
-            reporter.degraded("starting");
-            Plan {
-                log: log.clone(),
-                gather: Gather::AT_ONCE,
-                until: *until,
-                health: reporter,
-                shutdown: self.shutdown.clone(),
-            }
-        };
-        let facts = FactsSink::new(
-            self.writer.clone(),
-            rows.clone(),
-            log.partitions(Topic::Ledger),
-            self.config.parking_limit,
+    fn plan(&self, partition: Option<Partition>) -> (String, Plan) {
+        let of = partition
+            .map(|partition| format!(" of {partition}"))
+            .unwrap_or_default();
+        let name = format!(
+            "projection {} generation {}{of}",
+            self.projection, self.generation
         );
-        let folding = drive(facts, plan(Projection::ContentFacts));
-        tasks.spawn(health.clone().vital("projection content_facts", folding));
-        let engines = Engines {
-            log: log.clone(),
-            control: self.writer.clone(),
-            rows,
-            owner: format!("process {}", std::process::id()),
-            parking_limit: self.config.parking_limit,
+        let reporter = self.dependencies.health.register(name.clone());
+        reporter.degraded("starting");
+        let plan = Plan {
+            log: self.dependencies.log.clone(),
+            gather: Gather::AT_ONCE,
+            throttle: self.throttle.clone(),
+            until: self.dependencies.until,
+            health: reporter,
+            shutdown: self.shutdown.clone(),
         };
-        let folding = run_visits(engines, plan(Projection::Visits));
-        tasks.spawn(health.clone().vital("projection visits", folding));
+        (name, plan)
+    }
+
+    fn spawn(
+        &self,
+        (tasks, names): &mut (JoinSet<Option<()>>, Vec<String>),
+        name: String,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) {
+        tasks.spawn(self.dependencies.health.clone().vital(name.clone(), work));
+        names.push(name);
     }
 }
 

@@ -22,9 +22,11 @@ pub mod clickhouse;
 pub mod feed;
 pub mod parking;
 pub mod postgres;
+pub mod throttle;
 
 pub use batch::{Bad, Batch, Entry};
 use feed::{Fed, Feed};
+pub use throttle::Throttle;
 
 use crate::metrics;
 
@@ -45,6 +47,9 @@ const GRACE: Duration = Duration::from_secs(5);
 pub trait Sink: Send {
     /// What it writes.
     fn projection(&self) -> Projection;
+
+    /// Which generation of it.
+    fn generation(&self) -> i32;
 
     /// Takes its partitions over, so that whoever held them cannot write any more, finishes what was left
     /// half done, and says where each of them goes on. Called at the start and after every error.
@@ -110,6 +115,8 @@ pub struct Plan {
     pub log: Log,
     /// How much is written at once.
     pub gather: Gather,
+    /// What it may cost.
+    pub throttle: Throttle,
     /// When the work is done.
     pub until: Until,
     /// Where it tells how it does.
@@ -197,7 +204,11 @@ async fn work<S: Sink>(sink: &mut S, plan: &Plan, checkpoints: &[Checkpoint]) ->
         written: None,
     };
     for checkpoint in checkpoints {
-        let feed = Feed::new(plan.log.clone(), checkpoint, plan.gather);
+        let gather = Gather {
+            events: plan.gather.events.min(plan.throttle.most()),
+            ..plan.gather
+        };
+        let feed = Feed::new(plan.log.clone(), checkpoint, gather);
         if plan.until == Until::CaughtUp {
             work.aim(plan, feed.partition(), checkpoint.next_offset).await?;
         }
@@ -307,7 +318,8 @@ impl Work {
             return Ok(());
         }
         let batches = std::mem::take(&mut self.pending);
-        let done = metrics::Batches::begin(sink.projection(), &batches);
+        let done = metrics::Batches::begin(sink.projection(), sink.generation(), &batches);
+        let events = batches.iter().map(|it| it.entries.len()).sum();
         let span = batch::span(sink.projection(), &batches);
         let writing = tracing::Instrument::instrument(sink.write(batches), span);
         let grace = async {
@@ -326,6 +338,9 @@ impl Work {
         if self.stopped.is_empty() {
             plan.health.ok();
         }
+        plan.shutdown
+            .run_until_cancelled(plan.throttle.spent(events))
+            .await;
         Ok(())
     }
 }

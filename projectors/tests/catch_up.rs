@@ -26,6 +26,7 @@ async fn speed<F: Fold>(of: fn(u128) -> Made) {
     let plan = Plan {
         log: log.log.clone(),
         gather: projectors::runner::Gather::AT_ONCE,
+        throttle: projectors::runner::Throttle::default(),
         until: Until::CaughtUp,
         health: Health::new().register("speed"),
         shutdown: CancellationToken::new(),

@@ -17,7 +17,7 @@ use events::{
     visit::{CustomEventRecorded, PageViewed, Visit},
 };
 use projectors::runner::{
-    Gather, Plan, Until,
+    Gather, Plan, Throttle, Until,
     clickhouse::{Engines, Failure, Stops, one_run},
 };
 use read_models::{
@@ -139,10 +139,15 @@ async fn tables(log: &Log) -> (Control, Rows, Engines) {
     let rows = Rows::for_test();
     let writer = Writer::connect(&control.url()).await.unwrap();
     writer.adopt_log(log.id().0).await.unwrap();
+    writer
+        .prepare(Projection::Visits, PARTITIONS, "test")
+        .await
+        .unwrap();
     let engines = Engines {
         log: log.clone(),
         control: writer,
         rows: rows.writer(),
+        generation: 1,
         owner: "test".to_owned(),
         parking_limit: 10,
     };
@@ -153,6 +158,7 @@ fn plan(log: &Log) -> Plan {
     Plan {
         log: log.clone(),
         gather: Gather::AT_ONCE,
+        throttle: Throttle::default(),
         until: Until::CaughtUp,
         health: Health::default().register("visits"),
         shutdown: CancellationToken::new(),

@@ -17,6 +17,7 @@ const CONTROL: &[&str] = &[
     include_str!("../migrations/postgres/control/0001_control.sql"),
     include_str!("../migrations/postgres/control/0002_fold_snapshots.sql"),
     include_str!("../migrations/postgres/control/0003_end_read_at.sql"),
+    include_str!("../migrations/postgres/control/0004_rebuilds.sql"),
 ];
 
 const TEMPLATES: &[(&str, &str)] = &[

@@ -53,6 +53,47 @@ pub enum Error {
         /// The number asked for.
         generation: i32,
     },
+    /// A generation of the projection is being built already.
+    #[error("generation {generation} of {projection} is being built already: wait for it, or cancel it")]
+    Building {
+        /// Which projection.
+        projection: Projection,
+        /// Which generation.
+        generation: i32,
+    },
+    /// No generation of the projection is being built.
+    #[error("no generation of {0} is being built")]
+    NotBuilding(Projection),
+    /// A generation that answers queries cannot be dropped.
+    #[error("generation {generation} of {projection} answers queries: switch to another one first")]
+    IsLive {
+        /// Which projection.
+        projection: Projection,
+        /// Which generation.
+        generation: i32,
+    },
+    /// The generation has not come as far as the live one.
+    #[error(
+        "generation {generation} of {projection} is behind the live one and does not come up to it: is it of another release, whose projector does not run?"
+    )]
+    Behind {
+        /// Which projection.
+        projection: Projection,
+        /// Which generation.
+        generation: i32,
+    },
+    /// The generation has parked what the live one has not.
+    #[error(
+        "generation {generation} of {projection} has parked {subject}, which the live one has not: retry or skip it first"
+    )]
+    ParkedMore {
+        /// Which projection.
+        projection: Projection,
+        /// Which generation.
+        generation: i32,
+        /// An aggregate that is parked.
+        subject: String,
+    },
     /// A configuration that cannot work, such as a URL that cannot be read.
     #[error("{0}")]
     Configuration(String),
@@ -61,7 +102,10 @@ pub enum Error {
 impl Error {
     /// Whether the same rows may be written some time later: an outage, never a bad event.
     pub const fn may_pass(&self) -> bool {
-        matches!(self, Self::Unavailable(_) | Self::NotLive(_))
+        matches!(
+            self,
+            Self::Unavailable(_) | Self::NotLive(_) | Self::Behind { .. }
+        )
     }
 }
 

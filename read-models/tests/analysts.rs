@@ -94,21 +94,33 @@ async fn any_number_of_processes_may_migrate_at_once() {
 }
 
 #[tokio::test]
-async fn another_fold_or_another_number_of_partitions_makes_the_tables_anew() {
+async fn another_fold_is_built_beside_the_live_generation_and_broken_tables_are_filled_in_their_place() {
     let scratch = Scratch::for_test().await;
     let writer = Writer::connect(&scratch.url()).await.unwrap();
-    for (partitions, fold, fresh) in [
-        (2, "1", true),
-        (2, "1", false),
-        (2, "2", true),
-        (3, "2", true),
-        (3, "2", false),
+    for (partitions, fold, number, fresh) in [
+        (2, "1", 1, true),
+        (2, "1", 1, false),
+        // Other partitions: its checkpoints are not whole.
+        (3, "1", 1, true),
+        (3, "1", 1, false),
+        (3, "2", 2, true),
+        (3, "2", 2, false),
+        // A release comes that is neither of them: what the last one was building goes.
+        (3, "3", 3, true),
+        (3, "1", 1, false),
     ] {
         let made = writer
             .prepare(Projection::Content, partitions, fold)
             .await
             .unwrap();
-        assert_eq!((made.number, made.fresh), (1, fresh), "{partitions} {fold}");
+        assert_eq!((made.number, made.fresh), (number, fresh), "{partitions} {fold}");
+        assert_eq!(writer.live(Projection::Content).await.unwrap(), 1);
     }
+    let known = writer.generations(Some(Projection::Content)).await.unwrap();
+    let states: Vec<_> = known
+        .iter()
+        .map(|it| (it.generation, it.state.as_str()))
+        .collect();
+    assert_eq!(states, [(1, "live"), (3, "building")]);
     scratch.erase().await.unwrap();
 }

@@ -91,6 +91,15 @@ impl Health {
         reporter
     }
 
+    /// A part is no longer of this process.
+    pub fn forget(&self, name: &str) {
+        self.0
+            .checks
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(name);
+    }
+
     /// How all is now.
     pub fn readiness(&self) -> Readiness {
         let checks = self

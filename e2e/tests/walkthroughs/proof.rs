@@ -39,10 +39,11 @@ async fn the_tables_are_what_the_log_says(log: LogKind) {
     let (code, text) = run(&annals, operator, &["verify", "visits", "--sample", "7"]).await;
     assert_eq!(code, Some(0), "{text}");
 
+    rebuilt(&annals, &key).await;
     damage(&annals).await;
     let (code, text) = run(&annals, operator, &["verify"]).await;
     assert_eq!(code, Some(3), "{text}");
-    assert!(text.contains("content generation 1: 1 DIFFERENCES"), "{text}");
+    assert!(text.contains("content generation 2: 1 DIFFERENCES"), "{text}");
     assert!(text.contains(r#"the store says   {"title":"by hand"}"#), "{text}");
     assert!(text.contains("visits.events 0/"), "{text}");
     assert!(text.contains("directory generation 1: equal"), "{text}");
@@ -51,10 +52,43 @@ async fn the_tables_are_what_the_log_says(log: LogKind) {
     crate::finish(annals).await;
 }
 
+/// Tables of both stores built anew while the others answer, and the way back for one.
+async fn rebuilt(annals: &Installation, key: &str) {
+    let operator = annals.operator_key();
+    let before = sample::answers(annals, key, SITE).await;
+    for projection in ["content", "visits"] {
+        let (code, text) = run(annals, operator, &["rebuild", projection]).await;
+        assert_eq!(code, Some(0), "{text}");
+        assert!(
+            text.contains(&format!("{projection} generation 2 answers")),
+            "{text}"
+        );
+    }
+    let after = sample::answers(annals, key, SITE).await;
+    assert_eq!(before, after);
+    let (_, text) = run(annals, operator, &["generations", "list", "content"]).await;
+    assert!(text.contains("kept") && text.contains("live"), "{text}");
+    let (code, text) = run(annals, operator, &["rollback", "visits"]).await;
+    assert_eq!(code, Some(0), "{text}");
+    assert_eq!(before, sample::answers(annals, key, SITE).await);
+    let (code, text) = run(annals, operator, &["generations", "drop", "visits", "2"]).await;
+    assert_eq!(code, Some(0), "{text}");
+    let (code, text) = run(annals, operator, &["rollback", "visits"]).await;
+    assert!(
+        code != Some(0) && text.contains("no earlier generation"),
+        "{text}"
+    );
+    let (code, text) = run(annals, operator, &["rebuild", "downloads", "--cancel"]).await;
+    assert!(
+        code != Some(0) && text.contains("no generation of downloads is being built"),
+        "{text}"
+    );
+}
+
 /// One row in each store.
 async fn damage(annals: &Installation) {
     let mut database = sqlx::PgConnection::connect(&annals.database()).await.unwrap();
-    let one = "UPDATE content_1.content SET title = 'by hand' WHERE slug = (SELECT min(slug) FROM content_1.content)";
+    let one = "UPDATE content_2.content SET title = 'by hand' WHERE slug = (SELECT min(slug) FROM content_2.content)";
     database.execute(one).await.unwrap();
     let engines = Engines::from_environment().unwrap();
     let table = format!("{}_visits_1.events", annals.name());

@@ -55,8 +55,20 @@ impl From<Error> for Problem {
 
 fn of_tables(error: &read_models::Error) -> Problem {
     match error {
-        read_models::Error::NotLive(_) | read_models::Error::NoGeneration { .. } => {
-            Problem::not_found(error.to_string())
+        read_models::Error::NotLive(_)
+        | read_models::Error::NoGeneration { .. }
+        | read_models::Error::NotBuilding(_) => Problem::not_found(error.to_string()),
+        read_models::Error::Building { .. } => {
+            Problem::new(StatusCode::CONFLICT, "rebuild-running", error.to_string())
+        }
+        read_models::Error::IsLive { .. } => {
+            Problem::new(StatusCode::CONFLICT, "generation-live", error.to_string())
+        }
+        read_models::Error::Behind { .. } => {
+            Problem::new(StatusCode::CONFLICT, "generation-behind", error.to_string())
+        }
+        read_models::Error::ParkedMore { .. } => {
+            Problem::new(StatusCode::CONFLICT, "parked-more", error.to_string())
         }
         read_models::Error::Configuration(text) => {
             Problem::new(StatusCode::CONFLICT, "conflict", text.clone())

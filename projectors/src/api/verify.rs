@@ -9,13 +9,12 @@ use axum::{
 };
 use futures::{StreamExt as _, stream};
 use http::{StatusCode, header};
-use read_models::Projection;
 use serde::{Deserialize, Serialize};
 use service::{Path, Problem, Query};
 use tokio::{sync::mpsc, task::JoinHandle};
 use utoipa::IntoParams;
 
-use super::{App, caller::Operator, error::Error};
+use super::{App, caller::Operator, error::Error, generations::named};
 use crate::verify::{self, Outcome, Told, Wanted};
 
 /// What is compared.
@@ -51,9 +50,7 @@ pub(super) async fn verify(
     Path(projection): Path<String>,
     Query(which): Query<Which>,
 ) -> Result<Response, Error> {
-    let projection: Projection = projection
-        .parse()
-        .map_err(|error: read_models::projection::UnknownName| Problem::not_found(error.to_string()))?;
+    let projection = named(&projection)?;
     let permit = app.0.verifying.clone().try_acquire_owned().map_err(|_| {
         let text = "another verification is running here; wait until it has ended";
         Problem::new(StatusCode::CONFLICT, "verification-running", text)

@@ -26,10 +26,7 @@ use self::{
     machine::{Effect, Found, Held, Input, Machine, Range, Unsettled},
 };
 use super::{IDLE, LONGEST_PAUSE, PAUSE, Plan, Until, feed::chain};
-use crate::{
-    metrics,
-    visits::{Fold, fold_of_events},
-};
+use crate::{metrics, visits::Fold};
 
 /// What the runner works with.
 #[derive(Clone)]
@@ -40,6 +37,8 @@ pub struct Engines {
     pub control: Writer,
     /// Rows.
     pub rows: clickhouse::Writer,
+    /// Which generation is filled.
+    pub generation: Generation,
     /// Who we are, for people who look at fences.
     pub owner: String,
     /// Records with events that cannot be read, of which so many may be parked; the partition that has one more stays
@@ -112,7 +111,8 @@ pub async fn run_visits(engines: Engines, plan: Plan) {
 /// See [`Failure`].
 pub async fn one_run(engines: &Engines, plan: &Plan, stops: Option<Stops>) -> Result<(), Failure> {
     let partitions = engines.log.partitions(Topic::Visits);
-    let generation = prepare(engines, partitions).await?;
+    prepare(engines).await?;
+    let generation = engines.generation;
     let store = engines.rows.visits_store(generation);
     let mut goals = HashMap::new();
     if plan.until == Until::CaughtUp {
@@ -132,6 +132,7 @@ pub async fn one_run(engines: &Engines, plan: &Plan, stops: Option<Stops>) -> Re
         gather: None,
         batch: Vec::new(),
         began: Instant::now(),
+        written: 0,
         goals,
         stopped: HashSet::new(),
     };
@@ -150,40 +151,32 @@ pub async fn one_run(engines: &Engines, plan: &Plan, stops: Option<Stops>) -> Re
             }
         }
         let input = run.perform(effect).await?;
+        if input == Input::Advanced {
+            plan.throttle.spent(std::mem::take(&mut run.written)).await;
+        }
         effect = machine
             .on(input)
             .map_err(|error| Failure::Protocol(error.to_string()))?;
     }
 }
 
-/// The generation that we fill: the live one, or a new one where it is missing on either side or was made by
-/// another fold.
-async fn prepare(engines: &Engines, partitions: u32) -> Result<Generation, Failure> {
-    let fold = fingerprint(&fold_of_events(), clickhouse::VISITS_TABLES);
-    let known = engines
-        .control
-        .generation(Projection::Visits, partitions, &fold)
+/// Makes the tables where they are missing.
+async fn prepare(engines: &Engines) -> Result<(), Failure> {
+    let (projection, generation) = (Projection::Visits, engines.generation);
+    if engines.rows.has_visits(generation).await?
+        && !engines.control.is_untouched(projection, generation).await?
+    {
+        return Ok(());
+    }
+    // In this order: whatever stops us in between, the tables are found missing and it begins anew. Were they made
+    // before the checkpoints are at zero, empty tables could pass for filled ones.
+    engines
+        .rows
+        .drop_generation(projection.name(), generation)
         .await?;
-    let generation = match known {
-        Some(generation) if engines.rows.has_visits(generation).await? => generation,
-        known => {
-            let generation = known.unwrap_or(1);
-            // In this order: whatever stops us in between, the tables are found missing and it begins anew. Were
-            // they made before the checkpoints are at zero, empty tables could pass for filled ones.
-            engines
-                .rows
-                .drop_generation(Projection::Visits.name(), generation)
-                .await?;
-            engines
-                .control
-                .begin_generation(Projection::Visits, generation, partitions, &fold)
-                .await?;
-            engines.rows.create_visits(generation).await?;
-            generation
-        }
-    };
-    engines.rows.show_visits(generation).await?;
-    Ok(generation)
+    engines.control.refill(projection, generation).await?;
+    engines.rows.create_visits(generation).await?;
+    Ok(())
 }
 
 /// What makes rows what they are: the fold and the definition of the tables.
@@ -208,6 +201,8 @@ struct Run<'a> {
     batch: Vec<Ready>,
     /// When the batch was begun.
     began: Instant,
+    /// Events written since that was last asked.
+    written: usize,
     /// Ends of the log at the start that are to be reached, when the work is done then.
     goals: HashMap<u32, u64>,
     /// Partitions that do not go on: too much of them cannot be read.
@@ -403,7 +398,8 @@ impl Run<'_> {
         for checkpoint in self.held.values() {
             let partition = Partition::visits(checkpoint.partition);
             if let Ok(end) = self.engines.log.end(partition).await {
-                metrics::lag(Projection::Visits, partition, checkpoint.next_offset, end, None);
+                let of = (Projection::Visits, self.generation);
+                metrics::lag(of, partition, checkpoint.next_offset, end, None);
                 self.engines.control.saw_end(checkpoint, end).await?;
             }
         }
@@ -458,6 +454,7 @@ impl Run<'_> {
         let moves = self.moves();
         self.move_checkpoints(insert.as_slice(), &moves, &[]).await?;
         self.count();
+        self.written += self.batch.iter().map(|ready| ready.rows).sum::<usize>();
         for ready in std::mem::take(&mut self.batch) {
             let partition = ready.partition;
             for (offset, why) in &ready.piece.void {
@@ -499,7 +496,7 @@ impl Run<'_> {
         for ready in &self.batch {
             let partition = Partition::visits(ready.partition);
             metrics::lag(
-                Projection::Visits,
+                (Projection::Visits, self.generation),
                 partition,
                 ready.piece.to,
                 ready.log_end,

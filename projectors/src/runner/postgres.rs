@@ -91,11 +91,19 @@ impl<F: Fold> PostgresSink<F> {
             fold: PhantomData,
         }
     }
+
+    const fn of(&self) -> (Projection, i32) {
+        (F::PROJECTION, self.tables.generation())
+    }
 }
 
 impl<F: Fold> Sink for PostgresSink<F> {
     fn projection(&self) -> Projection {
         F::PROJECTION
+    }
+
+    fn generation(&self) -> i32 {
+        self.tables.generation()
     }
 
     async fn take_over(&mut self) -> Result<Vec<Checkpoint>, SinkError> {
@@ -107,7 +115,7 @@ impl<F: Fold> Sink for PostgresSink<F> {
         let parked = self.writer.parked(&checkpoint).await?;
         let in_generation = self.writer.parked_aggregates(&checkpoint).await?;
         let parking = Parking::new(parked, in_generation, self.parking_limit);
-        metrics::parked(F::PROJECTION, feed::partition(&checkpoint), parking.len());
+        metrics::parked(self.of(), feed::partition(&checkpoint), parking.len());
         self.held = Some(Held {
             checkpoint,
             parking,
@@ -118,6 +126,7 @@ impl<F: Fold> Sink for PostgresSink<F> {
 
     async fn write(&mut self, batches: Vec<Batch>) -> Result<u64, SinkError> {
         let mut rows = 0;
+        let of = self.of();
         for batch in batches {
             let held = self.held.as_mut().ok_or(SinkError::Fenced)?;
             if batch.from != held.checkpoint.next_offset {
@@ -138,20 +147,14 @@ impl<F: Fold> Sink for PostgresSink<F> {
             held.last = batch.time.map(|time| time.micros()).or(held.last);
             held.parking.commit(parked);
             rows += written;
-            metrics::parked(F::PROJECTION, batch.partition, held.parking.len());
+            metrics::parked(of, batch.partition, held.parking.len());
         }
         Ok(rows)
     }
 
     async fn saw_end(&mut self, partition: Partition, end: Offset) -> Result<(), SinkError> {
         if let Some(held) = &self.held {
-            metrics::lag(
-                F::PROJECTION,
-                partition,
-                held.checkpoint.next_offset,
-                end,
-                held.last,
-            );
+            metrics::lag(self.of(), partition, held.checkpoint.next_offset, end, held.last);
             self.writer.saw_end(&held.checkpoint, end).await?;
         }
         Ok(())

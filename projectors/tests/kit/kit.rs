@@ -432,6 +432,7 @@ pub fn config(scratch: &Scratch) -> projectors::Config {
         clickhouse_user: String::new(),
         clickhouse_password: String::new(),
         parking_limit: LIMIT,
+        keep_generations_hours: 0,
         clickhouse_write_seconds: 120,
     }
 }

@@ -1,11 +1,7 @@
 //! A log with everything in it, all projections folded from it, and hands that damage the tables.
-#![expect(
-    dead_code,
-    unreachable_pub,
-    reason = "each test uses some of it, as a crate of its own"
-)]
+#![expect(unreachable_pub, reason = "a part of each test that is a crate of its own")]
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use event_log::Partition;
 use events::{
@@ -282,19 +278,4 @@ pub async fn verified(
         }
     });
     (outcome, differences)
-}
-
-/// Asks again and again until there is an answer.
-pub async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
-    loop {
-        if let Some(answer) = ask().await {
-            return answer;
-        }
-        assert!(
-            tokio::time::Instant::now() < deadline,
-            "waited in vain for {what}"
-        );
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }

@@ -103,12 +103,28 @@ async fn another_generation_answers_as_soon_as_it_is_live() {
     let tenant = stage.tenant("a").await;
     let piece = stage.draft(post(&tenant, "first")).await;
     stage.read(&by_slug(&tenant, "first"), None).await.ok();
-    // The tables are made anew for another fold, empty: the answer follows them.
-    stage
-        .writer
-        .prepare(read_models::Projection::Content, 4, "another fold")
-        .await
-        .unwrap();
+    // Tables of another fold, empty, beside these: the answer follows the switch.
+    let content = read_models::Projection::Content;
+    let made = stage.writer.prepare(content, 4, "another fold").await.unwrap();
+    for partition in 0..4 {
+        let mut at = stage
+            .writer
+            .take_over(content, made.number, partition)
+            .await
+            .unwrap();
+        let tables = stage.writer.tables(content, made.number, 1);
+        let far = read_models::Advance {
+            next_offset: 1_000,
+            epoch: 1,
+            seq: 1,
+            hash: [0; 32],
+            log_end: 1_000,
+            last_time: None,
+        };
+        at = tables.begin(&at).await.unwrap().commit(&far).await.unwrap();
+        assert_eq!(at.next_offset, 1_000);
+    }
+    stage.writer.switch(content, made.number).await.unwrap();
     let path = by_slug(&tenant, "first");
     stage
         .until("the new tables answer", async |stage| {

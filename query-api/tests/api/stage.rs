@@ -354,12 +354,9 @@ impl Stage {
         });
         writer.create_visits(1).await.unwrap();
         writer.create_facts(1).await.unwrap();
+        self.writer.prepare(Projection::Visits, 4, "test").await.unwrap();
         self.writer
-            .begin_generation(Projection::Visits, 1, 4, "test")
-            .await
-            .unwrap();
-        self.writer
-            .begin_generation(Projection::ContentFacts, 1, 4, "test")
+            .prepare(Projection::ContentFacts, 4, "test")
             .await
             .unwrap();
         writer

@@ -10,14 +10,13 @@ use std::collections::{BTreeSet, HashMap};
 use event_log::{Offset, Partition, Topic};
 use read_models::{
     Advance, Checkpoint, Projection, Tables, Writer,
-    clickhouse::{self, FACTS_TABLES, Generation},
+    clickhouse::{self, Generation},
     facts::{Fact, FactColumns, FactStore},
 };
 use uuid::Uuid;
 
-use super::fingerprint;
 use crate::{
-    facts::{FOLD, apply, subject},
+    facts::{apply, subject},
     metrics,
     runner::{Batch, Sink, SinkError, parking::Parking},
 };
@@ -26,6 +25,7 @@ use crate::{
 pub struct FactsSink {
     control: Writer,
     rows: clickhouse::Writer,
+    generation: Generation,
     partitions: u32,
     parking_limit: usize,
     held: Option<Held>,
@@ -44,44 +44,36 @@ impl From<clickhouse::Error> for SinkError {
 }
 
 impl FactsSink {
-    /// A sink for all partitions of the ledger; at most so many aggregates may be parked.
+    /// A sink for all partitions of the ledger in one generation; at most so many aggregates may be parked.
     pub const fn new(
         control: Writer,
         rows: clickhouse::Writer,
+        generation: Generation,
         partitions: u32,
         parking_limit: usize,
     ) -> Self {
         Self {
             control,
             rows,
+            generation,
             partitions,
             parking_limit,
             held: None,
         }
     }
 
-    async fn prepare(&self) -> Result<Generation, SinkError> {
-        let fold = fingerprint(FOLD, FACTS_TABLES);
-        let projection = Projection::ContentFacts;
-        let known = self
-            .control
-            .generation(projection, self.partitions, &fold)
-            .await?;
-        let generation = match known {
-            Some(generation) if self.rows.has_facts(generation).await? => generation,
-            known => {
-                let generation = known.unwrap_or(1);
-                self.rows.drop_generation(projection.name(), generation).await?;
-                // Checkpoints before tables: see the visits' runner.
-                self.control
-                    .begin_generation(projection, generation, self.partitions, &fold)
-                    .await?;
-                self.rows.create_facts(generation).await?;
-                generation
-            }
-        };
-        self.rows.show_facts(generation).await?;
-        Ok(generation)
+    /// Makes the tables where they are missing.
+    async fn prepare(&self) -> Result<(), SinkError> {
+        let (projection, generation) = (Projection::ContentFacts, self.generation);
+        if self.rows.has_facts(generation).await?
+            && !self.control.is_untouched(projection, generation).await?
+        {
+            return Ok(());
+        }
+        // Checkpoints before tables: see the visits' runner.
+        self.rows.drop_generation(projection.name(), generation).await?;
+        self.control.refill(projection, generation).await?;
+        Ok(self.rows.create_facts(generation).await?)
     }
 
     async fn write_one(held: &mut Held, batch: &Batch) -> Result<u64, SinkError> {
@@ -147,11 +139,8 @@ impl FactsSink {
         let to: Advance = batch.advance();
         *checkpoint = write.commit(&to).await?;
         parking.commit(parked);
-        let partition = batch.partition.to_string();
-        let count = i64::try_from(parking.len()).unwrap_or(i64::MAX);
-        metrics::PARKED
-            .with_label_values(&[Projection::ContentFacts.name(), &partition])
-            .set(count);
+        let of = (Projection::ContentFacts, checkpoint.generation);
+        metrics::parked(of, batch.partition, parking.len());
         Ok(columns.rows() as u64)
     }
 }
@@ -161,9 +150,14 @@ impl Sink for FactsSink {
         Projection::ContentFacts
     }
 
+    fn generation(&self) -> i32 {
+        self.generation
+    }
+
     async fn take_over(&mut self) -> Result<Vec<Checkpoint>, SinkError> {
         self.held = None;
-        let generation = self.prepare().await?;
+        let generation = self.generation;
+        self.prepare().await?;
         let tables = self.control.tables(Projection::ContentFacts, generation, 1);
         let mut partitions = HashMap::new();
         for partition in 0..self.partitions {
@@ -202,7 +196,7 @@ impl Sink for FactsSink {
     async fn saw_end(&mut self, partition: Partition, end: Offset) -> Result<(), SinkError> {
         if let Some((checkpoint, _)) = self.checkpoint(partition) {
             metrics::lag(
-                Projection::ContentFacts,
+                (Projection::ContentFacts, self.generation),
                 partition,
                 checkpoint.next_offset,
                 end,

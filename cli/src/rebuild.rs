@@ -1,0 +1,271 @@
+//! `annals rebuild`, `annals rollback`, `annals generations`: tables built anew beside those that answer.
+
+use std::{process::ExitCode, time::Duration};
+
+use anyhow::Context as _;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::{
+    client::{Client, Connection, Request},
+    progress::Progress,
+};
+
+/// Build a projection's tables anew beside those that answer, check them against the log, and switch. Needs an
+/// operator's key. Interrupting this command leaves the rebuild going on: `--watch` shows it again.
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("what"))]
+pub(crate) struct Rebuild {
+    /// Such as content.
+    projection: String,
+    /// Events a second at most; 0 takes the bound of a rebuild away.
+    #[arg(long)]
+    rate: Option<u32>,
+    /// Begin it, and do not wait for it.
+    #[arg(long, group = "what")]
+    detach: bool,
+    /// Show the rebuild that is going on.
+    #[arg(long, group = "what")]
+    watch: bool,
+    /// Let it stay where it is.
+    #[arg(long, group = "what")]
+    pause: bool,
+    /// Go on with it, also after a check that failed.
+    #[arg(long, group = "what")]
+    resume: bool,
+    /// Give it up and drop what was built.
+    #[arg(long, group = "what")]
+    cancel: bool,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// Go back to the generation of a projection that answered before. Needs an operator's key.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Rollback {
+    /// Such as content.
+    projection: String,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// Show or drop generations of projections. Needs an operator's key.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Generations {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    /// Show every generation: which one answers, which is being built, which are kept.
+    List {
+        /// Such as content; every projection when absent.
+        projection: Option<String>,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Drop a generation that is kept.
+    Drop {
+        /// Such as content.
+        projection: String,
+        /// Its number.
+        generation: i32,
+        #[command(flatten)]
+        connection: Connection,
+    },
+}
+
+/// How long a server that is away is waited for: it may be restarted while a rebuild goes on.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often it is looked how far it is.
+const EVERY: Duration = Duration::from_millis(300);
+
+pub(crate) const PROJECTIONS: [&str; 5] = ["directory", "content", "downloads", "visits", "content_facts"];
+
+impl Rebuild {
+    pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
+        let client = Client::new(&self.connection, PATIENCE)?;
+        let path = format!("api/v1/projections/{}/rebuild", self.projection);
+        let steer = async |body: Value| {
+            let request = Request::operation(Method::PATCH, path.clone(), Some(body));
+            client.send(request).await
+        };
+        if self.cancel {
+            client
+                .send(Request::operation(Method::DELETE, path.clone(), None))
+                .await?;
+            println!("given up");
+            return Ok(ExitCode::SUCCESS);
+        }
+        let generation = if self.pause || self.resume {
+            let answer = steer(json!({"paused": self.pause, "rate": self.rate})).await?;
+            number(&answer.body)
+        } else if self.watch {
+            match self.rate {
+                Some(rate) => number(&steer(json!({ "rate": rate })).await?.body),
+                None => self.building(&client).await?,
+            }
+        } else {
+            let body = json!({"rate": self.rate.filter(|rate| *rate > 0)});
+            let request = Request::operation(Method::POST, path.clone(), Some(body));
+            number(&client.send(request).await?.body)
+        };
+        if self.pause || self.detach {
+            println!("{} generation {generation}", self.projection);
+            return Ok(ExitCode::SUCCESS);
+        }
+        self.watch(&client, generation).await
+    }
+
+    async fn building(&self, client: &Client) -> anyhow::Result<i64> {
+        let found = generations(client, &self.projection).await?;
+        let building = found.iter().find(|it| it["state"] == "building");
+        building
+            .map(number)
+            .with_context(|| format!("no generation of {} is being built", self.projection))
+    }
+
+    /// Shows how far it is until it answers, or may not.
+    async fn watch(&self, client: &Client, generation: i64) -> anyhow::Result<ExitCode> {
+        let mut bar: Option<(Progress, u64)> = None;
+        loop {
+            let found = generations(client, &self.projection).await?;
+            let gone = "it is gone: somebody has given it up";
+            let it = found.iter().find(|it| number(it) == generation).context(gone)?;
+            let position = it["position"].as_u64().unwrap_or_default();
+            let end = it["end"].as_u64().unwrap_or_default();
+            if end > 0 {
+                let (bar, before) =
+                    bar.get_or_insert_with(|| (Progress::new("records", end, position), position));
+                bar.reach(end);
+                bar.add(position.saturating_sub(*before));
+                *before = position.max(*before);
+            }
+            if it["state"] != "building" {
+                if let Some((bar, _)) = bar {
+                    bar.finish();
+                }
+                println!("{} generation {generation} answers", self.projection);
+                return Ok(ExitCode::SUCCESS);
+            }
+            if let Some(failure) = it["rebuild"]["failure"].as_str() {
+                anyhow::bail!(
+                    "{} generation {generation} may not answer: {failure}",
+                    self.projection
+                );
+            }
+            if it["rebuild"]["paused"] == true {
+                println!("{} generation {generation} is paused", self.projection);
+                return Ok(ExitCode::SUCCESS);
+            }
+            tokio::time::sleep(EVERY).await;
+        }
+    }
+}
+
+impl Rollback {
+    pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
+        let client = Client::new(&self.connection, PATIENCE)?;
+        let path = format!("api/v1/projections/{}/rollback", self.projection);
+        let answer = client
+            .send(Request::operation(Method::POST, path, None))
+            .await?
+            .body;
+        println!(
+            "{} generation {} answers, as before {}",
+            self.projection, answer["to"], answer["from"]
+        );
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Generations {
+    pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
+        match self.verb {
+            Verb::List {
+                projection,
+                connection,
+            } => {
+                let client = Client::new(&connection, Duration::from_secs(2))?;
+                let names = match &projection {
+                    Some(one) => vec![one.as_str()],
+                    None => PROJECTIONS.to_vec(),
+                };
+                for name in names {
+                    for generation in generations(&client, name).await? {
+                        println!("{}", line(&generation));
+                    }
+                }
+            }
+            Verb::Drop {
+                projection,
+                generation,
+                connection,
+            } => {
+                let client = Client::new(&connection, PATIENCE)?;
+                let path = format!("api/v1/projections/{projection}/generations/{generation}");
+                client
+                    .send(Request::operation(Method::DELETE, path, None))
+                    .await?;
+                println!("{projection} generation {generation} is dropped");
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+async fn generations(client: &Client, projection: &str) -> anyhow::Result<Vec<Value>> {
+    let path = format!("api/v1/projections/{projection}/generations");
+    let answer = client.send(Request::projector(path)).await?;
+    Ok(answer.body["items"].as_array().cloned().unwrap_or_default())
+}
+
+fn number(generation: &Value) -> i64 {
+    generation["generation"].as_i64().unwrap_or_default()
+}
+
+/// `content 2 building  1200/5000, parked 0  (why; at most 100/s; paused)`
+fn line(generation: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or("?").to_owned();
+    let mut line = format!(
+        "{:<14} {:<3} {:<9} {}/{}, parked {}",
+        text(&generation["projection"]),
+        number(generation),
+        text(&generation["state"]),
+        generation["position"],
+        generation["end"],
+        generation["parked"],
+    );
+    if let Some(since) = generation["kept_since"].as_str() {
+        line.push_str(&format!("  (kept since {since})"));
+    }
+    let rebuild = &generation["rebuild"];
+    if rebuild.is_object() {
+        let rate = rebuild["rate"].as_i64();
+        let rate = rate.map(|rate| format!("; at most {rate}/s")).unwrap_or_default();
+        let paused = if rebuild["paused"] == true { "; paused" } else { "" };
+        let failure = rebuild["failure"].as_str();
+        let failure = failure.map(|why| format!("; FAILED: {why}")).unwrap_or_default();
+        line.push_str(&format!("  ({}{rate}{paused}{failure})", text(&rebuild["why"])));
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_says_which_state_how_far_and_why() {
+        let shown = line(
+            &json!({"projection": "content", "generation": 2, "state": "building", "position": 5,
+            "end": 9, "parked": 0, "rebuild": {"why": "asked", "rate": 100, "paused": true, "failure": "no"}}),
+        );
+        assert_eq!(
+            shown,
+            "content        2   building  5/9, parked 0  (asked; at most 100/s; paused; FAILED: no)"
+        );
+    }
+}

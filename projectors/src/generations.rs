@@ -1,0 +1,432 @@
+//! Which generations are filled here, and when another one answers.
+//!
+//! What is to be done stands in PostgreSQL: generations and their states, rebuilds and their bounds. This looks at
+//! it again and again and does it, so whoever comes back after a crash goes on where the other ended. Every
+//! generation that this release's fold makes is filled: the live one, one that is being built unless it is paused,
+//! and those that are kept for the way back. One of another release is left to that release.
+//!
+//! One that is being built is proved before it answers: it has come to where the log ended, it is compared with the
+//! log row by row, and it has parked nothing that the live one has not. Then it is switched.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
+
+use read_models::{Error, Projection, clickhouse, generation::Known};
+use tokio::{sync::mpsc, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Config, metrics,
+    run::{Dependencies, Filling, Opened, topic},
+    runner::{Throttle, Until, feed::chain},
+    verify::{self, Told, Verifier, Wanted},
+};
+
+/// How often the control tables are looked at.
+const EVERY: Duration = Duration::from_millis(300);
+
+/// How often a generation that is nearly there is looked at.
+const NEARLY: Duration = Duration::from_millis(50);
+
+/// How long the live generation's writer is left alone after it was held up in vain.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// Records that a generation may lack when its proof begins: it catches up meanwhile.
+const NEAR: i64 = 5_000;
+
+/// Differences that are told of a generation that may not answer.
+const TOLD: usize = 3;
+
+/// Fills generations, proves and switches them.
+pub(crate) struct Supervisor {
+    opened: Opened,
+    dependencies: Dependencies,
+    config: Config,
+    rows: clickhouse::Writer,
+    filled: BTreeMap<(Projection, i32), Filled>,
+    proofs: JoinSet<(Projection, i32)>,
+    proving: Vec<(Projection, i32)>,
+    /// Whether what went wrong was said.
+    announced: bool,
+}
+
+/// A generation that is filled here.
+struct Filled {
+    tasks: JoinSet<Option<()>>,
+    names: Vec<String>,
+    throttle: Throttle,
+    end: CancellationToken,
+}
+
+impl Supervisor {
+    pub(crate) fn new(opened: Opened, dependencies: Dependencies, config: Config) -> Self {
+        let rows = clickhouse::Writer::new(&config.clickhouse(&dependencies));
+        Self {
+            opened,
+            dependencies,
+            config,
+            rows,
+            filled: BTreeMap::new(),
+            proofs: JoinSet::new(),
+            proving: Vec::new(),
+            announced: false,
+        }
+    }
+
+    /// Works until the shutdown; or, in tests and measurements, until everything that was there at the start is in the
+    /// tables, and what was being built answers or may not.
+    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
+        while !shutdown.is_cancelled() {
+            match self.look(&shutdown).await {
+                Ok(done) => {
+                    self.announced = false;
+                    if done && self.dependencies.until == Until::CaughtUp {
+                        break;
+                    }
+                }
+                Err(error) => {
+                    if !std::mem::replace(&mut self.announced, true) {
+                        tracing::warn!(error = chain(&error), "generations cannot be looked at: retrying");
+                    }
+                }
+            }
+            let pause = match self.dependencies.until {
+                Until::Shutdown => EVERY,
+                Until::CaughtUp => NEARLY,
+            };
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = tokio::time::sleep(pause) => {}
+                Some(proved) = self.proofs.join_next() => self.proved(proved.ok()),
+            }
+        }
+        self.proofs.abort_all();
+        for (_, mut filled) in std::mem::take(&mut self.filled) {
+            filled.end.cancel();
+            while filled.tasks.join_next().await.is_some() {}
+        }
+    }
+
+    fn proved(&mut self, which: Option<(Projection, i32)>) {
+        // One that panicked has said so; it is begun again.
+        match which {
+            Some(which) => self.proving.retain(|it| *it != which),
+            None => self.proving.clear(),
+        }
+    }
+
+    /// Looks at the control tables and does what they say; whether nothing is left to be done.
+    async fn look(&mut self, shutdown: &CancellationToken) -> Result<bool, Error> {
+        let known = self.opened.writer.generations(None).await?;
+        let mut wanted: HashMap<(Projection, i32), &Known> = HashMap::new();
+        for row in &known {
+            let Ok(projection) = row.projection.parse::<Projection>() else {
+                continue;
+            };
+            let ours = self.opened.hashes.get(&projection) == Some(&row.fold_hash);
+            if row.state == "live" {
+                self.tell_of_live(projection, row.generation, ours);
+                if !row.shown {
+                    self.show(projection, row.generation).await;
+                }
+            }
+            if ours && !(row.state == "building" && row.paused) {
+                wanted.insert((projection, row.generation), row);
+            }
+        }
+        let gone: Vec<_> = self
+            .filled
+            .keys()
+            .filter(|it| !wanted.contains_key(*it))
+            .copied()
+            .collect();
+        for which in gone {
+            self.stop(which).await;
+        }
+        let mut done = true;
+        for (which, row) in wanted {
+            let filled = self.fill(which, shutdown);
+            filled.throttle.bound(row.rate.unwrap_or(0).unsigned_abs());
+            while filled.tasks.try_join_next().is_some() {}
+            done &= filled.tasks.is_empty();
+            if row.state == "building" && row.failure.is_none() {
+                done = false;
+                if row.position > 0 && row.log_end - row.position <= NEAR {
+                    self.prove(which);
+                }
+            }
+        }
+        self.forget_old(&known).await?;
+        Ok(done)
+    }
+
+    fn fill(
+        &mut self,
+        (projection, generation): (Projection, i32),
+        shutdown: &CancellationToken,
+    ) -> &mut Filled {
+        self.filled.entry((projection, generation)).or_insert_with(|| {
+            let (throttle, end) = (Throttle::default(), shutdown.child_token());
+            let filling = Filling {
+                writer: &self.opened.writer,
+                dependencies: &self.dependencies,
+                config: &self.config,
+                projection,
+                generation,
+                throttle: throttle.clone(),
+                shutdown: end.clone(),
+            };
+            let (tasks, names) = filling.start();
+            tracing::info!(%projection, generation, "filling");
+            Filled {
+                tasks,
+                names,
+                throttle,
+                end,
+            }
+        })
+    }
+
+    /// Stops filling a generation: it was paused, dropped or given up.
+    async fn stop(&mut self, which: (Projection, i32)) {
+        let Some(mut filled) = self.filled.remove(&which) else {
+            return;
+        };
+        filled.end.cancel();
+        while filled.tasks.join_next().await.is_some() {}
+        for name in &filled.names {
+            self.dependencies.health.forget(name);
+        }
+        metrics::forget(which, self.dependencies.log.all(topic(which.0)));
+        let (projection, generation) = which;
+        tracing::info!(%projection, generation, "not filling any more");
+    }
+
+    /// A live generation of another release is not kept up to date here: people should know.
+    fn tell_of_live(&self, projection: Projection, generation: i32, ours: bool) {
+        let name = format!("projection {projection}");
+        if ours {
+            self.dependencies.health.forget(&name);
+        } else {
+            self.dependencies.health.register(name).degraded(format!(
+                "generation {generation} answers, which another release has made; this one fills another beside it"
+            ));
+        }
+    }
+
+    /// Leads the analysts' views to the live generation.
+    async fn show(&self, projection: Projection, generation: i32) {
+        let done: Result<(), String> = async {
+            let text = |error: &dyn std::error::Error| chain(error);
+            match projection {
+                Projection::Directory | Projection::Content | Projection::Downloads => {
+                    let shown = self.opened.writer.show_live(projection, generation).await;
+                    return shown.map_err(|error| text(&error));
+                }
+                Projection::Visits if self.rows.has_visits(generation).await.map_err(|e| text(&e))? => {
+                    self.rows
+                        .show_visits(generation)
+                        .await
+                        .map_err(|error| text(&error))?;
+                }
+                Projection::ContentFacts
+                    if self.rows.has_facts(generation).await.map_err(|e| text(&e))? =>
+                {
+                    self.rows
+                        .show_facts(generation)
+                        .await
+                        .map_err(|error| text(&error))?;
+                }
+                // Its tables are still to be made.
+                Projection::Visits | Projection::ContentFacts => return Ok(()),
+            }
+            let shown = self.opened.writer.shown(projection, generation).await;
+            shown.map_err(|error| text(&error))
+        }
+        .await;
+        if let Err(error) = done {
+            tracing::warn!(%projection, generation, error, "the analysts' views do not lead to it yet: retrying");
+        }
+    }
+
+    /// Begins to prove a generation, unless that is being done.
+    fn prove(&mut self, which: (Projection, i32)) {
+        if self.proving.contains(&which) {
+            return;
+        }
+        self.proving.push(which);
+        let proof = Proof {
+            projection: which.0,
+            generation: which.1,
+            verifier: Verifier::new(
+                self.dependencies.log.clone(),
+                self.opened.writer.clone(),
+                self.rows.clone(),
+            ),
+            dependencies: self.dependencies.clone(),
+            control: self.opened.writer.clone(),
+        };
+        self.proofs.spawn(async move {
+            proof.run().await;
+            which
+        });
+    }
+
+    /// Drops generations that were kept for long enough.
+    async fn forget_old(&self, known: &[Known]) -> Result<(), Error> {
+        let hours = i64::from(self.config.keep_generations_hours);
+        if hours == 0 {
+            return Ok(());
+        }
+        let oldest = chrono::Utc::now() - chrono::Duration::hours(hours);
+        for row in known {
+            let old = row.state == "kept" && row.kept_since.is_some_and(|since| since < oldest);
+            let (true, Ok(projection)) = (old, row.projection.parse::<Projection>()) else {
+                continue;
+            };
+            tracing::info!(%projection, generation = row.generation, hours, "dropping what was kept for long enough");
+            drop_generation(&self.opened.writer, &self.rows, projection, row.generation).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Drops a generation in both stores.
+///
+/// # Errors
+/// It is live, there is none, or a store does not answer.
+pub(crate) async fn drop_generation(
+    control: &read_models::Writer,
+    rows: &clickhouse::Writer,
+    projection: Projection,
+    generation: i32,
+) -> Result<(), Error> {
+    control.erase_generation(projection, generation).await?;
+    match projection {
+        Projection::Directory | Projection::Content | Projection::Downloads => {}
+        Projection::Visits | Projection::ContentFacts => {
+            // Whatever is left there is dropped when the number is taken again.
+            if let Err(error) = rows.drop_generation(projection.name(), generation).await {
+                tracing::warn!(%projection, generation, error = chain(&error), "its tables in ClickHouse were not dropped");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What must be shown of a generation before it answers.
+struct Proof {
+    projection: Projection,
+    generation: i32,
+    verifier: Verifier,
+    dependencies: Dependencies,
+    control: read_models::Writer,
+}
+
+impl Proof {
+    /// Proves and switches; what speaks against it is written down, an outage is only told and begun again.
+    async fn run(&self) {
+        let (projection, generation) = (self.projection, self.generation);
+        let why = match self.prove().await {
+            Ok(None) => return,
+            Ok(Some(why)) => why,
+            Err(error) => {
+                tracing::warn!(%projection, generation, error, "cannot be proved now: trying again");
+                return;
+            }
+        };
+        tracing::error!(%projection, generation, why, "may not answer");
+        if let Err(error) = self.control.rebuild_failed(projection, generation, &why).await {
+            tracing::warn!(%projection, generation, error = chain(&error), "that could not be written down");
+        }
+    }
+
+    /// None when it answers now, or is gone; else why it may not. An error is an outage.
+    async fn prove(&self) -> Result<Option<String>, String> {
+        let (projection, generation) = (self.projection, self.generation);
+        let text = |error: Error| chain(&error);
+        let mut goals = Vec::new();
+        for partition in self.dependencies.log.all(topic(projection)) {
+            let end = self.dependencies.log.end(partition).await;
+            goals.push(end.map_err(|error| chain(&error))?);
+        }
+        if !self.reach(&goals).await? {
+            return Ok(None);
+        }
+        if let Some(difference) = self.compare().await? {
+            return Ok(Some(difference));
+        }
+        loop {
+            // Nobody is held up before it is as far as the live one was a moment ago.
+            let live = self.control.live(projection).await.map_err(text)?;
+            let goals = self.control.positions(projection, live).await.map_err(text)?;
+            if !self.reach(&goals).await? {
+                return Ok(None);
+            }
+            match self.control.switch(projection, generation).await {
+                Ok(before) => {
+                    tracing::info!(%projection, before, generation, "another generation answers");
+                    return Ok(None);
+                }
+                Err(Error::NoGeneration { .. }) => return Ok(None),
+                Err(error @ Error::ParkedMore { .. }) => return Ok(Some(error.to_string())),
+                // Its writer is held up by the bound that was put on it, or by a busy machine.
+                Err(Error::Behind { .. }) => tokio::time::sleep(AGAIN).await,
+                Err(error) => return Err(text(error)),
+            }
+        }
+    }
+
+    /// Waits until it stands there; false when it is gone.
+    async fn reach(&self, goals: &[u64]) -> Result<bool, String> {
+        loop {
+            let reached = self.control.positions(self.projection, self.generation).await;
+            let reached = reached.map_err(|error| chain(&error))?;
+            if reached.len() != goals.len() {
+                return Ok(false);
+            }
+            if reached.iter().zip(goals).all(|(reached, goal)| reached >= goal) {
+                return Ok(true);
+            }
+            tokio::time::sleep(NEARLY).await;
+        }
+    }
+
+    /// What differs from the log, if anything does.
+    async fn compare(&self) -> Result<Option<String>, String> {
+        let wanted = Wanted {
+            projection: self.projection,
+            generation: Some(self.generation),
+            sample: None,
+        };
+        let (tell, mut told) = mpsc::channel(16);
+        let compare = async move { self.verifier.verify(wanted, &tell).await };
+        let listen = async {
+            let mut first = Vec::new();
+            while let Some(line) = told.recv().await {
+                if let Told::Difference(it) = line
+                    && first.len() < TOLD
+                {
+                    first.push(format!("{} {} {:?}", it.table, it.row, it.what));
+                }
+            }
+            first
+        };
+        match tokio::join!(compare, listen) {
+            (Ok(outcome), _) if outcome.equal => Ok(None),
+            (Ok(outcome), first) => Ok(Some(format!(
+                "{} rows are not what the log says, such as {}: `annals verify {} --generation {}` tells more",
+                outcome.differences,
+                first.join("; "),
+                self.projection,
+                self.generation
+            ))),
+            (Err(error @ (verify::Error::TooLarge(_) | verify::Error::AheadOfLog { .. })), _) => {
+                Ok(Some(error.to_string()))
+            }
+            (Err(error), _) => Err(chain(&error)),
+        }
+    }
+}

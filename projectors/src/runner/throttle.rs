@@ -1,0 +1,77 @@
+//! A bound on what a generation may cost while others serve: so many events a second, over all its partitions.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+/// A bound that can be changed while it holds. Cheap to clone; all clones are the same. Without a bound by default.
+#[derive(Debug, Clone, Default)]
+pub struct Throttle(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// Events a second; 0 for no bound.
+    rate: AtomicU32,
+    /// When what was done so far would have been done at that rate.
+    next: Mutex<Option<Instant>>,
+}
+
+impl Throttle {
+    /// So many events a second from now on; 0 for no bound.
+    pub fn bound(&self, rate: u32) {
+        self.0.rate.store(rate, Ordering::Relaxed);
+    }
+
+    /// How many events should be written at once: about a second's.
+    pub fn most(&self) -> usize {
+        match self.0.rate.load(Ordering::Relaxed) {
+            0 => usize::MAX,
+            rate => usize::try_from(rate).unwrap_or(usize::MAX),
+        }
+    }
+
+    /// Waits until so many more events may have been written. Cancelling it is no harm.
+    pub async fn spent(&self, events: usize) {
+        if let Some(until) = self.due(events, Instant::now()) {
+            tokio::time::sleep_until(until).await;
+        }
+    }
+
+    /// When so many more events will have been due.
+    fn due(&self, events: usize, now: Instant) -> Option<Instant> {
+        let rate = self.0.rate.load(Ordering::Relaxed);
+        if rate == 0 {
+            return None;
+        }
+        let takes = Duration::from_secs(events as u64) / rate;
+        let mut next = self.0.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = next.map_or(now, |next| next.max(now)) + takes;
+        *next = Some(until);
+        Some(until)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_events_a_second_over_all_partitions() {
+        let (throttle, now) = (Throttle::default(), Instant::now());
+        let other = throttle.clone();
+        assert_eq!(throttle.due(1_000_000, now), None, "no bound");
+        throttle.bound(100);
+        assert_eq!(throttle.most(), 100);
+        let second = Duration::from_secs(1);
+        assert_eq!(throttle.due(100, now), Some(now + second));
+        assert_eq!(other.due(300, now), Some(now + 4 * second));
+        // What was not used is not saved up.
+        assert_eq!(throttle.due(100, now + 9 * second), Some(now + 10 * second));
+    }
+}

@@ -1,0 +1,360 @@
+//! Rebuilds on real engines: beside the live generation, under load, killed again and again, proved before they
+//! answer, and back again.
+#![expect(clippy::unwrap_used, reason = "a test may stop")]
+
+#[path = "kit/kit.rs"]
+mod kit;
+#[path = "kit/world.rs"]
+mod world;
+
+use std::time::{Duration, Instant};
+
+use projectors::{
+    content::ContentFold,
+    runner::{Gather, Plan, Throttle, Until, drive, postgres::PostgresSink},
+};
+use read_models::{
+    Error, Projection, Reader, Writer,
+    content::list::{Filter, Page, Sort, list},
+    progress::{Part, Wanted},
+};
+use service::health::Health;
+use tokio_util::sync::CancellationToken;
+use world::{Numbers, World, verified};
+
+/// Asks again and again until there is an answer.
+async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "waited in vain for {what}"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// What a projection's rows depend on, as this release has it.
+async fn fold(writer: &Writer, projection: Projection) -> String {
+    match projection {
+        Projection::Directory | Projection::Content | Projection::Downloads => "1".to_owned(),
+        Projection::Visits | Projection::ContentFacts => {
+            let known = writer.generations(Some(projection)).await.unwrap();
+            known[0].fold_hash.clone()
+        }
+    }
+}
+
+async fn rebuild(writer: &Writer, projection: Projection, rate: Option<i32>) -> Result<i32, Error> {
+    let fold = fold(writer, projection).await;
+    writer.begin_rebuild(projection, 1, &fold, "a test", rate).await
+}
+
+/// All projections, running.
+struct Running {
+    shutdown: CancellationToken,
+    task: tokio::task::JoinHandle<Result<(), projectors::Error>>,
+}
+
+impl Running {
+    fn start(world: &World) -> Self {
+        let shutdown = CancellationToken::new();
+        let run = projectors::run(
+            world.dependencies(Until::Shutdown),
+            world.config(),
+            shutdown.clone(),
+        );
+        let task = tokio::spawn(run);
+        Self { shutdown, task }
+    }
+
+    async fn stop(self) {
+        self.shutdown.cancel();
+        self.task.await.unwrap().unwrap();
+    }
+}
+
+async fn live(writer: &Writer, projection: Projection, generation: i32) {
+    let what = format!("generation {generation} of {projection} to answer");
+    until(&what, async || {
+        (writer.live(projection).await.ok()? == generation).then_some(())
+    })
+    .await;
+}
+
+/// Pieces of the first tenant, as a query sees them that waits for this position.
+async fn pieces(reader: &Reader, next_offset: u64) -> usize {
+    let parts = [Part {
+        topic: Projection::Content.topic(),
+        partition: 0,
+        next_offset,
+    }];
+    let wanted = Wanted {
+        parts: &parts,
+        ..Wanted::default()
+    };
+    let deadline = Instant::now() + Duration::from_secs(30);
+    reader
+        .progress()
+        .wait(Projection::Content, &wanted, deadline)
+        .await
+        .unwrap();
+    let filter = Filter {
+        tenant: kit::tenant(0).uuid(),
+        ..Filter::default()
+    };
+    let at = reader.live(Projection::Content).unwrap();
+    let rows = list(
+        &at,
+        &filter,
+        Sort::parse("title").unwrap(),
+        &Page::Number(1),
+        10_000,
+    )
+    .await;
+    rows.unwrap().len()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_under_load_is_never_seen_and_can_be_taken_back() {
+    let mut world = World::make().await;
+    world.live(11).await;
+    world.fold().await;
+    let writer = world.writer().await;
+    let running = Running::start(&world);
+    let reader = Reader::connect(&world.control.reader_url(), 2).unwrap();
+    reader.progress().until_live(Projection::Content).await;
+    let begun = pieces(&reader, 1).await;
+    for projection in Projection::ALL {
+        assert_eq!(rebuild(&writer, projection, None).await.unwrap(), 2);
+        let again = rebuild(&writer, projection, None).await;
+        assert!(
+            matches!(again, Err(Error::Building { generation: 2, .. })),
+            "{again:?}"
+        );
+    }
+    let (mut numbers, mut made) = (Numbers(4), 0);
+    let mut waiting = Projection::ALL.to_vec();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    // What was written is read at its position, whichever generation answers.
+    while !waiting.is_empty() {
+        assert!(Instant::now() < deadline, "{waiting:?} do not answer");
+        made += 1;
+        let (piece, slug) = (kit::piece(5_000 + made), format!("s{made}"));
+        let drafted = kit::drafted(made, &slug).into();
+        let at = world
+            .log
+            .ledger
+            .commit(kit::tenant(0), vec![(piece.to_string(), 1, drafted)])
+            .await;
+        assert_eq!(pieces(&reader, at).await, begun + made as usize);
+        world.visits(&mut numbers, 6).await;
+        let mut still = Vec::new();
+        for projection in waiting {
+            if writer.live(projection).await.unwrap() != 2 {
+                still.push(projection);
+            }
+        }
+        waiting = still;
+    }
+    for projection in Projection::ALL {
+        let (outcome, differences) = world.verify(projection).await;
+        assert!(
+            outcome.equal && outcome.generation == 2,
+            "{projection}: {differences:#?}"
+        );
+        let shown = async || {
+            let known = writer.generations(Some(projection)).await.ok()?;
+            known
+                .iter()
+                .any(|it| it.generation == 2 && it.shown)
+                .then_some(())
+        };
+        until("the analysts' views to follow", shown).await;
+    }
+    let definition: String = world
+        .rows
+        .live()
+        .query_raw("SHOW CREATE TABLE sessions")
+        .fetch_one()
+        .await
+        .unwrap();
+    assert!(definition.contains("visits_2.sessions"), "{definition}");
+
+    // The one before is kept up to date, so the way back is open.
+    let at = world
+        .log
+        .ledger
+        .commit(
+            kit::tenant(0),
+            vec![(kit::piece(9_999).to_string(), 1, kit::drafted(1, "z").into())],
+        )
+        .await;
+    world.visits(&mut numbers, 6).await;
+    for projection in Projection::ALL {
+        let before = writer.before(projection).await.unwrap().unwrap().generation;
+        assert_eq!((before, writer.switch(projection, before).await.unwrap()), (1, 2));
+        let (outcome, differences) = world.verify(projection).await;
+        assert!(
+            outcome.equal && outcome.generation == 1,
+            "{projection}: {differences:#?}"
+        );
+        let refused = writer.erase_generation(projection, 1).await;
+        assert!(matches!(refused, Err(Error::IsLive { .. })), "{refused:?}");
+        writer.erase_generation(projection, 2).await.unwrap();
+    }
+    assert_eq!(pieces(&reader, at).await, begun + made as usize + 1);
+    running.stop().await;
+    world.erase().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_fold_is_built_beside_the_one_that_answers() {
+    let mut world = World::make().await;
+    world.live(12).await;
+    world.fold().await;
+    let writer = world.writer().await;
+    // As if another release had made them.
+    world
+        .control
+        .execute("UPDATE annals.generations SET fold_hash = 'another release'")
+        .await
+        .unwrap();
+    let reader = Reader::connect(&world.control.reader_url(), 1).unwrap();
+    reader.progress().until_live(Projection::Content).await;
+    let before = pieces(&reader, 1).await;
+    let running = Running::start(&world);
+    // At every moment there is an answer, and a whole one.
+    while writer.live(Projection::Content).await.unwrap() == 1 {
+        assert_eq!(pieces(&reader, 1).await, before);
+    }
+    for projection in Projection::ALL {
+        live(&writer, projection, 2).await;
+        let (outcome, differences) = world.verify(projection).await;
+        assert!(outcome.equal, "{projection}: {differences:#?}");
+        let known = writer.generations(Some(projection)).await.unwrap();
+        let states: Vec<_> = known.iter().map(|it| it.state.as_str()).collect();
+        assert_eq!(states, ["kept", "live"]);
+    }
+    assert_eq!(pieces(&reader, 1).await, before);
+    // What another release made is not filled here, so it falls behind and is no way back.
+    let at = world
+        .log
+        .ledger
+        .commit(
+            kit::tenant(0),
+            vec![(kit::piece(9_998).to_string(), 1, kit::drafted(1, "y").into())],
+        )
+        .await;
+    assert_eq!(pieces(&reader, at).await, before + 1);
+    let back = writer.switch(Projection::Content, 1).await;
+    assert!(matches!(back, Err(Error::Behind { .. })), "{back:?}");
+    running.stop().await;
+    world.erase().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_generation_that_is_not_what_the_log_says_does_not_answer() {
+    let mut world = World::make().await;
+    world.live(13).await;
+    world.fold().await;
+    let writer = world.writer().await;
+    let content = Projection::Content;
+    rebuild(&writer, content, None).await.unwrap();
+    writer.steer_rebuild(content, Some(true), None).await.unwrap();
+    // Paused: whoever runs leaves it alone.
+    let running = Running::start(&world);
+    let end = world.log.log.end(event_log::Partition::ledger(0)).await.unwrap();
+    until("the live one to be there", async || {
+        (writer.positions(content, 1).await.ok()? == [end]).then_some(())
+    })
+    .await;
+    assert_eq!(writer.positions(content, 2).await.unwrap(), [0]);
+    running.stop().await;
+    // Filled by hand, and damaged.
+    let sink = PostgresSink::<ContentFold>::new(writer.clone(), writer.tables(content, 2, 1), 0, 1_000);
+    let plan = Plan {
+        log: world.log.log.clone(),
+        gather: Gather::AT_ONCE,
+        throttle: Throttle::default(),
+        until: Until::CaughtUp,
+        health: Health::new().register("by hand"),
+        shutdown: CancellationToken::new(),
+    };
+    drive(sink, plan).await;
+    let damage = "UPDATE content_2.content SET title = 'by hand' WHERE content = (SELECT min(content::text)::uuid FROM content_2.content)";
+    world.control.execute(damage).await.unwrap();
+    writer.steer_rebuild(content, Some(false), None).await.unwrap();
+    world.fold().await;
+    let failure = async || {
+        let known = writer.generations(Some(content)).await.unwrap();
+        known[1].failure.clone()
+    };
+    let why = failure().await.unwrap();
+    assert!(
+        why.contains("1 rows are not what the log says") && why.contains("Differs"),
+        "{why}"
+    );
+    assert_eq!(writer.live(content).await.unwrap(), 1);
+    // Mended, it has parked something that the live one has not.
+    world
+        .control
+        .execute(
+            "UPDATE content_2.content n SET title = o.title FROM content_1.content o WHERE o.content = n.content;
+             INSERT INTO annals.parked_aggregates (projection, generation, tenant, subject, topic, partition, since, reason)
+             VALUES ('content', 2, gen_random_uuid(), 'nobody', 'ledger', 0, 1, 'a test')",
+        )
+        .await
+        .unwrap();
+    writer.steer_rebuild(content, Some(false), None).await.unwrap();
+    world.fold().await;
+    let why = failure().await.unwrap();
+    assert!(why.contains("has parked nobody"), "{why}");
+    world
+        .control
+        .execute("DELETE FROM annals.parked_aggregates WHERE subject = 'nobody'")
+        .await
+        .unwrap();
+    writer.steer_rebuild(content, Some(false), None).await.unwrap();
+    world.fold().await;
+    assert_eq!(writer.live(content).await.unwrap(), 2);
+    world.erase().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_that_is_killed_again_and_again_comes_to_its_end() {
+    let mut world = World::make().await;
+    world.live(14).await;
+    world.fold().await;
+    let writer = world.writer().await;
+    for projection in Projection::ALL {
+        rebuild(&writer, projection, Some(400)).await.unwrap();
+    }
+    // A bound holds it up, a kill ends it in the middle of whatever it does; later each time, so that it ends.
+    for round in 0..12_u64 {
+        let run = projectors::run(
+            world.dependencies(Until::Shutdown),
+            world.config(),
+            CancellationToken::new(),
+        );
+        let _ = tokio::time::timeout(Duration::from_millis(120 + 90 * round), run).await;
+    }
+    for projection in Projection::ALL {
+        // It may have become live before the last kill.
+        let _ = writer.steer_rebuild(projection, None, Some(0)).await;
+    }
+    let running = Running::start(&world);
+    for projection in Projection::ALL {
+        live(&writer, projection, 2).await;
+        let verifier = world.verifier().await;
+        for generation in [1, 2] {
+            let (outcome, differences) = verified(&verifier, projection, Some(generation)).await;
+            assert!(outcome.equal, "{projection} {generation}: {differences:#?}");
+        }
+    }
+    running.stop().await;
+    world.erase().await;
+}

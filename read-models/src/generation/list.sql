@@ -1,0 +1,24 @@
+-- Every generation with what is known of it; positions and ends are summed over its partitions.
+SELECT
+    g.projection,
+    g.generation,
+    g.state,
+    g.fold_hash,
+    g.created_at,
+    g.kept_since,
+    coalesce(l.shown = g.generation, false) AS "shown!",
+    (SELECT coalesce(sum(c.next_offset), 0)::bigint FROM annals.checkpoints c
+     WHERE c.projection = g.projection AND c.generation = g.generation) AS "position!",
+    (SELECT coalesce(sum(greatest(c.log_end, c.next_offset)), 0)::bigint FROM annals.checkpoints c
+     WHERE c.projection = g.projection AND c.generation = g.generation) AS "log_end!",
+    (SELECT count(*) FROM annals.parked p
+     WHERE p.projection = g.projection AND p.generation = g.generation) AS "parked!",
+    r.why AS "why?",
+    r.rate AS "rate?",
+    coalesce(r.paused, false) AS "paused!",
+    r.failure AS "failure?"
+FROM annals.generations g
+LEFT JOIN annals.live l USING (projection, generation)
+LEFT JOIN annals.rebuilds r USING (projection, generation)
+WHERE $1::text IS NULL OR g.projection = $1
+ORDER BY g.projection, g.generation
