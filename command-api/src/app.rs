@@ -100,7 +100,7 @@ impl App {
         tasks.spawn(health.clone().vital("the forgetting of salts", forgetting));
         tasks.spawn(watch_log(log.clone(), health.register("log"), stop.clone()));
         Self(Arc::new(Inner {
-            recorder: Recorder::new(log.clone(), config.waiting_visits.get()),
+            recorder: Recorder::new(&log, config.waiting_visits.get(), &health, &tasks),
             ends,
             directory,
             decides_directory: start(Partition::DIRECTORY),

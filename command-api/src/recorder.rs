@@ -1,4 +1,6 @@
-//! Visits on their way into the log: grouped by partition, one record for each group, acknowledged together.
+//! Visits on their way into the log: grouped by partition, many requests in one record, acknowledged together.
+
+mod lane;
 
 use std::{
     collections::HashMap,
@@ -8,16 +10,18 @@ use std::{
 };
 
 use axum::extract::FromRequestParts;
-use event_log::{AppendError, Log, Offset, Partition, visits};
+use event_log::{AppendError, Log, Offset, Partition, Topic, visits::Parcel};
 use events::{
     Envelope, Event, EventId, ImportId, Recorded, TenantId, Timestamp, event::VisitEvent, visit::Visit,
 };
 use futures::future::try_join_all;
 use http::{header, request::Parts};
-use service::TraceContext;
-use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore};
+use service::{Health, TraceContext};
+use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore, mpsc, oneshot};
+use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use self::lane::Load;
 use crate::{App, caller::ClientAddress, error::Error, metrics, partition::idempotency::Hash};
 
 /// How long a client is kept waiting while the log does not say what became of its visits.
@@ -121,14 +125,24 @@ fn visit_of(event: &VisitEvent) -> &Visit {
 pub struct Recorder {
     log: Log,
     permits: Arc<Semaphore>,
+    /// One for each partition.
+    lanes: Arc<[mpsc::Sender<Load>]>,
 }
 
 impl Recorder {
-    /// At most `waiting` requests wait for the log at a time.
-    pub fn new(log: Log, waiting: usize) -> Self {
+    /// At most `waiting` requests wait for the log at a time. Its tasks end when the last clone is dropped.
+    pub fn new(log: &Log, waiting: usize, health: &Health, tasks: &TaskTracker) -> Self {
+        let waiting = waiting.min(Semaphore::MAX_PERMITS);
+        let lane = |partition| {
+            let (lane, loads) = mpsc::channel(waiting);
+            let carrying = lane::carry(log.clone(), partition, loads);
+            tasks.spawn(health.clone().vital(format!("the lane of {partition}"), carrying));
+            lane
+        };
         Self {
-            log,
-            permits: Arc::new(Semaphore::new(waiting.min(Semaphore::MAX_PERMITS))),
+            lanes: log.all(Topic::Visits).map(lane).collect(),
+            permits: Arc::new(Semaphore::new(waiting)),
+            log: log.clone(),
         }
     }
 
@@ -142,21 +156,11 @@ impl Recorder {
             return Err(Error::Busy);
         };
         let began = Instant::now();
-        let mut appends = self
-            .grouped(events)
-            .into_iter()
-            .filter_map(|(partition, events)| {
-                let tenant = events.first()?.envelope.tenant;
-                let appending = self.log.append(partition, visits::encode(tenant, &events));
-                Some(async move { appending.await.map(|offset| (partition, offset + 1)) })
-            });
-        let appended = async {
-            match (appends.next(), appends.next()) {
-                (Some(only), None) => only.await.map(|place| vec![place]),
-                (first, second) => try_join_all(first.into_iter().chain(second).chain(appends)).await,
-            }
-        };
-        let Ok(appended) = tokio::time::timeout(PATIENCE, appended).await else {
+        let appends = self.grouped(events).into_iter().map(async |(partition, events)| {
+            let appended = self.append(partition, &events).await;
+            appended.map(|offset| (partition, offset + 1))
+        });
+        let Ok(appended) = tokio::time::timeout(PATIENCE, try_join_all(appends)).await else {
             return Err(Error::NotServed(UNKNOWN));
         };
         let appended = appended.map_err(|error| match error {
@@ -165,6 +169,22 @@ impl Recorder {
         });
         metrics::VISIT_SECONDS.observe(began.elapsed().as_secs_f64());
         appended
+    }
+
+    async fn append(&self, partition: Partition, events: &[Recorded]) -> Result<Offset, AppendError> {
+        let stopping = |_| AppendError::Unknown("the process is stopping".to_owned());
+        let lane = usize::try_from(partition.index)
+            .ok()
+            .and_then(|index| self.lanes.get(index));
+        let (Some(lane), Some(first)) = (lane, events.first()) else {
+            return Err(AppendError::Not(format!("there is no partition {partition}")));
+        };
+        let (reply, answered) = oneshot::channel();
+        let parcel = Parcel::new(first.envelope.tenant, events);
+        // Full only when requests have given up waiting: each holds a permit and brings one load to a lane.
+        let sent = lane.try_send(Load { parcel, reply });
+        sent.map_err(|error| AppendError::Not(error.to_string()))?;
+        answered.await.unwrap_or_else(|error| Err(stopping(error)))
     }
 
     /// By partition, in the order in which they came.

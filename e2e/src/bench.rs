@@ -20,7 +20,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-use crate::engines::Engines;
+use crate::{engines::Engines, installation::LogKind};
 
 /// What every phase needs.
 #[derive(Debug)]
@@ -33,6 +33,10 @@ pub struct Bench {
     pub own: PathBuf,
     /// How long each figure is measured.
     pub duration: Duration,
+    /// Only so many connections, when somebody looks for something.
+    pub connections: Option<usize>,
+    /// Only this log.
+    pub log: Option<LogKind>,
 }
 
 impl Bench {

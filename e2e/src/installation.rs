@@ -15,7 +15,7 @@ use tokio::process::{Child, Command};
 use crate::{engines::Engines, wait};
 
 /// Which log it has, and so which processes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogKind {
     /// One process for everything.
     Embedded,

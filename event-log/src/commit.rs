@@ -239,6 +239,21 @@ mod tests {
             prop_assert_eq!(visits::admit(1, &record), Verdict::Visits);
             prop_assert_eq!(visits::decode(&record).expect("ours"), commit.events);
         }
+
+        #[test]
+        fn parcels_share_a_record(commits in proptest::collection::vec(commits(), 0..4)) {
+            let parcels: Vec<_> = commits
+                .iter()
+                .map(|commit| visits::Parcel::new(commit.tenant, &commit.events))
+                .collect();
+            let all: Vec<_> = commits.into_iter().flat_map(|commit| commit.events).collect();
+            let record = visits::record(&parcels);
+            prop_assert_eq!(record.is_none(), all.is_empty());
+            if let Some(record) = record {
+                prop_assert_eq!(visits::admit(1, &record), Verdict::Visits);
+                prop_assert_eq!(visits::decode(&record).expect("ours"), all);
+            }
+        }
     }
 
     #[test]

@@ -13,17 +13,64 @@ use crate::{
 /// The largest value of a record of visits, in bytes.
 pub const MAX_VISITS: usize = 4 * 1024 * 1024;
 
-/// A record of these events, which belong to one partition: their slots decide which. Several tenants may share
-/// a record; the key names one of them, for tools.
+/// Events of one partition (their slots decide which), encoded, on their way into a record that they may share with
+/// others.
+#[derive(Debug, Clone)]
+pub struct Parcel {
+    tenant: TenantId,
+    /// A JSON array.
+    value: Vec<u8>,
+}
+
+impl Parcel {
+    /// Encodes events of a tenant.
+    pub fn new(tenant: TenantId, events: &[Recorded]) -> Self {
+        Self {
+            tenant,
+            value: envelope::encode(events),
+        }
+    }
+
+    /// Its size, in bytes.
+    pub fn size(&self) -> usize {
+        self.value.len()
+    }
+}
+
+/// A record of these parcels, in their order. They may be of several tenants: the key names the first, for tools.
+/// None when there is nothing to record.
+pub fn record(parcels: &[Parcel]) -> Option<Record> {
+    let tenant = parcels.first()?.tenant;
+    let mut value = Vec::with_capacity(parcels.iter().map(Parcel::size).sum());
+    for parcel in parcels {
+        // Without its brackets: one array holds them all.
+        let items = parcel.value.strip_prefix(b"[")?.strip_suffix(b"]")?;
+        if items.is_empty() {
+            continue;
+        }
+        value.push(if value.is_empty() { b'[' } else { b',' });
+        value.extend_from_slice(items);
+    }
+    if value.is_empty() {
+        return None;
+    }
+    value.push(b']');
+    Some(of(tenant, value.into()))
+}
+
+/// A record of these events of one partition.
 pub fn encode(tenant: TenantId, events: &[Recorded]) -> Record {
+    of(tenant, envelope::encode(events).into())
+}
+
+fn of(tenant: TenantId, value: Bytes) -> Record {
     let mut headers = HeaderBlock::with_capacity(96);
     headers.put(b"content-type", BATCH.as_bytes());
     headers.put(b"annals-kind", Kind::Visits.as_str().as_bytes());
-    let key = Bytes::from(tenant.to_string());
     Record {
-        key: Some(key),
+        key: Some(Bytes::from(tenant.to_string())),
         headers: headers.finish(),
-        value: envelope::encode(events).into(),
+        value,
     }
 }
 

@@ -47,7 +47,11 @@ struct Case<'a> {
 /// Something does not start, or refuses what it should take.
 pub async fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
     let (_process, bare) = bench.bare().await?;
-    for (log, name) in [(LogKind::Embedded, "embedded log"), (LogKind::Kafka, "Kafka")] {
+    let logs = [(LogKind::Embedded, "embedded log"), (LogKind::Kafka, "Kafka")];
+    for (log, name) in logs
+        .into_iter()
+        .filter(|(log, _)| bench.log.is_none_or(|only| only == *log))
+    {
         let case = Case {
             bench,
             log,
@@ -139,6 +143,13 @@ pub(super) fn visit_batches(key: &str) -> MakeRequest {
     Arc::new(move |_, into| load::post("/api/v1/visits", &headers, &body, into))
 }
 
+fn connections(bench: &Bench) -> impl Iterator<Item = usize> {
+    let only = bench.connections;
+    CONNECTIONS
+        .into_iter()
+        .filter(move |connections| only.is_none_or(|only| only == *connections))
+}
+
 fn shape(bench: &Bench, connections: usize) -> Shape {
     Shape {
         connections,
@@ -170,7 +181,7 @@ async fn commands(
         "of log",
     ]);
     let mut raw = None;
-    for connections in CONNECTIONS {
+    for connections in connections(case.bench) {
         let ours = load::run(
             &installation.command_address(),
             shape(case.bench, connections),
@@ -254,7 +265,7 @@ async fn visits(
         "of bare",
     ]);
     let mut single = 0.0;
-    for connections in CONNECTIONS {
+    for connections in connections(case.bench) {
         let ours = load::run(
             &installation.command_address(),
             shape(case.bench, connections),

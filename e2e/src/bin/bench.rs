@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Parser, ValueEnum};
 use e2e::bench::{Bench, bare, catch_up, footprint, reads, report, writes};
-use e2e::engines::Engines;
+use e2e::{engines::Engines, installation::LogKind};
 
 /// Measures Annals on this machine.
 #[derive(Debug, Parser)]
@@ -14,6 +14,12 @@ struct Arguments {
     /// How long each figure is measured, in seconds.
     #[arg(long, default_value_t = 4.0)]
     seconds: f64,
+    /// Only so many connections at once, in `writes`.
+    #[arg(long)]
+    connections: Option<usize>,
+    /// Only this log, in `writes`.
+    #[arg(long)]
+    log: Option<LogKind>,
     /// The program to measure; by default `annals` beside this one.
     #[arg(long)]
     binary: Option<PathBuf>,
@@ -39,11 +45,15 @@ async fn main() -> anyhow::Result<()> {
         return bare::serve(listener).await;
     }
     let own = std::env::current_exe()?;
+    // Only a complete run is kept.
+    let complete = arguments.phases.is_empty() && arguments.connections.is_none() && arguments.log.is_none();
     let bench = Bench {
         engines: Engines::from_environment()?,
         binary: arguments.binary.unwrap_or_else(|| own.with_file_name("annals")),
         own,
         duration: Duration::from_secs_f64(arguments.seconds),
+        connections: arguments.connections,
+        log: arguments.log,
     };
     let wanted = |phase| arguments.phases.is_empty() || arguments.phases.contains(&phase);
     let mut report = report::Report::default();
@@ -60,7 +70,7 @@ async fn main() -> anyhow::Result<()> {
         reads::run(&bench, &mut report).await?;
     }
     let page = report.page(&bench.engines).await?;
-    if arguments.phases.is_empty() {
+    if complete {
         std::fs::write(report::place(), &page)?;
         println!("\nwritten to BENCHMARKS.md");
     } else {

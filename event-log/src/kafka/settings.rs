@@ -30,18 +30,12 @@ pub(super) fn admin(brokers: &str) -> ClientConfig {
 fn producer(brokers: &str) -> ClientConfig {
     let mut config = client(brokers);
     config
-        // The broker drops what it has already: a retry inside the client is no second record, and order is kept.
-        .set("enable.idempotence", "true")
         // Every in-sync replica has it: DESIGN section 2, promise 1.
         .set("acks", "all")
-        // The most that idempotence allows. It also makes batches under load, since what waits is sent together.
+        // Also makes batches under load, since what waits is sent together.
         .set("max.in.flight.requests.per.connection", "5")
-        // Any linger becomes the latency of a lonely command. (The price, seen in profiles: with idempotence the
-        // library has one batch of a partition under way at a time, and while more waits its thread polls instead of
-        // sleeping. A linger does not change that.)
+        // Any linger becomes the latency of a lonely command.
         .set("linger.ms", "0")
-        // One oversized record would make the whole producer fatal; the writer notices gaps itself.
-        .set("enable.gapless.guarantee", "false")
         // As the topics.
         .set("message.max.bytes", MAX_RECORD_BYTES)
         // Long enough for a new leader, short enough for a person: after it the outcome is unknown and the log is asked.
@@ -55,13 +49,26 @@ fn producer(brokers: &str) -> ClientConfig {
 
 /// For the directory and the ledger. No compression: commits are small, and latency counts.
 pub(super) fn fenced_producer(brokers: &str) -> ClientConfig {
-    producer(brokers)
+    let mut config = producer(brokers);
+    config
+        // The ledger brings its own numbers: a record that is there twice, or in another order, is void for every
+        // reader, and the writer sees it. The broker's numbers would add nothing but their price: the library then
+        // allows five *messages* of a partition under way, so while a batch is, its thread polls without sleeping
+        // (half of a core at 64 clients).
+        .set("enable.idempotence", "false");
+    config
 }
 
 /// For visits: many and alike, so that lz4 shortens them well.
 pub(super) fn visits_producer(brokers: &str) -> ClientConfig {
     let mut config = producer(brokers);
-    config.set("compression.type", "lz4");
+    config
+        // Nobody numbers visits: the broker drops what it has already, so that a retry inside the client is no
+        // second record.
+        .set("enable.idempotence", "true")
+        // One oversized record would make the whole producer fatal.
+        .set("enable.gapless.guarantee", "false")
+        .set("compression.type", "lz4");
     config
 }
 

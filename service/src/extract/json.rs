@@ -61,6 +61,10 @@ impl<T: DeserializeOwned> Json<T> {
             let error = FieldError::new("", "a text holds the character U+0000, which cannot be stored");
             return Err(Problem::invalid(vec![error]));
         }
+        // Following the path costs as much as reading: only what is refused is read again with it.
+        if let Ok(value) = serde_json::from_slice(bytes) {
+            return Ok(Self(value));
+        }
         let mut deserializer = serde_json::Deserializer::from_slice(bytes);
         let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
             let (path, cause) = (error.path().clone(), error.into_inner());
