@@ -166,9 +166,7 @@ impl Installation {
     pub fn spawn(&mut self, role: Role) -> anyhow::Result<()> {
         let port = match self.ports.get(&role) {
             Some(port) => *port,
-            None => std::net::TcpListener::bind(("127.0.0.1", 0))?
-                .local_addr()?
-                .port(),
+            None => free_port()?,
         };
         self.ports.insert(role, port);
         let log = std::fs::File::options()
@@ -484,4 +482,14 @@ async fn answer(request: RequestBuilder) -> anyhow::Result<Answer> {
         position,
         body,
     })
+}
+
+/// Below the range that the kernel takes ports from for outgoing connections, so that it is still free when the
+/// process comes to it.
+fn free_port() -> anyhow::Result<u16> {
+    let random = || 10_000 + uuid::Uuid::new_v4().as_fields().1 % 10_000;
+    std::iter::repeat_with(random)
+        .take(100)
+        .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .context("found no free port between 10000 and 20000 on 127.0.0.1")
 }

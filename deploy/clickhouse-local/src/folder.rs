@@ -2,6 +2,7 @@
 //! because the engine reports neither in words that help and calls a failed start a success.
 
 use std::fs::{self, File, TryLockError};
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -70,7 +71,15 @@ pub(crate) fn check_port(port: u16) -> anyhow::Result<()> {
     }
 }
 
-/// A port that nobody listens on at this moment.
+/// A port that nobody listens on at this moment, and that the kernel gives to nobody: below the range of outgoing
+/// connections, so that it is still free when the engine comes to it.
 pub(crate) fn free_port() -> anyhow::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+    for _ in 0..100 {
+        let random = RandomState::new().build_hasher().finish();
+        let port = u16::try_from(10_000 + random % 10_000)?;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    anyhow::bail!("found no free port between 10000 and 20000 on 127.0.0.1")
 }
