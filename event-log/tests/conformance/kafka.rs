@@ -109,20 +109,52 @@ impl Bench for Cluster {
 
 crate::on_adapter!(cluster, super::Cluster);
 
+/// How long a broker may take.
+const WAIT: std::time::Duration = std::time::Duration::from_secs(30);
+
 /// Puts a record of a stranger's transaction into a partition: its marker takes the offset after it.
 async fn transact(bench: &Cluster, partition: Partition) {
+    let stranger = begin(bench, partition).await;
+    tokio::task::block_in_place(|| stranger.commit_transaction(WAIT)).expect("committed");
+}
+
+/// The same, not yet committed.
+async fn begin(bench: &Cluster, partition: Partition) -> FutureProducer {
     let mut config = bench.client();
     let id = uuid::Uuid::new_v4().to_string();
     let producer: FutureProducer = config.set("transactional.id", &id).create().expect("producer");
     let topic = format!("{}.{}", bench.prefix, partition.topic.short());
-    let wait = std::time::Duration::from_secs(30);
-    tokio::task::block_in_place(|| producer.init_transactions(wait)).expect("begins");
+    tokio::task::block_in_place(|| producer.init_transactions(WAIT)).expect("begins");
     producer.begin_transaction().expect("begun");
     let sent = FutureRecord::<(), str>::to(&topic)
         .partition(i32::try_from(partition.index).expect("small"))
         .payload("of a stranger");
-    producer.send(sent, wait).await.expect("sent");
-    tokio::task::block_in_place(|| producer.commit_transaction(wait)).expect("committed");
+    producer.send(sent, WAIT).await.expect("sent");
+    producer
+}
+
+/// The partition's end, when it has come to this; `within` bounds the wait.
+async fn end_from(log: &Log, partition: Partition, wanted: u64) -> u64 {
+    loop {
+        let end = log.end(partition).await.expect("told");
+        if end >= wanted {
+            return end;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_end_is_beyond_what_a_stranger_has_not_committed() {
+    within(async {
+        let bench = Cluster::new();
+        let log = Log::open(config(bench.store())).await.expect("opens");
+        let stranger = begin(&bench, Partition::ledger(0)).await;
+        assert_eq!(log.end(Partition::ledger(0)).await, Ok(2));
+        tokio::task::block_in_place(|| stranger.abort_transaction(WAIT)).expect("aborted");
+        log.close().await;
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -132,8 +164,8 @@ async fn a_strangers_transaction_marker_at_the_end_holds_nobody_up() {
         let log = Log::open(config(bench.store())).await.expect("opens");
         let partition = Partition::ledger(0);
         transact(&bench, partition).await;
-        // Genesis, record, marker.
-        assert_eq!(log.end(partition).await, Ok(3));
+        // Genesis, record, marker; the broker writes the last of them after it has answered.
+        assert_eq!(end_from(&log, partition, 3).await, 3);
         let mut reader = log.reader(partition, 0).expect("reader");
         let (mut offsets, mut next) = (Vec::new(), 0);
         while next < 3 {
@@ -150,6 +182,7 @@ async fn a_strangers_transaction_marker_at_the_end_holds_nobody_up() {
         let (_, served) = serve(&log, partition, "one").await;
         assert_eq!(served.command(1).await.offset(), Some(4));
         transact(&bench, partition).await;
+        assert_eq!(end_from(&log, partition, 7).await, 7);
         assert_eq!(
             served.command(2).await,
             Outcome::Settled {
