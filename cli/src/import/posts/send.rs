@@ -70,7 +70,7 @@ impl Sender {
             .client
             .send(request.idempotency_key(post.idempotency_key(&self.site, "create")))
             .await?;
-        self.publish(post, &answer.body).await?;
+        self.publish(post, &answer.body, None).await?;
         Ok(Done::Created)
     }
 
@@ -79,9 +79,8 @@ impl Sender {
     async fn change(&self, post: &Post, existing: &Value) -> Result<Done, ClientError> {
         let fields = differing(&post.fields(), existing);
         let unpublished = existing["status"] == "draft" && post.publication != Publication::Draft;
+        let mut version = existing["version"].clone();
         if !fields.is_empty() {
-            let version = existing["version"].to_string();
-            let version = version.trim_matches('"');
             let path = format!("api/v1/content/{}", text(&existing["id"]));
             let request = Request::command(Method::PATCH, path, Some(Value::Object(fields.clone())))
                 .idempotency_key(format!(
@@ -89,10 +88,10 @@ impl Sender {
                     post.idempotency_key(&self.site, "change")
                 ))
                 .header("if-match", format!("\"{version}\""));
-            self.client.send(request).await?;
+            version = self.client.send(request).await?.body["version"].clone();
         }
         if unpublished {
-            self.publish(post, existing).await?;
+            self.publish(post, existing, Some(&version)).await?;
         }
         Ok(if fields.is_empty() && !unpublished {
             Done::Unchanged
@@ -101,7 +100,14 @@ impl Sender {
         })
     }
 
-    async fn publish(&self, post: &Post, existing: &Value) -> Result<(), ClientError> {
+    /// Publishes what the file does not keep as a draft; of this version, when it is one that was read: if an earlier
+    /// run has published it meanwhile, that is a conflict and no change.
+    async fn publish(
+        &self,
+        post: &Post,
+        existing: &Value,
+        version: Option<&Value>,
+    ) -> Result<(), ClientError> {
         let body = match post.publication {
             Publication::Draft => return Ok(()),
             Publication::At(date) => json!({ "at": date }),
@@ -109,9 +115,14 @@ impl Sender {
         };
         let path = format!("api/v1/content/{}/publish", text(&existing["id"]));
         let request = Request::command(Method::POST, path, Some(body));
-        self.client
-            .send(request.idempotency_key(post.idempotency_key(&self.site, "publish")))
-            .await?;
+        let key = post.idempotency_key(&self.site, "publish");
+        let request = match version {
+            None => request.idempotency_key(key),
+            Some(version) => request
+                .idempotency_key(format!("{key}-{version}"))
+                .header("if-match", format!("\"{version}\"")),
+        };
+        self.client.send(request).await?;
         Ok(())
     }
 }
