@@ -11,6 +11,7 @@ mod keys;
 mod log;
 mod openapi;
 mod operator_key;
+mod parked;
 mod progress;
 mod rebuild;
 mod serve;
@@ -45,6 +46,7 @@ enum Command {
     Rebuild(rebuild::Rebuild),
     Rollback(rebuild::Rollback),
     Generations(rebuild::Generations),
+    Parked(parked::Parked),
     Log(log::Log),
     OperatorKey(operator_key::OperatorKey),
     #[command(name = "openapi")]
@@ -64,6 +66,7 @@ impl Command {
             Self::Rebuild(rebuild) => rebuild.run().await,
             Self::Rollback(rollback) => rollback.run().await,
             Self::Generations(generations) => generations.run().await,
+            Self::Parked(parked) => parked.run().await,
             Self::Log(log) => log.run().await,
             Self::OperatorKey(key) => Ok(key.run()),
             Self::OpenApi(openapi) => openapi.run(),

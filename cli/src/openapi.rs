@@ -82,6 +82,10 @@ mod tests {
             ("get", "/api/v1/projections/{projection}/generations"),
             ("post", "/api/v1/projections/{projection}/rebuild"),
             ("post", "/api/v1/projections/{projection}/rollback"),
+            ("get", "/api/v1/parked"),
+            ("get", "/api/v1/parked/{projection}/{subject}"),
+            ("post", "/api/v1/parked/{projection}/{subject}/retry"),
+            ("post", "/api/v1/parked/{projection}/{subject}/skip"),
         ] {
             assert!(
                 document["paths"][path][method].is_object(),

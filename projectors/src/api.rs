@@ -1,10 +1,12 @@
-//! What operators ask of the projectors over HTTP: whether the tables are what the log says, rebuilds, the way back.
+//! What operators ask of the projectors over HTTP: whether the tables are what the log says, rebuilds, the way back,
+//! parked events tried again or passed over.
 //!
 //! It is the projectors' and not the query side's, because it needs the log and the owner's access to both stores.
 
 mod caller;
 mod error;
 mod generations;
+mod parked;
 mod verify;
 
 use std::sync::Arc;
@@ -102,5 +104,7 @@ fn described() -> OpenApiRouter<App> {
         ))
         .routes(routes!(generations::rollback))
         .routes(routes!(generations::remove))
+        .routes(routes!(parked::retry))
+        .routes(routes!(parked::skip))
         .layer(DefaultBodyLimit::max(SMALL))
 }

@@ -66,6 +66,15 @@ impl Fold for ContentFold {
         }
     }
 
+    fn skip(rows: &mut Rows, entry: &Entry) {
+        if let Some(piece) = entry.aggregate().and_then(|key| rows.pieces.get_mut(&key)) {
+            piece.row.version += 1;
+            if piece.state == State::Loaded {
+                piece.state = State::Changed;
+            }
+        }
+    }
+
     async fn write(write: &mut Write, rows: Rows) -> Result<u64, Error> {
         tables::apply(write, &rows.changes()).await
     }
@@ -75,12 +84,16 @@ impl Fold for ContentFold {
 fn known_before(events: &[&Entry]) -> Vec<(Uuid, Uuid)> {
     let mut met = HashSet::new();
     let mut known = Vec::new();
-    for recorded in events.iter().filter_map(|entry| entry.event.as_ref().ok()) {
-        let Event::Content(event) = &recorded.event else {
-            continue;
-        };
-        let Ok(id) = id(&recorded.envelope) else { continue };
-        if met.insert(id) && !matches!(event, ContentEvent::Drafted(_)) {
+    for entry in events
+        .iter()
+        .filter(|entry| entry.event_type().starts_with("content."))
+    {
+        let Some(id) = entry.aggregate() else { continue };
+        let begins = entry
+            .event
+            .as_ref()
+            .is_ok_and(|it| matches!(it.event, Event::Content(ContentEvent::Drafted(_))));
+        if met.insert(id) && !begins {
             known.push(id);
         }
     }

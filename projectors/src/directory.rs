@@ -47,6 +47,10 @@ impl Fold for DirectoryFold {
         }
     }
 
+    fn skip(_: &mut Rows, _: &Entry) {
+        // No event of the directory counts the versions before it.
+    }
+
     async fn write(write: &mut Write, rows: Rows) -> Result<u64, Error> {
         tables::apply(write, &rows.changes).await
     }

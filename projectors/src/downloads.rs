@@ -55,6 +55,15 @@ impl Fold for DownloadsFold {
         }
     }
 
+    fn skip(rows: &mut Rows, entry: &Entry) {
+        if let Some((row, state)) = entry.aggregate().and_then(|key| rows.downloads.get_mut(&key)) {
+            row.version += 1;
+            if *state == State::Loaded {
+                *state = State::Changed;
+            }
+        }
+    }
+
     async fn write(write: &mut Write, rows: Rows) -> Result<u64, Error> {
         tables::apply(write, &rows.changes()).await
     }
@@ -64,12 +73,16 @@ impl Fold for DownloadsFold {
 fn known_before(events: &[&Entry]) -> Vec<(Uuid, Uuid)> {
     let mut met = HashSet::new();
     let mut known = Vec::new();
-    for recorded in events.iter().filter_map(|entry| entry.event.as_ref().ok()) {
-        let Event::Download(event) = &recorded.event else {
-            continue;
-        };
-        let Ok(id) = id(&recorded.envelope) else { continue };
-        if met.insert(id) && !matches!(event, DownloadEvent::Queued(_)) {
+    for entry in events
+        .iter()
+        .filter(|entry| entry.event_type().starts_with("download."))
+    {
+        let Some(id) = entry.aggregate() else { continue };
+        let begins = entry
+            .event
+            .as_ref()
+            .is_ok_and(|it| matches!(it.event, Event::Download(DownloadEvent::Queued(_))));
+        if met.insert(id) && !begins {
             known.push(id);
         }
     }

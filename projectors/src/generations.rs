@@ -128,6 +128,7 @@ impl Supervisor {
             let ours = self.opened.hashes.get(&projection) == Some(&row.fold_hash);
             if row.state == "live" {
                 self.tell_of_live(projection, row.generation, ours);
+                self.tell_of_parked(projection, row.parked);
                 if !row.shown {
                     self.show(projection, row.generation).await;
                 }
@@ -213,6 +214,17 @@ impl Supervisor {
             self.dependencies.health.register(name).degraded(format!(
                 "generation {generation} answers, which another release has made; this one fills another beside it"
             ));
+        }
+    }
+
+    /// Events that wait for a person are shown to whoever asks how the process does.
+    fn tell_of_parked(&self, projection: Projection, events: i64) {
+        let name = format!("parked events of {projection}");
+        if events == 0 {
+            self.dependencies.health.forget(&name);
+        } else {
+            let text = format!("{events} events are parked: `annals parked list {projection}` shows them");
+            self.dependencies.health.register(name).degraded(text);
         }
     }
 

@@ -22,6 +22,7 @@ pub mod clickhouse;
 pub mod feed;
 pub mod parking;
 pub mod postgres;
+pub mod retry;
 pub mod throttle;
 
 pub use batch::{Bad, Batch, Entry};

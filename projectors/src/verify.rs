@@ -15,12 +15,15 @@ mod rows;
 mod visits;
 mod walk;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use event_log::{Log, ReadError};
 use read_models::{
     Projection, Writer, clickhouse,
-    standing::{Row, Slice, Standing, tables},
+    standing::{Place, Row, Slice, Standing, tables},
 };
 use serde::Serialize;
 use tokio::sync::mpsc;
@@ -275,6 +278,7 @@ impl Verifier {
             fold,
             expected: Expected::new(slice),
             parked: Arc::new(standing.parked.clone()),
+            skipped: Arc::new(standing.skipped.clone()),
             unfit: Vec::new(),
             later: HashMap::new(),
         };
@@ -373,7 +377,8 @@ type Fold = fn(&mut Expected, &Happened<'_>) -> Result<(), String>;
 struct Folded {
     fold: Fold,
     expected: Expected,
-    parked: Arc<std::collections::HashSet<read_models::standing::Place>>,
+    parked: Arc<HashSet<Place>>,
+    skipped: Arc<HashSet<Place>>,
     unfit: Vec<Difference>,
     /// Rows that are to be compared when their version is reached.
     later: HashMap<(u32, u64), Vec<Row>>,
@@ -385,6 +390,11 @@ impl Folded {
         for (index, event) in (0..).zip(record.events()) {
             let place = (partition, record.offset, index);
             if self.parked.contains(&place) {
+                continue;
+            }
+            if self.skipped.contains(&place) {
+                let text = record.texts().get(index as usize).copied().unwrap_or_default();
+                walk::skip(text, &mut self.expected);
                 continue;
             }
             let done =

@@ -209,7 +209,7 @@ async fn it_compares_at_one_position_while_events_arrive() {
     ));
     let verifier = world.verifier().await;
     let verifying = tokio::spawn(async move {
-        for round in 0..6 {
+        for round in 0..3 {
             for projection in Projection::ALL {
                 let (outcome, differences) = verified(&verifier, projection, None).await;
                 assert!(outcome.equal, "{projection}, round {round}: {differences:#?}");

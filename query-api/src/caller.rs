@@ -29,6 +29,8 @@ pub(crate) enum Right {
     Read,
     /// What is above tenants.
     Operate,
+    /// What a tenant's admins see of it, and operators of all.
+    Administer,
 }
 
 /// Whoever showed a key that works.
@@ -38,6 +40,7 @@ pub(crate) struct Caller {
     pub tenant: Uuid,
     read: bool,
     operate: bool,
+    admin: bool,
 }
 
 /// A key as the directory has it.
@@ -54,9 +57,16 @@ impl Caller {
         match right {
             Right::Read if self.read => Ok(()),
             Right::Operate if self.operate => Ok(()),
+            Right::Administer if self.operate || self.admin => Ok(()),
             Right::Read => Err(Problem::forbidden("the key lacks the scope read").into()),
             Right::Operate => Err(Problem::forbidden("the key lacks the scope operator").into()),
+            Right::Administer => Err(Problem::forbidden("the key lacks the scope admin or operator").into()),
         }
+    }
+
+    /// The only tenant whose matters an admin sees; none for an operator, who sees all.
+    pub(crate) const fn administers(&self) -> Option<Uuid> {
+        if self.operate { None } else { Some(self.tenant) }
     }
 }
 
@@ -77,6 +87,7 @@ impl App {
                 tenant: Uuid::nil(),
                 read: false,
                 operate: true,
+                admin: false,
             }));
         }
         let key: Key = token.parse().map_err(|_| unknown())?;
@@ -151,6 +162,7 @@ impl KnownKey {
                 tenant: row.tenant,
                 read: has("read") || has("admin"),
                 operate: has("operator"),
+                admin: has("admin"),
             },
         })
     }

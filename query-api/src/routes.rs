@@ -3,6 +3,7 @@
 mod content;
 mod downloads;
 mod history;
+mod parked;
 mod pieces;
 mod projections;
 mod reports;
@@ -72,6 +73,8 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(stats::realtime))
         .routes(routes!(reports::content))
         .routes(routes!(projections::list))
+        .routes(routes!(parked::list))
+        .routes(routes!(parked::show))
         .merge(
             OpenApiRouter::default()
                 .routes(routes!(stats::query))

@@ -18,6 +18,7 @@ const CONTROL: &[&str] = &[
     include_str!("../migrations/postgres/control/0002_fold_snapshots.sql"),
     include_str!("../migrations/postgres/control/0003_end_read_at.sql"),
     include_str!("../migrations/postgres/control/0004_rebuilds.sql"),
+    include_str!("../migrations/postgres/control/0005_skips.sql"),
 ];
 
 const TEMPLATES: &[(&str, &str)] = &[

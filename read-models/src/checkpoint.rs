@@ -27,6 +27,8 @@ pub struct Checkpoint {
     pub hash: [u8; 32],
     /// The holder's own; an older one is refused.
     pub fence: i64,
+    /// Counts what others than the holder changed of what is parked and skipped, as far as the holder knows.
+    pub parking: i64,
 }
 
 /// Where a checkpoint moves to.
@@ -100,6 +102,7 @@ impl Writer {
             seq: row.seq.cast_unsigned(),
             hash: row.hash.try_into().unwrap_or_default(),
             fence: row.fence,
+            parking: row.parking,
         })
     }
 
@@ -143,21 +146,31 @@ impl Writer {
 }
 
 impl Tables {
-    /// Begins a write: locks the checkpoint's row and checks that it is still ours and where we left it.
+    /// Begins a write: locks the checkpoint's row and checks that it is still ours and where we left it. When its
+    /// count of parking is another than ours, what is parked must be looked at again.
     ///
     /// # Errors
     /// [`Error::Fenced`] when it is not.
     pub async fn begin(&self, checkpoint: &Checkpoint) -> Result<Write, Error> {
         let mut tx = self.pool.begin().await?;
-        lock(&mut tx, checkpoint).await?;
-        Ok(Write {
-            tx,
-            checkpoint: *checkpoint,
-        })
+        let parking = lock(&mut tx, checkpoint).await?;
+        let checkpoint = Checkpoint {
+            parking,
+            ..*checkpoint
+        };
+        Ok(Write { tx, checkpoint })
     }
 }
 
 impl Write {
+    pub(crate) const fn new(tx: Transaction<'static, Postgres>, checkpoint: Checkpoint) -> Self {
+        Self { tx, checkpoint }
+    }
+
+    pub(crate) async fn end(self) -> Result<(), Error> {
+        Ok(self.tx.commit().await?)
+    }
+
     pub(crate) fn connection(&mut self) -> &mut PgConnection {
         &mut self.tx
     }
@@ -199,8 +212,8 @@ impl Write {
     }
 }
 
-/// Locks a checkpoint's row for the transaction and checks position and fence.
-pub(crate) async fn lock(connection: &mut PgConnection, at: &Checkpoint) -> Result<(), Error> {
+/// Locks a checkpoint's row for the transaction and checks position and fence. Gives its count of parking.
+pub(crate) async fn lock(connection: &mut PgConnection, at: &Checkpoint) -> Result<i64, Error> {
     let row = sqlx::query_file!(
         "src/checkpoint/lock.sql",
         at.projection.name(),
@@ -211,7 +224,9 @@ pub(crate) async fn lock(connection: &mut PgConnection, at: &Checkpoint) -> Resu
     .fetch_optional(connection)
     .await?;
     match row {
-        Some(row) if row.fence == at.fence && row.next_offset == at.next_offset.cast_signed() => Ok(()),
+        Some(row) if row.fence == at.fence && row.next_offset == at.next_offset.cast_signed() => {
+            Ok(row.parking)
+        }
         Some(_) | None => Err(at.fenced()),
     }
 }

@@ -2,6 +2,8 @@
 
 use uuid::Uuid;
 
+pub mod seen_to;
+
 use crate::{Checkpoint, Error, Write, Writer, checkpoint::index};
 
 /// An aggregate whose events wait.

@@ -52,6 +52,8 @@ pub struct Standing {
     pub next_offsets: Vec<u64>,
     /// Events that are parked, and so are not in the tables.
     pub parked: HashSet<Place>,
+    /// Events that operators let be passed over.
+    pub skipped: HashSet<Place>,
 }
 
 /// The tables of a projection.
@@ -228,12 +230,22 @@ impl Writer {
             .into_iter()
             .map(|row| place((row.partition, row.offset, row.event_index)))
             .collect();
+        let skipped = sqlx::query!(
+            r#"SELECT "partition", "offset", event_index FROM annals.skipped WHERE projection = $1"#,
+            projection.name()
+        )
+        .fetch_all(&mut connection)
+        .await?
+        .into_iter()
+        .map(|row| place((row.partition, row.offset, row.event_index)))
+        .collect();
         Ok(Standing {
             connection,
             projection,
             generation,
             next_offsets,
             parked,
+            skipped,
         })
     }
 }

@@ -11,9 +11,9 @@ use sha2::{Digest as _, Sha256};
 
 use super::{App, error::Error};
 
-/// A caller with the scope `operator`.
+/// A caller with the scope `operator`: who, as the public half of a key.
 #[derive(Debug, Clone)]
-pub(super) struct Operator;
+pub(super) struct Operator(pub(super) String);
 
 /// The operator key of the configuration, hashed, so that comparing it takes the same time for every text.
 pub(super) struct OperatorKey(SecretHash);
@@ -43,7 +43,7 @@ impl FromRequestParts<App> for Operator {
         let token = token.trim();
         let given = SecretHash::new(Sha256::digest(token).into());
         if app.0.operator_key.as_ref().is_some_and(|key| key.0 == given) {
-            return Ok(Self);
+            return Ok(Self("the operator key of the configuration".to_owned()));
         }
         let key: Key = token.parse().map_err(|_| unknown())?;
         let tables = app.0.reader.live(Projection::Directory)?;
@@ -57,7 +57,7 @@ impl FromRequestParts<App> for Operator {
             return Err(unknown().into());
         }
         if row.scopes.iter().any(|scope| scope == "operator") {
-            Ok(Self)
+            Ok(Self(key.id().to_owned()))
         } else {
             Err(Problem::forbidden("the key lacks the scope operator").into())
         }

@@ -4,7 +4,7 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use service::Problem;
 
-use crate::verify;
+use crate::{runner::retry, verify};
 
 /// Why a request is not answered as hoped.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +18,9 @@ pub(super) enum Error {
     /// A verification that came to no result.
     #[error("the tables could not be compared with the log")]
     Verification(#[from] verify::Error),
+    /// What was parked could not be seen to.
+    #[error("what is parked could not be seen to")]
+    Retry(#[from] retry::Error),
     /// A task that did not end as it should.
     #[error("a task did not end")]
     Task(#[from] tokio::task::JoinError),
@@ -45,7 +48,20 @@ impl From<Error> for Problem {
                 format!("ClickHouse cannot be read: {rows}"),
             )
             .retry_after(5),
-            Error::Verification(verify::Error::Log(_)) => Self::unavailable(&error),
+            Error::Retry(retry::Error::Tables(tables)) => of_tables(&tables),
+            Error::Retry(ref found @ retry::Error::NotParked(..)) => Self::not_found(found.to_string()),
+            Error::Retry(
+                ref found @ (retry::Error::Ambiguous(_)
+                | retry::Error::Visits
+                | retry::Error::OtherRelease(_)
+                | retry::Error::Fold(_)),
+            ) => Self::new(
+                StatusCode::CONFLICT,
+                "cannot-retry",
+                service::problem::chain(found),
+            ),
+            Error::Retry(retry::Error::Log(_) | retry::Error::Rows(_))
+            | Error::Verification(verify::Error::Log(_)) => Self::unavailable(&error),
             Error::Verification(verify::Error::Unheard | verify::Error::Panicked) | Error::Task(_) => {
                 Self::internal(&error)
             }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use event_log::{Offset, Partition, State};
 use events::{Recorded, TenantId, Timestamp};
 use read_models::{Advance, Projection};
+use uuid::Uuid;
 
 /// A range of a partition.
 #[derive(Debug, Clone)]
@@ -93,6 +94,12 @@ impl Entry {
             Ok(recorded) => &recorded.envelope.subject,
             Err(bad) => &bad.subject,
         }
+    }
+
+    /// The same with its tenant, where its id is a UUID.
+    pub fn aggregate(&self) -> Option<(Uuid, Uuid)> {
+        let subject = Uuid::try_parse(self.subject()).ok()?;
+        Some((self.tenant().uuid(), subject))
     }
 
     /// Its name on the wire.

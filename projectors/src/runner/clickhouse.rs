@@ -132,6 +132,7 @@ pub async fn one_run(engines: &Engines, plan: &Plan, stops: Option<Stops>) -> Re
         gather: None,
         batch: Vec::new(),
         began: Instant::now(),
+        skipped: HashSet::new(),
         written: 0,
         goals,
         stopped: HashSet::new(),
@@ -201,6 +202,8 @@ struct Run<'a> {
     batch: Vec<Ready>,
     /// When the batch was begun.
     began: Instant,
+    /// Entries that operators took away: they are not parked again.
+    skipped: HashSet<(u32, u64, u32)>,
     /// Events written since that was last asked.
     written: usize,
     /// Ends of the log at the start that are to be reached, when the work is done then.
@@ -269,6 +272,12 @@ impl Run<'_> {
                 .await?;
             let parked = control.parked_aggregates(&checkpoint).await?;
             self.parked = usize::try_from(parked).unwrap_or(usize::MAX);
+            let skipped = control.skipped(&checkpoint).await?;
+            self.skipped.extend(
+                skipped
+                    .into_iter()
+                    .map(|(offset, index)| (partition, offset, index)),
+            );
             self.held.insert(partition, checkpoint);
         }
         self.unsettled = control.unsettled(Projection::Visits, self.generation).await?;
@@ -409,7 +418,12 @@ impl Run<'_> {
     /// A partition with more that cannot be read than may be parked stays where it is; the others go on.
     async fn park_or_stop(&mut self) -> Result<(), Failure> {
         let limit = self.engines.parking_limit;
-        for ready in std::mem::take(&mut self.batch) {
+        for mut ready in std::mem::take(&mut self.batch) {
+            let at = ready.partition;
+            ready
+                .piece
+                .parked
+                .retain(|it| !self.skipped.contains(&(at, it.offset, it.index)));
             let (partition, unread) = (ready.partition, ready.piece.parked.len());
             if self.stopped.contains(&partition) {
                 continue;

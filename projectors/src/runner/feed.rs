@@ -233,7 +233,7 @@ impl Feed {
 }
 
 /// The events of a record, each readable or not; `Err` when the whole partition must stop.
-fn read_events(value: &[u8]) -> Result<Vec<Result<Recorded, Bad>>, String> {
+pub(super) fn read_events(value: &[u8]) -> Result<Vec<Result<Recorded, Bad>>, String> {
     match envelope::decode(value) {
         Ok(events) => Ok(events.into_iter().map(Ok).collect()),
         Err(error @ (DecodeError::Unknown { .. } | DecodeError::Batch(_))) => Err(chain(&error)),

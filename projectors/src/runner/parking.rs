@@ -2,7 +2,10 @@
 
 use std::collections::HashSet;
 
-use read_models::parking::{Aggregate, Parked};
+use read_models::{
+    Error, Write,
+    parking::{Aggregate, Parked},
+};
 
 use super::{Entry, SinkError};
 
@@ -10,6 +13,8 @@ use super::{Entry, SinkError};
 #[derive(Debug, Default, Clone)]
 pub struct Parking {
     aggregates: HashSet<Aggregate>,
+    /// Events that operators let be passed over: offset and place in the record.
+    skipped: HashSet<(u64, u32)>,
     /// Parked in other partitions of the same generation, when this one was taken over.
     elsewhere: usize,
     limit: usize,
@@ -24,16 +29,42 @@ pub struct Attempt<'a> {
 }
 
 impl Parking {
-    /// What is parked in this partition, how many are in the whole generation, and how many may be.
-    pub fn new(aggregates: Vec<Aggregate>, in_generation: u64, limit: usize) -> Self {
+    /// What is parked in this partition, how many are in the whole generation, how many may be, and what is passed
+    /// over.
+    pub fn new(
+        aggregates: Vec<Aggregate>,
+        in_generation: u64,
+        limit: usize,
+        skipped: HashSet<(u64, u32)>,
+    ) -> Self {
         let elsewhere = usize::try_from(in_generation)
             .unwrap_or(usize::MAX)
             .saturating_sub(aggregates.len());
         Self {
             aggregates: aggregates.into_iter().collect(),
+            skipped,
             elsewhere,
             limit,
         }
+    }
+
+    /// What the tables say now, under the lock of a checkpoint.
+    ///
+    /// # Errors
+    /// A database that cannot be reached.
+    pub async fn load(write: &mut Write, limit: usize) -> Result<Self, Error> {
+        let (aggregates, in_generation) = write.parked().await?;
+        Ok(Self::new(
+            aggregates,
+            in_generation,
+            limit,
+            write.skipped().await?,
+        ))
+    }
+
+    /// How many aggregates may be parked.
+    pub const fn limit(&self) -> usize {
+        self.limit
     }
 
     /// Begins a batch.
@@ -73,6 +104,11 @@ impl Attempt<'_> {
             self.events.push(parked(entry, aggregate, None));
         }
         held
+    }
+
+    /// Whether an operator lets the event be passed over.
+    pub fn skips(&self, entry: &Entry) -> bool {
+        self.before.skipped.contains(&(entry.offset, entry.index))
     }
 
     /// Parks the event and its aggregate.

@@ -41,6 +41,9 @@ pub trait Fold: Send + Sync + 'static {
     /// [`Unfit`], when the event cannot follow what is there: it is parked.
     fn fold(rows: &mut Self::Rows, at: &Place, event: &Recorded) -> Result<(), Unfit>;
 
+    /// An event is passed over because an operator said so: later ones of its aggregate must be able to follow.
+    fn skip(rows: &mut Self::Rows, entry: &Entry);
+
     /// Writes the last state of every row that changed. Gives the number of rows.
     fn write(write: &mut Write, rows: Self::Rows) -> impl Future<Output = Result<u64, Error>> + Send;
 }
@@ -114,7 +117,8 @@ impl<F: Fold> Sink for PostgresSink<F> {
             .await?;
         let parked = self.writer.parked(&checkpoint).await?;
         let in_generation = self.writer.parked_aggregates(&checkpoint).await?;
-        let parking = Parking::new(parked, in_generation, self.parking_limit);
+        let skipped = self.writer.skipped(&checkpoint).await?;
+        let parking = Parking::new(parked, in_generation, self.parking_limit, skipped);
         metrics::parked(self.of(), feed::partition(&checkpoint), parking.len());
         self.held = Some(Held {
             checkpoint,
@@ -172,7 +176,7 @@ impl<F: Fold> Sink for PostgresSink<F> {
 
 type Done = (Checkpoint, u64, HashSet<Aggregate>);
 
-enum Failure {
+pub(super) enum Failure {
     Tables(Error),
     Sink(SinkError),
 }
@@ -190,8 +194,8 @@ impl From<SinkError> for Failure {
 }
 
 /// The usual way: everything at once.
-async fn whole<F: Fold>(tables: &Tables, held: &Held, batch: &Batch) -> Result<Done, Failure> {
-    let mut write = tables.begin(&held.checkpoint).await?;
+async fn whole<F: Fold>(tables: &Tables, held: &mut Held, batch: &Batch) -> Result<Done, Failure> {
+    let mut write = begin(tables, held).await?;
     let mut attempt = held.parking.attempt();
     let entries: Vec<&Entry> = batch.entries.iter().collect();
     let rows = fold_and_write::<F>(&mut write, &entries, &mut attempt).await?;
@@ -201,18 +205,40 @@ async fn whole<F: Fold>(tables: &Tables, held: &Held, batch: &Batch) -> Result<D
 }
 
 /// The way that finds what the tables refuse: in halves, and halves of these, each behind a savepoint.
-async fn in_parts<F: Fold>(tables: &Tables, held: &Held, batch: &Batch) -> Result<Done, Failure> {
-    let mut write = tables.begin(&held.checkpoint).await?;
+async fn in_parts<F: Fold>(tables: &Tables, held: &mut Held, batch: &Batch) -> Result<Done, Failure> {
+    let mut write = begin(tables, held).await?;
     let mut attempt = held.parking.attempt();
-    let mut rows = 0;
     let entries: Vec<&Entry> = batch.entries.iter().collect();
-    let mut parts = vec![entries.as_slice()];
+    let rows = write_in_parts::<F>(&mut write, &entries, &mut attempt).await?;
+    let (parked, added) = attempt.finish();
+    write.park(&parked).await?;
+    Ok((write.commit(&batch.advance()).await?, rows, added))
+}
+
+/// Begins a write; what is parked is looked at again when somebody has changed it.
+async fn begin(tables: &Tables, held: &mut Held) -> Result<Write, Failure> {
+    let mut write = tables.begin(&held.checkpoint).await?;
+    if write.checkpoint().parking != held.checkpoint.parking {
+        held.parking = Parking::load(&mut write, held.parking.limit()).await?;
+        held.checkpoint = *write.checkpoint();
+    }
+    Ok(write)
+}
+
+/// Writes what can be written and parks the rest.
+pub(super) async fn write_in_parts<F: Fold>(
+    write: &mut Write,
+    entries: &[&Entry],
+    attempt: &mut Attempt<'_>,
+) -> Result<u64, Failure> {
+    let mut rows = 0;
+    let mut parts = vec![entries];
     while let Some(part) = parts.pop() {
         write.savepoint().await?;
         let mut tried = attempt.branch();
-        match fold_and_write::<F>(&mut write, part, &mut tried).await {
+        match fold_and_write::<F>(write, part, &mut tried).await {
             Ok(written) => {
-                attempt = tried;
+                *attempt = tried;
                 rows += written;
             }
             Err(Failure::Tables(error @ Error::Refused { .. })) => {
@@ -229,9 +255,7 @@ async fn in_parts<F: Fold>(tables: &Tables, held: &Held, batch: &Batch) -> Resul
             Err(other) => return Err(other),
         }
     }
-    let (parked, added) = attempt.finish();
-    write.park(&parked).await?;
-    Ok((write.commit(&batch.advance()).await?, rows, added))
+    Ok(rows)
 }
 
 async fn fold_and_write<F: Fold>(
@@ -242,6 +266,10 @@ async fn fold_and_write<F: Fold>(
     let mut rows = F::load(write, entries).await?;
     for entry in entries {
         if attempt.holds(entry) {
+            continue;
+        }
+        if attempt.skips(entry) {
+            F::skip(&mut rows, entry);
             continue;
         }
         let place = Place {

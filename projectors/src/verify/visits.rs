@@ -63,7 +63,8 @@ pub(super) async fn compare(
             events,
         };
         let next = standing.next_offset(partition.index);
-        let parked = standing.parked.iter().filter(|(at, ..)| *at == partition.index);
+        let parked = standing.parked.iter().chain(&standing.skipped);
+        let parked = parked.filter(|(at, ..)| *at == partition.index);
         let parked = parked.map(|(_, offset, _)| *offset).collect();
         let fold = Fold::new(partition.index, slice, parked);
         let mut fold = part.walk(fold, next, findings, progress).await?;

@@ -59,6 +59,30 @@ pub(super) struct Raw<'a> {
     data: &'a RawValue,
 }
 
+/// An event that is passed over is a version of its aggregate, and nothing more.
+pub(super) fn skip(text: &str, expected: &mut Expected) {
+    #[derive(Deserialize)]
+    struct Stub<'a> {
+        #[serde(borrow)]
+        subject: Cow<'a, str>,
+        tenant: Uuid,
+    }
+    let Ok(Stub { subject, tenant }) = read(text) else {
+        return;
+    };
+    let Ok(subject) = Uuid::try_parse(&subject) else {
+        return;
+    };
+    let key = format!("{tenant}/{subject}");
+    for table in ["content", "downloads"] {
+        if let Some(mut row) = expected.get(table, &key).cloned() {
+            let version = row.get("version").and_then(Value::as_i64).unwrap_or_default();
+            row.insert("version".to_owned(), (version + 1).into());
+            expected.put(table, key.clone(), row);
+        }
+    }
+}
+
 /// An event, its place, and its data.
 pub(super) struct Happened<'a> {
     pub(super) kind: &'a str,

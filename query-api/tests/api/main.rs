@@ -7,6 +7,7 @@ mod content;
 mod documents;
 mod downloads;
 mod lists;
+mod parked;
 mod positions;
 mod stage;
 mod statistics;

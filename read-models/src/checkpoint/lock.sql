@@ -1,4 +1,4 @@
-SELECT next_offset, fence
+SELECT next_offset, fence, parking
 FROM annals.checkpoints
 WHERE projection = $1 AND generation = $2 AND topic = $3 AND "partition" = $4
 FOR UPDATE

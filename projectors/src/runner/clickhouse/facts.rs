@@ -18,7 +18,10 @@ use uuid::Uuid;
 use crate::{
     facts::{apply, subject},
     metrics,
-    runner::{Batch, Sink, SinkError, parking::Parking},
+    runner::{
+        Batch, Entry, Sink, SinkError,
+        parking::{Attempt, Parking},
+    },
 };
 
 /// Writes every partition of one generation.
@@ -84,65 +87,75 @@ impl FactsSink {
         if batch.from != checkpoint.next_offset {
             return Err(SinkError::Fenced);
         }
-        let pieces: BTreeSet<Uuid> = batch
-            .entries
-            .iter()
-            .filter_map(|entry| entry.event.as_ref().ok().and_then(subject))
-            .collect();
-        let pieces: Vec<Uuid> = pieces.into_iter().collect();
-        let present = held.store.present(&pieces).await?;
-        let mut facts: HashMap<Uuid, Fact> = present.into_iter().map(|fact| (fact.content, fact)).collect();
-        let mut changed: BTreeSet<Uuid> = BTreeSet::new();
-        let mut attempt = parking.attempt();
-        for entry in batch
-            .entries
-            .iter()
-            .filter(|entry| entry.event_type().starts_with("content."))
-        {
-            if attempt.holds(entry) {
-                continue;
-            }
-            let recorded = match &entry.event {
-                Ok(recorded) => recorded,
-                Err(bad) => {
-                    attempt.park(entry, &bad.reason)?;
-                    continue;
-                }
-            };
-            let Some(piece) = subject(recorded) else {
-                attempt.park(entry, "the subject of an event of content is no UUID")?;
-                continue;
-            };
-            match apply(
-                facts.get(&piece).cloned(),
-                recorded,
-                batch.partition.index,
-                entry.offset,
-            ) {
-                Ok(Some(fact)) => {
-                    facts.insert(piece, fact);
-                    changed.insert(piece);
-                }
-                Ok(None) => {}
-                Err(never) => attempt.park(entry, &never.to_string())?,
-            }
-        }
-        let mut columns = FactColumns::default();
-        changed
-            .iter()
-            .filter_map(|piece| facts.get(piece))
-            .for_each(|fact| columns.push(fact));
-        held.store.write(&columns).await?;
-        let (events, parked) = attempt.finish();
+        // Locked first: nobody changes what is parked between looking at it and writing.
         let mut write = held.tables.begin(checkpoint).await?;
+        if write.checkpoint().parking != checkpoint.parking {
+            *parking = Parking::load(&mut write, parking.limit()).await?;
+            *checkpoint = *write.checkpoint();
+        }
+        let mut attempt = parking.attempt();
+        let entries: Vec<&Entry> = batch.entries.iter().collect();
+        let rows = fold_and_write(&held.store, batch.partition.index, &entries, &mut attempt).await?;
+        let (events, parked) = attempt.finish();
         write.park(&events).await?;
         let to: Advance = batch.advance();
         *checkpoint = write.commit(&to).await?;
         parking.commit(parked);
         let of = (Projection::ContentFacts, checkpoint.generation);
         metrics::parked(of, batch.partition, parking.len());
-        Ok(columns.rows() as u64)
+        Ok(rows)
     }
+}
+
+/// Folds events over the present rows, and writes those that changed. Gives how many.
+pub(in crate::runner) async fn fold_and_write(
+    store: &FactStore,
+    partition: u32,
+    entries: &[&Entry],
+    attempt: &mut Attempt<'_>,
+) -> Result<u64, SinkError> {
+    let pieces: BTreeSet<Uuid> = entries
+        .iter()
+        .filter_map(|entry| entry.event.as_ref().ok().and_then(subject))
+        .collect();
+    let pieces: Vec<Uuid> = pieces.into_iter().collect();
+    let present = store.present(&pieces).await?;
+    let mut facts: HashMap<Uuid, Fact> = present.into_iter().map(|fact| (fact.content, fact)).collect();
+    let mut changed: BTreeSet<Uuid> = BTreeSet::new();
+    for entry in entries
+        .iter()
+        .filter(|entry| entry.event_type().starts_with("content."))
+    {
+        if attempt.holds(entry) || attempt.skips(entry) {
+            continue;
+        }
+        let recorded = match &entry.event {
+            Ok(recorded) => recorded,
+            Err(bad) => {
+                attempt.park(entry, &bad.reason)?;
+                continue;
+            }
+        };
+        let Some(piece) = subject(recorded) else {
+            attempt.park(entry, "the subject of an event of content is no UUID")?;
+            continue;
+        };
+        match apply(facts.get(&piece).cloned(), recorded, partition, entry.offset) {
+            Ok(Some(fact)) => {
+                facts.insert(piece, fact);
+                changed.insert(piece);
+            }
+            Ok(None) => {}
+            Err(never) => attempt.park(entry, &never.to_string())?,
+        }
+    }
+    let mut columns = FactColumns::default();
+    changed
+        .iter()
+        .filter_map(|piece| facts.get(piece))
+        .for_each(|fact| columns.push(fact));
+    store.write(&columns).await?;
+    Ok(columns.rows() as u64)
 }
 
 impl Sink for FactsSink {
@@ -167,11 +180,12 @@ impl Sink for FactsSink {
                 .await?;
             let parked = self.control.parked(&checkpoint).await?;
             let in_generation = self.control.parked_aggregates(&checkpoint).await?;
+            let skipped = self.control.skipped(&checkpoint).await?;
             partitions.insert(
                 partition,
                 (
                     checkpoint,
-                    Parking::new(parked, in_generation, self.parking_limit),
+                    Parking::new(parked, in_generation, self.parking_limit, skipped),
                 ),
             );
         }

@@ -1,0 +1,323 @@
+//! Parked events seen to on real engines, beside a runner that goes on: tried again in order, passed over for ever.
+#![expect(clippy::unwrap_used, reason = "a test may stop")]
+
+#[path = "kit/kit.rs"]
+mod kit;
+#[path = "kit/world.rs"]
+mod world;
+
+use event_log::Partition;
+use events::{Event, content, download};
+use projectors::runner::{
+    Until,
+    retry::{Error, Outcome, Request, Retrier},
+};
+use read_models::{
+    Projection, Reader, Writer,
+    parking::seen_to::{self, Shown, Skip, Which},
+};
+use tokio_util::sync::CancellationToken;
+use world::{Numbers, World};
+
+async fn hash(writer: &Writer, projection: Projection) -> String {
+    let known = writer.generations(Some(projection)).await.unwrap();
+    known.into_iter().find(|it| it.state == "live").unwrap().fold_hash
+}
+
+async fn see_to(
+    world: &World,
+    projection: Projection,
+    subject: &str,
+    why: Option<&str>,
+) -> Result<Outcome, Error> {
+    let control = world.writer().await;
+    let hash = hash(&control, projection).await;
+    let retrier = Retrier {
+        log: world.log.log.clone(),
+        control,
+        rows: world.rows.writer(),
+    };
+    let request = Request {
+        projection,
+        subject,
+        tenant: None,
+        skip: why.map(|why| Skip { by: "somebody", why }),
+    };
+    retrier.retry(request, &hash).await
+}
+
+async fn shown(world: &World, projection: Projection, subject: &str) -> Option<Shown> {
+    let reader = Reader::connect(&world.control.reader_url(), 1).unwrap();
+    let which = Which {
+        projection: Some(projection),
+        subject: Some(subject),
+        ..Which::default()
+    };
+    let found = seen_to::list(&reader, which, 10, 0).await.unwrap();
+    assert_eq!(seen_to::count(&reader, which).await.unwrap(), found.len() as i64);
+    found.into_iter().next()
+}
+
+async fn equal(world: &World, projection: Projection) {
+    let (outcome, differences) = world.verify(projection).await;
+    assert!(outcome.equal, "{projection}: {differences:#?}");
+}
+
+fn queued(title: &str) -> Event {
+    download::Queued {
+        title: title.into(),
+        url: "https://example.org".into(),
+        author: None,
+        format: None,
+        sha256: None,
+        priority: 1,
+    }
+    .into()
+}
+
+/// Appends events of one download, each in a commit of its own; the position after the last.
+async fn happen(world: &mut World, subject: &str, events: Vec<(u64, Event)>) -> u64 {
+    let mut at = 0;
+    for (version, event) in events {
+        at = world
+            .log
+            .ledger
+            .commit(kit::tenant(0), vec![(subject.to_owned(), version, event)])
+            .await;
+    }
+    at
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_tried_again_is_replayed_in_order_beside_a_runner_that_goes_on() {
+    let mut world = World::make().await;
+    world.fold().await;
+    // A cause that will go away.
+    let constraint = "ALTER TABLE downloads_1.downloads ADD CONSTRAINT by_hand CHECK (title <> 'bad')";
+    world.control.execute(constraint).await.unwrap();
+    let subject = kit::piece(1).to_string();
+    let events = vec![
+        (1, queued("bad")),
+        (2, download::Started {}.into()),
+        (
+            3,
+            download::Completed {
+                size: None,
+                sha256: None,
+            }
+            .into(),
+        ),
+    ];
+    happen(&mut world, &subject, events).await;
+    let shutdown = CancellationToken::new();
+    let run = projectors::run(
+        world.dependencies(Until::Shutdown),
+        world.config(),
+        shutdown.clone(),
+    );
+    let running = tokio::spawn(run);
+    let parked = async |events: i64| loop {
+        match shown(&world, Projection::Downloads, &subject).await {
+            Some(found) if found.events == events => return found,
+            _ => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
+        }
+    };
+    let found = tokio::time::timeout(std::time::Duration::from_secs(60), parked(3))
+        .await
+        .unwrap();
+    assert_eq!(
+        (found.attempts, found.event_type.as_str()),
+        (1, "download.queued.v1")
+    );
+    assert!(found.reason.contains("by_hand"), "{found:?}");
+
+    let outcome = see_to(&world, Projection::Downloads, &subject, None)
+        .await
+        .unwrap();
+    assert_eq!(outcome.done, 0);
+    assert!(outcome.parked.unwrap().contains("by_hand"));
+    let found = shown(&world, Projection::Downloads, &subject).await.unwrap();
+    assert_eq!((found.attempts, found.events), (2, 3));
+    equal(&world, Projection::Downloads).await;
+
+    let gone = "ALTER TABLE downloads_1.downloads DROP CONSTRAINT by_hand";
+    world.control.execute(gone).await.unwrap();
+    let outcome = see_to(&world, Projection::Downloads, &subject, None)
+        .await
+        .unwrap();
+    assert_eq!(
+        outcome,
+        Outcome {
+            done: 3,
+            parked: None
+        }
+    );
+    assert_eq!(shown(&world, Projection::Downloads, &subject).await, None);
+    // The runner knows that the aggregate waits no longer.
+    let at = happen(&mut world, &subject, vec![(4, download::Retried {}.into())]).await;
+    let reader = Reader::connect(&world.control.reader_url(), 1).unwrap();
+    reader.progress().until_live(Projection::Downloads).await;
+    let parts = [read_models::progress::Part {
+        topic: read_models::Topic::Ledger,
+        partition: 0,
+        next_offset: at,
+    }];
+    let wanted = read_models::progress::Wanted {
+        parts: &parts,
+        tenant: Some(kit::tenant(0).uuid()),
+        subject: None,
+    };
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    reader
+        .progress()
+        .wait(Projection::Downloads, &wanted, deadline)
+        .await
+        .unwrap();
+    let (outcome, differences) = world.verify(Projection::Downloads).await;
+    assert!(outcome.equal && outcome.parked == 0, "{differences:#?}");
+    shutdown.cancel();
+    running.await.unwrap().unwrap();
+    let nothing = see_to(&world, Projection::Downloads, &subject, None).await;
+    assert!(matches!(nothing, Err(Error::NotParked(..))), "{nothing:?}");
+    world.erase().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_skipped_is_passed_over_in_every_later_generation() {
+    let mut world = World::make().await;
+    let (gap, never) = (kit::piece(1).to_string(), kit::piece(2).to_string());
+    let events = vec![
+        (1, queued("a")),
+        (8, download::Started {}.into()),
+        (3, download::Failed { reason: "no".into() }.into()),
+        // Another one that cannot follow.
+        (9, download::Retried {}.into()),
+        (5, download::Cancelled {}.into()),
+    ];
+    happen(&mut world, &gap, events).await;
+    // Never drafted: neither content nor the facts know it.
+    let published = content::Unpublished {};
+    happen(
+        &mut world,
+        &never,
+        vec![(1, published.into()), (2, content::Archived {}.into())],
+    )
+    .await;
+    let partition = Partition::visits(0);
+    let mut numbers = Numbers(2);
+    world.visits(&mut numbers, 30).await;
+    let mut record = event_log::visits::encode(kit::tenant(0), &[]);
+    record.value = format!(
+        r#"[{{"type":"visit.page-viewed.v9","tenant":"{}"}}]"#,
+        kit::tenant(0)
+    )
+    .into();
+    let offset = world.log.log.append(partition, record).await.unwrap();
+    world.visits(&mut numbers, 30).await;
+    world.fold().await;
+
+    let outcome = see_to(&world, Projection::Downloads, &gap, Some("it never began"))
+        .await
+        .unwrap();
+    assert_eq!(outcome.done, 2, "{outcome:?}");
+    assert!(outcome.parked.unwrap().contains("version"));
+    equal(&world, Projection::Downloads).await;
+    let outcome = see_to(&world, Projection::Downloads, &gap, Some("nor again"))
+        .await
+        .unwrap();
+    assert_eq!(
+        outcome,
+        Outcome {
+            done: 2,
+            parked: None
+        }
+    );
+    for projection in [Projection::Content, Projection::ContentFacts] {
+        let outcome = see_to(&world, projection, &never, Some("nobody wrote it"))
+            .await
+            .unwrap();
+        assert!(outcome.done == 1 && outcome.parked.is_some(), "{outcome:?}");
+        let outcome = see_to(&world, projection, &never, Some("nobody wrote it"))
+            .await
+            .unwrap();
+        assert_eq!(
+            outcome,
+            Outcome {
+                done: 1,
+                parked: None
+            }
+        );
+    }
+    let unread = format!("visits/0@{offset}.0");
+    let again = see_to(&world, Projection::Visits, &unread, None).await;
+    assert!(matches!(again, Err(Error::Visits)), "{again:?}");
+    see_to(&world, Projection::Visits, &unread, Some("made up"))
+        .await
+        .unwrap();
+
+    let writer = world.writer().await;
+    for projection in Projection::ALL {
+        let (outcome, differences) = world.verify(projection).await;
+        assert!(
+            outcome.equal && outcome.parked == 0,
+            "{projection}: {differences:#?}"
+        );
+        let fold = match projection {
+            Projection::Directory | Projection::Content | Projection::Downloads => "1".to_owned(),
+            Projection::Visits | Projection::ContentFacts => hash(&writer, projection).await,
+        };
+        writer
+            .begin_rebuild(projection, 1, &fold, "a test", None)
+            .await
+            .unwrap();
+    }
+    // Built anew, from the log and what was skipped.
+    world.fold().await;
+    for projection in Projection::ALL {
+        let (outcome, differences) = world.verify(projection).await;
+        assert!(
+            outcome.equal && outcome.parked == 0,
+            "{projection}: {differences:#?}"
+        );
+        assert_eq!(outcome.generation, 2);
+    }
+    let said = "DO $$ BEGIN IF (SELECT count(*) FROM annals.skipped WHERE skipped_by = 'somebody') <> 7
+                THEN RAISE EXCEPTION 'it is not kept who skipped what'; END IF; END $$";
+    world.control.execute(said).await.unwrap();
+    world.erase().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_aggregate_with_more_events_than_are_tried_at_once_is_replayed_to_its_end() {
+    let mut world = World::make().await;
+    world.live(21).await;
+    world.fold().await;
+    let constraint = "ALTER TABLE downloads_1.downloads ADD CONSTRAINT by_hand CHECK (title <> 'bad')";
+    world.control.execute(constraint).await.unwrap();
+    let subject = kit::piece(1).to_string();
+    let mut commits = vec![(kit::tenant(0), vec![(subject.clone(), 1, queued("bad"))])];
+    for version in 2..=2_500 {
+        let event = download::Reprioritised {
+            priority: version as i32,
+        };
+        commits.push((kit::tenant(0), vec![(subject.clone(), version, event.into())]));
+    }
+    world.log.ledger.commits(commits).await;
+    world.fold().await;
+    let found = shown(&world, Projection::Downloads, &subject).await.unwrap();
+    assert_eq!(found.events, 2_500);
+    let gone = "ALTER TABLE downloads_1.downloads DROP CONSTRAINT by_hand";
+    world.control.execute(gone).await.unwrap();
+    let outcome = see_to(&world, Projection::Downloads, &subject, None)
+        .await
+        .unwrap();
+    assert_eq!(
+        outcome,
+        Outcome {
+            done: 2_500,
+            parked: None
+        }
+    );
+    equal(&world, Projection::Downloads).await;
+    world.erase().await;
+}
