@@ -175,6 +175,10 @@ async fn what_is_tried_again_is_replayed_in_order_beside_a_runner_that_goes_on()
         .unwrap();
     let (outcome, differences) = world.verify(Projection::Downloads).await;
     assert!(outcome.equal && outcome.parked == 0, "{differences:#?}");
+    // It knew at once: it did not run into what was parked no longer, and begin again.
+    let once = "DO $$ BEGIN IF (SELECT fence FROM annals.checkpoints WHERE projection = 'downloads') <> 2
+                THEN RAISE EXCEPTION 'the runner has begun again'; END IF; END $$";
+    world.control.execute(once).await.unwrap();
     shutdown.cancel();
     running.await.unwrap().unwrap();
     let nothing = see_to(&world, Projection::Downloads, &subject, None).await;
