@@ -8,7 +8,7 @@ use std::{
 use http::{HeaderMap, header};
 use read_models::{
     Projection, Topic, directory,
-    progress::{Part, Wanted},
+    progress::{Part, WaitError, Wanted},
 };
 use service::{
     Problem,
@@ -21,6 +21,8 @@ use crate::{app::App, cache::Mark, error::Error};
 
 /// How long a key that is well made but unknown is waited for: it may have been made a moment ago.
 const NEW_KEY: Duration = Duration::from_millis(500);
+/// A projector tells of the log's end every second, and what it tells is looked at every five.
+const FOLLOWED: Duration = Duration::from_secs(15);
 
 /// What a caller may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,12 +95,28 @@ impl App {
         let key: Key = token.parse().map_err(|_| unknown())?;
         let known = match self.known_key(key.id()).await? {
             Some(known) => known,
-            None => self.awaited_key(key.id()).await?.ok_or_else(unknown)?,
+            None => match self.awaited_key(key.id()).await? {
+                Some(known) => known,
+                None if self.follows_directory() => return Err(unknown()),
+                // Whoever has not read the directory to its end cannot say that there is no such key.
+                None => {
+                    let projection = Projection::Directory;
+                    return Err(WaitError::Behind { projection }.into());
+                }
+            },
         };
         if known.hash != key.hash() || known.revoked {
             return Err(unknown());
         }
         Ok(Some(known.caller))
+    }
+
+    /// Whether the directory's tables were at the log's end a moment ago.
+    fn follows_directory(&self) -> bool {
+        let reached = self.progress().reached(Projection::Directory, 0);
+        reached.is_some_and(|at| {
+            at.next_offset >= at.log_end && at.end_read_at.is_some_and(|read| read.elapsed() < FOLLOWED)
+        })
     }
 
     async fn known_key(&self, id: &str) -> Result<Option<Arc<KnownKey>>, Error> {

@@ -123,15 +123,10 @@ async fn machine(engines: &Engines) -> anyhow::Result<String> {
         .await?;
     let clickhouse = engines.clickhouse("SELECT version()").await?;
     let pom = read(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/local/pom.xml"));
-    let kafka = pom.split_once("kafka_2.13").and_then(|(_, rest)| {
-        Some(
-            rest.split_once("<version>")?
-                .1
-                .split_once("</version>")?
-                .0
-                .to_owned(),
-        )
-    });
+    let kafka = pom
+        .split_once("<kafka.version>")
+        .and_then(|(_, rest)| rest.split_once('<'))
+        .map(|(version, _)| version.to_owned());
     let rust = std::process::Command::new("rustc").arg("--version").output();
     let rust = rust
         .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())

@@ -185,3 +185,12 @@ async fn a_key_made_just_now_is_waited_for() {
     assert!(began.elapsed() < Duration::from_secs(2));
     stage.end().await;
 }
+
+#[tokio::test]
+async fn a_key_is_not_called_unknown_by_who_has_not_read_the_directory() {
+    let stage = Stage::unfollowed().await;
+    let answer = stage.get("/api/v1/sites", Some(Key::make().reveal())).await;
+    answer.problem(503, "projection-behind");
+    assert_eq!(answer.header("retry-after"), "1");
+    stage.end().await;
+}

@@ -95,11 +95,24 @@ fn variable(name: &str) -> String {
 
 impl Stage {
     pub(crate) async fn start() -> Self {
+        Self::begin(true).await
+    }
+
+    /// Nobody has read the directory to its end.
+    pub(crate) async fn unfollowed() -> Self {
+        Self::begin(false).await
+    }
+
+    async fn begin(followed: bool) -> Self {
         let scratch = Scratch::for_test().await;
         let writer = Writer::connect(&scratch.url()).await.unwrap();
         let log = Uuid::now_v7();
         writer.adopt_log(log).await.unwrap();
         let directory = Fold::prepare(&writer, Projection::Directory, 1).await;
+        if followed {
+            let end = directory.at.next_offset;
+            writer.saw_end(&directory.at, end).await.unwrap();
+        }
         let content = Fold::prepare(&writer, Projection::Content, 4).await;
         let downloads = Fold::prepare(&writer, Projection::Downloads, 4).await;
         let prefix = format!("q{}_", Uuid::new_v4().simple());
