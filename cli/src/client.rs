@@ -259,6 +259,22 @@ impl Client {
         mut show: impl FnMut(Value) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         let url = self.place(&request)?;
+        let json = |line: &[u8]| {
+            serde_json::from_slice(line).map_err(|error| ClientError::NotJson {
+                url: url.clone(),
+                cause: error.to_string(),
+            })
+        };
+        self.texts(request, |line| show(json(line)?)).await
+    }
+
+    /// As [`Self::lines`], each line as it is, its end included.
+    pub(crate) async fn texts(
+        &self,
+        request: Request,
+        mut show: impl FnMut(&[u8]) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let url = self.place(&request)?;
         let unreachable = |error: reqwest::Error| ClientError::Unreachable {
             url: url.clone(),
             cause: chain(&error),
@@ -277,15 +293,17 @@ impl Client {
         let mut bytes = response.bytes_stream();
         let mut rest: Vec<u8> = Vec::new();
         while let Some(more) = bytes.next().await {
+            // What was there before has no end of a line.
+            let searched = rest.len();
             rest.extend_from_slice(&more.map_err(unreachable)?);
-            while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = rest.drain(..=end).collect();
-                let line = serde_json::from_slice(&line).map_err(|error| ClientError::NotJson {
-                    url: url.clone(),
-                    cause: error.to_string(),
-                })?;
+            let Some(last) = rest[searched..].iter().rposition(|byte| *byte == b'\n') else {
+                continue;
+            };
+            let after = rest.split_off(searched + last + 1);
+            for line in rest.split_inclusive(|byte| *byte == b'\n') {
                 show(line)?;
             }
+            rest = after;
         }
         Ok(())
     }

@@ -1,18 +1,23 @@
-//! `annals log tail`, `annals log show`: the log as people read it.
+//! `annals log`: the log as people read it, whether it is in order, and taking it elsewhere.
+
+mod export;
+mod import;
+mod verify;
 
 use std::{
-    fmt::Write as _,
+    fmt::{self, Write as _},
     io::{ErrorKind, Write as _},
     process::ExitCode,
     str::FromStr,
     time::Duration,
 };
 
+use event_log::{LogConfig, Partition, Store};
 use serde_json::Value;
 
 use crate::client::{Client, ClientError, Connection, Request};
 
-/// Read the log: position, admitted or void, events. Needs an operator's key.
+/// Read the log, verify it, take it elsewhere. Needs an operator's key, or a folder that no process has open.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Log {
     #[command(subcommand)]
@@ -47,6 +52,12 @@ enum Verb {
         #[command(flatten)]
         connection: Connection,
     },
+    /// Read all of it and say what is admitted, void, missing, odd or wrong; ends with 3 when something is wrong.
+    Verify(verify::Verify),
+    /// Write all of it into a folder, a file for each partition; what is there already is gone on from.
+    Export(export::Export),
+    /// Put what was exported into an empty store, at the same offsets; what is there already is gone on from.
+    Import(import::Import),
 }
 
 /// A partition, such as `ledger/0`.
@@ -74,6 +85,33 @@ impl FromStr for Place {
     }
 }
 
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.topic, self.index)
+    }
+}
+
+/// The folder of an embedded log, as the log's configuration.
+fn embedded(folder: &std::path::Path) -> LogConfig {
+    LogConfig {
+        store: Store::Embedded {
+            dir: folder.to_owned(),
+        },
+        ledger_partitions: None,
+        visits_partitions: None,
+        development: true,
+    }
+}
+
+impl From<Partition> for Place {
+    fn from(Partition { topic, index }: Partition) -> Self {
+        Self {
+            topic: topic.short().to_owned(),
+            index,
+        }
+    }
+}
+
 impl Place {
     async fn read(&self, client: &Client, from: Option<u64>, limit: u16) -> Result<Value, ClientError> {
         let from = from.map(|from| format!("&from={from}")).unwrap_or_default();
@@ -93,6 +131,13 @@ impl Log {
             } => {
                 tail(&Client::new(&connection, PATIENCE)?, partitions, lines, once).await?;
             }
+            Verb::Verify(verify) => {
+                if !verify.run().await? {
+                    return Ok(ExitCode::from(WRONG));
+                }
+            }
+            Verb::Export(export) => export.run().await?,
+            Verb::Import(import) => import.run().await?,
             Verb::Show {
                 partition,
                 from,
@@ -110,6 +155,9 @@ impl Log {
         Ok(ExitCode::SUCCESS)
     }
 }
+
+/// What `annals log verify` ends with when something is wrong.
+const WRONG: u8 = 3;
 
 async fn tail(client: &Client, wanted: Vec<Place>, lines: u16, once: bool) -> anyhow::Result<()> {
     let wanted = if wanted.is_empty() {

@@ -108,7 +108,7 @@ impl Error {
     }
 
     /// What the client hears.
-    fn problem(self) -> Problem {
+    pub(crate) fn problem(self) -> Problem {
         let detail = self.to_string();
         match self {
             Self::Unauthenticated => Problem::new(

@@ -66,6 +66,8 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(imports::start))
         .routes(routes!(imports::complete))
         .routes(routes!(log::show))
+        .routes(routes!(log::verify))
+        .routes(routes!(log::records))
         .routes(routes!(view::view))
         .routes(routes!(event::event))
         .route("/api/event", options(event::preflight))

@@ -12,6 +12,8 @@ mod dashboard;
 mod imports;
 #[path = "walkthroughs/isolation.rs"]
 mod isolation;
+#[path = "walkthroughs/ledger.rs"]
+mod ledger;
 #[path = "walkthroughs/proof.rs"]
 mod proof;
 #[path = "walkthroughs/rebuild.rs"]

@@ -3,16 +3,20 @@
 //!
 //! Reading order: [`partition`] and [`slot`] (where things go), [`record`], [`hash`], [`genesis`], [`commit`] and
 //! [`visits`] (what stands there), [`admission`] (what of it counts), [`writer`] (how one appends so that it counts;
-//! a state machine without I/O), [`driver`] (the same with I/O, for a task), [`log`] (the port).
+//! a state machine without I/O), [`driver`] (the same with I/O, for a task), [`log`] (the port), [`audit`] (whether a
+//! partition is in order), [`export`] (a partition as text) and [`restore`] (back into
+//! a store).
 //! `schemas/LEDGER.md` says the same to other languages.
 
 #![forbid(unsafe_code)]
 
 pub mod admission;
+pub mod audit;
 mod clock;
 pub mod commit;
 pub mod driver;
 mod embedded;
+pub mod export;
 mod gate;
 pub mod genesis;
 pub mod hash;
@@ -22,6 +26,7 @@ pub mod metrics;
 mod open;
 pub mod partition;
 pub mod record;
+pub mod restore;
 pub mod slot;
 pub mod view;
 pub mod visits;

@@ -16,7 +16,7 @@ use crate::{
     embedded::{self, Embedded},
     genesis::LogId,
     kafka::{self, Kafka},
-    open,
+    open::{self, Missing},
     partition::{Offset, Partition, Topic},
     record::Record,
     slot::{self, SlotTable},
@@ -181,7 +181,25 @@ impl Log {
     /// # Errors
     /// See [`OpenError`].
     pub async fn open(config: LogConfig) -> Result<Self, OpenError> {
-        open::open(config).await.map(|inner| Self(Arc::new(inner), None))
+        open::open(config, Missing::Make)
+            .await
+            .map(|inner| Self(Arc::new(inner), None))
+    }
+
+    /// Opens a log that is there, to read it: nothing that is missing is made.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; also when there is no log, or a partition is empty.
+    pub async fn open_existing(config: LogConfig) -> Result<Self, OpenError> {
+        if let Store::Embedded { dir } = &config.store
+            && !std::fs::read_dir(dir).is_ok_and(|mut files| files.next().is_some())
+        {
+            let text = format!("there is no log in {}", dir.display());
+            return Err(OpenError::Foreign(text));
+        }
+        open::open(config, Missing::Refuse)
+            .await
+            .map(|inner| Self(Arc::new(inner), None))
     }
 
     /// Which log this is.

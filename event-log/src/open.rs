@@ -20,7 +20,16 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Partitions looked at together.
 const TOGETHER: usize = 16;
 
-pub(crate) async fn open(config: LogConfig) -> Result<Inner, OpenError> {
+/// What is done about a partition without a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Missing {
+    /// Its genesis is written.
+    Make,
+    /// The log is not opened.
+    Refuse,
+}
+
+pub(crate) async fn open(config: LogConfig, missing: Missing) -> Result<Inner, OpenError> {
     for (name, count) in [
         ("ledger", config.ledger_partitions),
         ("visits", config.visits_partitions),
@@ -35,7 +44,7 @@ pub(crate) async fn open(config: LogConfig) -> Result<Inner, OpenError> {
         Store::Embedded { dir } => Adapter::Embedded(Embedded::open(dir).await?),
         Store::Kafka(kafka) => Adapter::Kafka(Kafka::open(kafka, &config).await?),
     };
-    match adopt(&adapter, &config).await {
+    match adopt(&adapter, &config, missing).await {
         Ok((id, tables)) => Ok(Inner { id, tables, adapter }),
         Err(error) => {
             match adapter {
@@ -48,13 +57,17 @@ pub(crate) async fn open(config: LogConfig) -> Result<Inner, OpenError> {
 }
 
 /// The directory first, because its genesis names the log; then every other partition.
-async fn adopt(adapter: &Adapter, config: &LogConfig) -> Result<(LogId, [(u32, SlotTable); 3]), OpenError> {
+async fn adopt(
+    adapter: &Adapter,
+    config: &LogConfig,
+    missing: Missing,
+) -> Result<(LogId, [(u32, SlotTable); 3]), OpenError> {
     let new = Genesis::new(LogId(Uuid::new_v4()), Partition::DIRECTORY, 1);
-    let directory = first_record(adapter, Partition::DIRECTORY, &new).await?;
+    let directory = first_record(adapter, Partition::DIRECTORY, &new, missing).await?;
     check(&directory, directory.log, Partition::DIRECTORY, Some(1))?;
     let id = directory.log;
-    let ledger = adopt_topic(adapter, id, Topic::Ledger, config.ledger_partitions);
-    let visits = adopt_topic(adapter, id, Topic::Visits, config.visits_partitions);
+    let ledger = adopt_topic(adapter, id, Topic::Ledger, config.ledger_partitions, missing);
+    let visits = adopt_topic(adapter, id, Topic::Visits, config.visits_partitions, missing);
     let (ledger, visits) = try_join(ledger, visits).await?;
     Ok((id, [(1, directory.slots), ledger, visits]))
 }
@@ -64,6 +77,7 @@ async fn adopt_topic(
     id: LogId,
     topic: Topic,
     asked: Option<u32>,
+    missing: Missing,
 ) -> Result<(u32, SlotTable), OpenError> {
     let made = match adapter {
         Adapter::Embedded(_) => None,
@@ -71,7 +85,7 @@ async fn adopt_topic(
     };
     let zero = Partition { topic, index: 0 };
     let new = Genesis::new(id, zero, made.or(asked).unwrap_or(DEFAULT_PARTITIONS));
-    let first = first_record(adapter, zero, &new).await?;
+    let first = first_record(adapter, zero, &new, missing).await?;
     check(&first, id, zero, asked.or(made))?;
     if let Some(made) = made.filter(|made| *made != first.partitions) {
         let counted = first.partitions;
@@ -85,7 +99,7 @@ async fn adopt_topic(
             partition: index,
             ..first.clone()
         };
-        let found = first_record(adapter, partition, &genesis).await?;
+        let found = first_record(adapter, partition, &genesis, missing).await?;
         check(&found, id, partition, Some(genesis.partitions))?;
         if found.slots != genesis.slots {
             return Err(OpenError::Foreign(format!(
@@ -131,9 +145,15 @@ async fn first_record(
     adapter: &Adapter,
     partition: Partition,
     genesis: &Genesis,
+    missing: Missing,
 ) -> Result<Genesis, OpenError> {
     let unavailable = |error: ReadError| OpenError::Unavailable(error.to_string());
     if first_end(adapter, partition).await.map_err(unavailable)? == 0 {
+        if missing == Missing::Refuse {
+            return Err(OpenError::Foreign(format!(
+                "{partition} is empty: it has lost its genesis, or never had one"
+            )));
+        }
         match adapter.append(partition, genesis.to_record()).await {
             Ok(_) => {}
             Err(AppendError::Not(reason) | AppendError::Unknown(reason)) => {
@@ -169,7 +189,7 @@ async fn first_record(
 }
 
 /// The end of a partition that may have been made a moment ago: its leader may not know yet that it leads.
-async fn first_end(adapter: &Adapter, partition: Partition) -> Result<Offset, ReadError> {
+pub(crate) async fn first_end(adapter: &Adapter, partition: Partition) -> Result<Offset, ReadError> {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
         match adapter.end(partition).await {

@@ -1,0 +1,231 @@
+//! `annals log export`: the log as text, in a folder.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{BufWriter, Read, Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use event_log::{Log, Offset, Partition, Topic, export};
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use super::{PATIENCE, Place, all, embedded};
+use crate::{
+    client::{Client, Connection, Problem, Request},
+    progress::Progress,
+};
+
+/// Which partitions, from where, and where to.
+#[derive(Debug, clap::Args)]
+pub(super) struct Export {
+    /// The folder to write into; made when absent.
+    folder: PathBuf,
+    /// Only these partitions, such as ledger/0; otherwise all.
+    partitions: Vec<Place>,
+    /// The folder of an embedded log that no process has open.
+    #[arg(long, value_name = "FOLDER")]
+    offline: Option<PathBuf>,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// Pieces that wait to be written.
+const WAITING: usize = 16;
+/// How much of a file's end is looked at together.
+const PIECE: u64 = 64 * 1024;
+
+impl Export {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        fs::create_dir_all(&self.folder).with_context(|| format!("cannot make {}", self.folder.display()))?;
+        match &self.offline {
+            Some(folder) => self.offline(folder).await,
+            None => self.online().await,
+        }
+    }
+
+    async fn online(self) -> anyhow::Result<()> {
+        let client = Client::new(&self.connection, PATIENCE)?;
+        let places = match self.partitions.is_empty() {
+            true => all(&client).await?,
+            false => self.partitions,
+        };
+        for place in places {
+            let mut sink = Sink::open(&self.folder, &place)?;
+            let page = place.read(&client, Some(sink.next), 1).await?;
+            let progress = sink.progress(page["end"].as_u64().unwrap_or_default());
+            let path = format!(
+                "api/v1/log/{}/{}/records?from={}",
+                place.topic, place.index, sink.next
+            );
+            let mut ended = false;
+            let write = |line: &[u8]| -> anyhow::Result<()> {
+                if line.starts_with(b"{\"offset\":") {
+                    progress.add(1);
+                    return sink.write(line);
+                }
+                let last: Value = serde_json::from_slice(line)?;
+                if last["problem"].is_object() {
+                    let problem: Problem = serde_json::from_value(last["problem"].clone())?;
+                    anyhow::bail!("{problem}");
+                }
+                ended = last["end"].is_u64();
+                Ok(())
+            };
+            let written = client.texts(Request::operator(path), write).await;
+            sink.finish()?;
+            let again = || format!("{place} is not complete; the same command goes on where it stopped");
+            written.with_context(again)?;
+            anyhow::ensure!(ended, "the answer ended early: {}", again());
+            progress.finish();
+        }
+        Ok(())
+    }
+
+    async fn offline(&self, folder: &Path) -> anyhow::Result<()> {
+        let log = Log::open_existing(embedded(folder)).await?;
+        let everything = || Topic::ALL.into_iter().flat_map(|topic| log.all(topic));
+        for partition in everything() {
+            let place = Place::from(partition);
+            if self.partitions.is_empty() || self.partitions.contains(&place) {
+                copy(&log, partition, Sink::open(&self.folder, &place)?).await?;
+            }
+        }
+        log.close().await;
+        Ok(())
+    }
+}
+
+async fn copy(log: &Log, partition: Partition, mut sink: Sink) -> anyhow::Result<()> {
+    let (lines, mut pieces) = mpsc::channel::<Vec<u8>>(WAITING);
+    let (from, end) = (sink.next, log.end(partition).await?);
+    let progress = sink.progress(end);
+    let reading = async {
+        let done = export::export(log, partition, from, &lines).await;
+        drop(lines);
+        done
+    };
+    let writing = async {
+        while let Some(piece) = pieces.recv().await {
+            progress.add(piece.iter().filter(|byte| **byte == b'\n').count() as u64);
+            sink.write(&piece)?;
+        }
+        sink.finish()
+    };
+    let (read, written) = tokio::join!(reading, writing);
+    read?;
+    written?;
+    progress.finish();
+    Ok(())
+}
+
+/// The file of a partition: `ledger-0.ndjson`.
+pub(super) fn file(folder: &Path, place: &Place) -> PathBuf {
+    folder.join(format!("{}-{}.ndjson", place.topic, place.index))
+}
+
+/// A partition's file, to be gone on with.
+struct Sink {
+    file: BufWriter<File>,
+    path: PathBuf,
+    /// The offset after the last whole line.
+    next: Offset,
+}
+
+impl Sink {
+    /// Opens or makes the file, and takes away a line that was not written to its end.
+    fn open(folder: &Path, place: &Place) -> anyhow::Result<Self> {
+        let path = file(folder, place);
+        let mut file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(&path)
+            .with_context(|| format!("cannot write to {}", path.display()))?;
+        let (whole, next) =
+            standing(&mut file).with_context(|| format!("{} is no export", path.display()))?;
+        file.set_len(whole)?;
+        file.seek(SeekFrom::Start(whole))?;
+        let file = BufWriter::new(file);
+        Ok(Self { file, path, next })
+    }
+
+    fn progress(&self, end: Offset) -> Progress {
+        Progress::new("records", end, self.next)
+    }
+
+    fn write(&mut self, lines: &[u8]) -> anyhow::Result<()> {
+        self.file
+            .write_all(lines)
+            .with_context(|| format!("cannot write to {}", self.path.display()))
+    }
+
+    fn finish(&mut self) -> anyhow::Result<()> {
+        self.file.flush()?;
+        self.file.get_ref().sync_all()?;
+        Ok(())
+    }
+}
+
+/// The offset after the last record in a partition's file.
+pub(super) fn end(path: &Path) -> anyhow::Result<Offset> {
+    let cannot = || format!("cannot read {}", path.display());
+    let (_, next) = standing(&mut File::open(path).with_context(cannot)?).with_context(cannot)?;
+    Ok(next)
+}
+
+/// How long a file is up to the end of its last whole line, and the offset after the record that it says.
+fn standing(file: &mut File) -> anyhow::Result<(u64, Offset)> {
+    let (whole, last) = last_line(file)?;
+    let last = last.map(|line| export::from_line(&line));
+    let last = last.transpose().map_err(anyhow::Error::msg)?;
+    Ok((whole, last.map_or(0, |stored| stored.offset + 1)))
+}
+
+/// How long the file is up to the end of its last whole line, and that line.
+fn last_line(file: &mut File) -> std::io::Result<(u64, Option<Vec<u8>>)> {
+    let (mut start, mut tail) = (file.seek(SeekFrom::End(0))?, Vec::new());
+    loop {
+        let ends = tail.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
+        let ends: Vec<usize> = ends.map(|(place, _)| place).collect();
+        let whole = |end: usize| start + end as u64 + 1;
+        match ends[..] {
+            [.., before, end] => return Ok((whole(end), Some(tail[before + 1..end].to_vec()))),
+            [end] if start == 0 => return Ok((whole(end), Some(tail[..end].to_vec()))),
+            [] if start == 0 => return Ok((0, None)),
+            _ => {}
+        }
+        let piece = start.min(PIECE.max(tail.len() as u64));
+        start -= piece;
+        let mut more = vec![0; usize::try_from(piece).unwrap_or_default()];
+        file.seek(SeekFrom::Start(start))?;
+        file.read_exact(&mut more)?;
+        more.append(&mut tail);
+        tail = more;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_whole_line_is_found_wherever_it_ends() {
+        let long = "x".repeat(200_000);
+        for (text, whole, last) in [
+            ("", 0, None),
+            ("torn", 0, None),
+            ("a\n", 2, Some("a")),
+            ("a\nb\n", 4, Some("b")),
+            ("a\nbc\ntorn", 5, Some("bc")),
+            (&format!("a\n{long}\n{long}"), 200_003, Some(&long[..])),
+        ] {
+            let mut file = tempfile::tempfile().unwrap();
+            file.write_all(text.as_bytes()).unwrap();
+            let found = last_line(&mut file).unwrap();
+            assert_eq!(found, (whole, last.map(|last| last.as_bytes().to_vec())));
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! The log itself, of a running installation: verified, exported, read by a program of another language, and put
+//! into a store of the other kind.
+
+use std::{collections::BTreeMap, path::Path};
+
+use e2e::{
+    engines::Engines,
+    installation::{Installation, LogKind},
+};
+use serde_json::Value;
+use tokio::process::Command;
+
+use crate::sample::{self, SITE, run};
+
+#[tokio::test]
+async fn the_log_is_in_order_and_can_be_taken_elsewhere_from_the_embedded_log() {
+    the_log_is_in_order_and_can_be_taken_elsewhere(LogKind::Embedded).await;
+}
+
+#[tokio::test]
+async fn the_log_is_in_order_and_can_be_taken_elsewhere_from_kafka() {
+    the_log_is_in_order_and_can_be_taken_elsewhere(LogKind::Kafka).await;
+}
+
+async fn the_log_is_in_order_and_can_be_taken_elsewhere(log: LogKind) {
+    let annals = crate::running(log).await;
+    let key = annals.tenant("blog", SITE).await.unwrap();
+    let (posts, access_log) = (sample::posts(), sample::log_file());
+    for import in [
+        ["posts", posts.to_str().unwrap()],
+        ["access-log", access_log.to_str().unwrap()],
+    ] {
+        let (code, text) = run(&annals, &key, &["import", import[0], import[1], "--site", SITE]).await;
+        assert_eq!(code, Some(0), "{text}");
+    }
+    let operator = annals.operator_key().to_owned();
+    let (code, said) = run(&annals, &operator, &["log", "verify"]).await;
+    assert_eq!(code, Some(0), "{said}");
+    let (code, text) = run(&annals, &key, &["log", "verify"]).await;
+    assert_eq!(code, Some(1), "only operators may: {text}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let export = folder.path().join("export");
+    let shown = export.to_str().unwrap();
+    let (code, text) = run(&annals, &operator, &["log", "export", shown]).await;
+    assert_eq!(code, Some(0), "{text}");
+    let first = files(&export);
+    interrupt(&export);
+    let (code, text) = run(&annals, &operator, &["log", "export", shown]).await;
+    assert_eq!(code, Some(0), "{text}");
+    assert!(
+        files(&export) == first,
+        "it went on where it had stopped, to the same end"
+    );
+
+    let read = history(&export).await;
+    assert!(read.len() >= 3, "{read:?}");
+    for (partition, summary) in &read {
+        assert!(said.contains(&format!("{partition}: in order")), "{said}");
+        if let Some(hash) = summary["hash"].as_str() {
+            assert!(said.contains(hash), "{partition} {hash}: {said}");
+        }
+    }
+    elsewhere(&annals, log, &export, &read).await;
+    crate::finish(annals).await;
+}
+
+/// Cuts a file in the middle of a line.
+fn interrupt(export: &Path) {
+    let path = export.join("visits-0.ndjson");
+    let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+    let length = file.metadata().unwrap().len();
+    file.set_len(length / 2).unwrap();
+}
+
+fn files(export: &Path) -> BTreeMap<String, Vec<u8>> {
+    let all = std::fs::read_dir(export).unwrap().map(|file| file.unwrap());
+    all.map(|file| {
+        (
+            file.file_name().into_string().unwrap(),
+            std::fs::read(file.path()).unwrap(),
+        )
+    })
+    .collect()
+}
+
+/// What `schemas/history.py` says of each partition.
+async fn history(export: &Path) -> BTreeMap<String, Value> {
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../schemas/history.py");
+    let read = Command::new("python3")
+        .arg(program)
+        .arg(export)
+        .output()
+        .await
+        .unwrap();
+    assert!(read.status.success(), "{}", String::from_utf8_lossy(&read.stderr));
+    let said = String::from_utf8(read.stdout).unwrap();
+    let summaries = said
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    summaries
+        .map(|summary| (summary["partition"].as_str().unwrap().to_owned(), summary))
+        .collect()
+}
+
+/// Into a store of the other kind, and from a folder under another id.
+async fn elsewhere(annals: &Installation, log: LogKind, export: &Path, read: &BTreeMap<String, Value>) {
+    let (folder, shown) = (tempfile::tempdir().unwrap(), export.to_str().unwrap());
+    let copy = folder.path().join("copy");
+    let copy = copy.to_str().unwrap();
+    let engines = Engines::from_environment().unwrap();
+    let prefix = format!("{}copy", annals.name());
+    let into = match log {
+        LogKind::Embedded => vec![
+            "--into-kafka",
+            &engines.kafka,
+            "--prefix",
+            &prefix,
+            "--development",
+        ],
+        LogKind::Kafka => vec!["--into-folder", copy],
+    };
+    // The second time everything is there.
+    for _ in 0..2 {
+        let (code, text) = run(annals, "", &[&["log", "import", shown], &into[..]].concat()).await;
+        assert_eq!(code, Some(0), "{text}");
+        for hash in read.values().filter_map(|summary| summary["hash"].as_str()) {
+            assert!(text.contains(hash), "{hash}: {text}");
+        }
+    }
+    if log == LogKind::Kafka {
+        let (code, text) = run(annals, "", &["log", "verify", "--offline", copy]).await;
+        assert_eq!(code, Some(0), "{text}");
+        let other = folder.path().join("other");
+        let other = other.to_str().unwrap();
+        let id = "0190b8a0-7a2e-7000-8000-0000000000ff";
+        let renamed = ["log", "import", shown, "--into-folder", other, "--new-id", id];
+        let (code, text) = run(annals, "", &renamed).await;
+        assert_eq!(code, Some(0), "{text}");
+        let (code, text) = run(annals, "", &["log", "verify", "--offline", other]).await;
+        assert_eq!(code, Some(0), "{text}");
+    }
+}
