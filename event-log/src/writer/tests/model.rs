@@ -28,7 +28,7 @@ struct Bounds {
     owners: u8,
     /// Commands and questions of clients, repeated ones included.
     requests: u8,
-    /// Appends failed or repeated, ends too short, crashes, releases.
+    /// Appends failed, repeated or out of order, ends too short, crashes, releases.
     troubles: u8,
     /// Assignments, right or wrong.
     assignments: u8,
@@ -70,6 +70,7 @@ impl Model for Bounds {
         let mut world = world.clone();
         match action {
             Action::Land { repeated: true, .. }
+            | Action::Overtake { .. }
             | Action::Fail { .. }
             | Action::Shrink(_)
             | Action::Crash(_)

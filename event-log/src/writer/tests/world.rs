@@ -117,6 +117,8 @@ impl Process {
 pub(super) enum Action {
     /// The first of a process's appends under way lands; a copy may stay under way.
     Land { who: usize, repeated: bool },
+    /// An append lands before one that was sent earlier.
+    Overtake { who: usize, place: usize },
     /// A record lands of which nobody hears any more.
     Drift(usize),
     /// An append is reported failed; the record stays under way all the same.
@@ -200,6 +202,14 @@ impl World {
                     self.drifting.push(letter.clone());
                 }
                 self.land(letter);
+                None
+            }
+            Action::Overtake { who, place } => {
+                let landed = Fate::Landed(self.ledger.end());
+                let fate = &mut self.processes[who].appends[place].1;
+                if let Fate::Sending(letter) = std::mem::replace(fate, landed) {
+                    self.land(letter);
+                }
                 None
             }
             Action::Drift(place) => {

@@ -85,9 +85,10 @@ impl World {
             let mut first = true;
             for (place, (_, fate)) in process.appends.iter().enumerate() {
                 if matches!(fate, Fate::Sending(_)) {
-                    if std::mem::take(&mut first) {
-                        actions.push(Action::Land { who, repeated: true });
-                    }
+                    actions.push(match std::mem::take(&mut first) {
+                        true => Action::Land { who, repeated: true },
+                        false => Action::Overtake { who, place },
+                    });
                     actions.extend([true, false].map(|definite| Action::Fail { who, place, definite }));
                 }
             }
