@@ -142,7 +142,8 @@ fn finding(place: &str, line: &Value) -> String {
         "wrong" => "WRONG",
         other => other,
     };
-    format!("{place} {:<8} {what:<5}  {}\n", line["offset"], text("text"))
+    let offset = line["offset"].to_string();
+    format!("{place} {offset:<8} {what:<5}  {}\n", text("text"))
 }
 
 /// What came out, in one line.

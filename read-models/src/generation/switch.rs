@@ -154,7 +154,8 @@ impl Writer {
     /// # Errors
     /// A database that cannot be reached, or views that are in use.
     pub async fn show_live(&self, projection: Projection, generation: i32) -> Result<(), Error> {
-        let mut tx = self.control().begin().await?;
+        // Alone: what is dropped meanwhile may stand behind the same views.
+        let mut tx = self.begin_making().await?;
         sqlx::query("SET LOCAL lock_timeout = '2s'")
             .execute(&mut *tx)
             .await?;
