@@ -38,6 +38,8 @@ const NEAR: i64 = 5_000;
 
 /// Differences that are told of a generation that may not answer.
 const TOLD: usize = 3;
+/// Tables are analysed when they may have doubled, and hold more than so many records.
+const GROWN: i64 = 100;
 
 /// Fills generations, proves and switches them.
 pub(crate) struct Supervisor {
@@ -58,6 +60,8 @@ struct Filled {
     names: Vec<String>,
     throttle: Throttle,
     end: CancellationToken,
+    /// Where it stood when its tables were last analysed.
+    analyzed: i64,
 }
 
 impl Supervisor {
@@ -147,17 +151,27 @@ impl Supervisor {
             self.stop(which).await;
         }
         let mut done = true;
+        let mut grown = Vec::new();
         for (which, row) in wanted {
             let filled = self.fill(which, shutdown);
             filled.throttle.bound(row.rate.unwrap_or(0).unsigned_abs());
             while filled.tasks.try_join_next().is_some() {}
             done &= filled.tasks.is_empty();
+            let near = row.log_end - row.position <= NEAR;
+            if near && row.position >= 2 * filled.analyzed + GROWN {
+                filled.analyzed = row.position;
+                grown.push(which);
+            }
             if row.state == "building" && row.failure.is_none() {
                 done = false;
-                if row.position > 0 && row.log_end - row.position <= NEAR {
+                if row.position > 0 && near {
                     self.prove(which);
                 }
             }
+        }
+        // Plans made without knowing what came in are slow; PostgreSQL itself looks once a minute.
+        for (projection, generation) in grown {
+            self.opened.writer.analyze(projection, generation).await?;
         }
         self.forget_old(&known).await?;
         Ok(done)
@@ -186,6 +200,7 @@ impl Supervisor {
                 names,
                 throttle,
                 end,
+                analyzed: 0,
             }
         })
     }

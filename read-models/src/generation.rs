@@ -349,6 +349,26 @@ impl Writer {
         Ok(())
     }
 
+    /// Has PostgreSQL look at a generation's tables. Of tables that were filled a moment ago it knows nothing until it
+    /// comes by itself, a minute later, and takes an index that leads to all rows of a site for the one of a slug.
+    ///
+    /// # Errors
+    /// A database that cannot be reached.
+    pub async fn analyze(&self, projection: Projection, generation: i32) -> Result<(), Error> {
+        let tables = sqlx::query_scalar!(
+            r#"SELECT format('%I.%I', schemaname, tablename) AS "table!" FROM pg_catalog.pg_tables WHERE schemaname = $1"#,
+            projection.schema(generation)
+        )
+        .fetch_all(self.control())
+        .await?;
+        for table in tables {
+            self.control()
+                .execute(AssertSqlSafe(format!("ANALYZE {table}")))
+                .await?;
+        }
+        Ok(())
+    }
+
     /// A transaction that alone makes or drops generations.
     async fn begin_making(&self) -> Result<Transaction<'static, Postgres>, Error> {
         let mut tx = self.control().begin().await?;
