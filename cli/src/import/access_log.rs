@@ -28,6 +28,7 @@ use crate::{
 ///
 /// Counted are GETs that were answered with 200 or 304, of pages: images, styles, scripts, downloads and feeds are
 /// skipped, and so are visits of bots; how many of each is said at the end. Visits keep the times of the log.
+/// The common format does not name browsers: there a visitor is an address, and bots are not told apart.
 /// It may be interrupted and repeated at any later time: a file is known by its (unpacked) content. A file that has
 /// grown since is another file: import logs after they were rotated.
 #[derive(Debug, clap::Args)]

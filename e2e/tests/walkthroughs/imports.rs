@@ -132,6 +132,32 @@ async fn an_access_log_is_imported_once_and_counted_honestly(log: LogKind) {
     crate::finish(annals).await;
 }
 
+/// It names no user agents: who visited is told by the address alone, and nobody is taken for a bot.
+#[tokio::test]
+async fn a_log_in_the_common_format_is_imported() {
+    let annals = crate::running(LogKind::Embedded).await;
+    let key = annals.tenant("blog", SITE).await.unwrap();
+    let text: String = sample::log_text()
+        .lines()
+        .map(|line| {
+            let parts: Vec<&str> = line.splitn(4, '"').collect();
+            format!("{}\"{}\"{}\n", parts[0], parts[1], parts[2].trim_end())
+        })
+        .collect();
+    let expected = sample::expected(&text);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("common.log");
+    std::fs::write(&file, text).unwrap();
+    let args = ["import", "access-log", file.to_str().unwrap(), "--site", SITE];
+    let (code, said) = run(&annals, &key, &args).await;
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(told(&said, "page views imported"), expected.pageviews, "{said}");
+    assert!(!said.contains("not counted"), "{said}");
+    sample::pageviews_shown(&annals, &key, SITE, expected.pageviews).await;
+    same(&sample::counted(&annals, &key, SITE).await, &expected);
+    crate::finish(annals).await;
+}
+
 #[tokio::test]
 async fn an_interrupted_import_of_a_log_goes_on_where_it_was() {
     let annals = crate::running(LogKind::Embedded).await;

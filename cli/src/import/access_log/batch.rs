@@ -44,7 +44,9 @@ pub(super) struct PageView {
     #[serde(skip_serializing_if = "Option::is_none")]
     referrer: Option<String>,
     timestamp: String,
-    user_agent: String,
+    /// Left out when the log does not tell: then the API derives nothing from it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_agent: Option<String>,
     ip: IpAddr,
     import: String,
     pub(super) line: u64,
@@ -126,8 +128,8 @@ impl Reader {
             domain: self.site.clone(),
             referrer: line.referrer.as_deref().map(str::to_owned),
             timestamp: line.time.to_rfc3339(),
-            // Nobody's browser sends none: told to be so, it counts as a bot.
-            user_agent: line.user_agent.as_deref().unwrap_or_default().to_owned(),
+            // An empty one is told as it is: nobody's browser sends none, so it counts as a bot.
+            user_agent: line.user_agent.as_deref().map(str::to_owned),
             ip: address(line.host),
             import: self.import.clone(),
             line: number,
@@ -152,7 +154,7 @@ fn size(view: &PageView) -> usize {
     let escaped = |text: &str| text.bytes().map(|b| if b < b' ' { 6 } else { 2 }).sum::<usize>();
     let texts = [
         view.url.as_str(),
-        &view.user_agent,
+        view.user_agent.as_deref().unwrap_or_default(),
         view.referrer.as_deref().unwrap_or_default(),
     ];
     400 + view.domain.len() + texts.into_iter().map(escaped).sum::<usize>()

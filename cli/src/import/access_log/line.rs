@@ -19,7 +19,7 @@ pub(crate) struct Line<'a> {
     pub(crate) status: u16,
     /// None in the common format, and where the client sent none.
     pub(crate) referrer: Option<Cow<'a, str>>,
-    /// As for the referrer.
+    /// None in the common format, which has no place for it; empty where the client sent none.
     pub(crate) user_agent: Option<Cow<'a, str>>,
 }
 
@@ -46,9 +46,9 @@ impl<'a> Line<'a> {
             .and_then(|word| word.parse().ok());
         let status = status.ok_or(LineError("status of three digits"))?;
         rest.word().ok_or(LineError("size"))?;
-        let said = |text: Cow<'a, str>| (text != "-" && !text.is_empty()).then_some(text);
-        let referrer = rest.quoted().and_then(said);
-        let user_agent = rest.quoted().and_then(said);
+        let said = |text: Cow<'a, str>| if text == "-" { Cow::Borrowed("") } else { text };
+        let referrer = rest.quoted().map(said).filter(|text| !text.is_empty());
+        let user_agent = rest.quoted().map(said);
         Ok(Self {
             host,
             time,
@@ -224,7 +224,7 @@ mod tests {
         assert_eq!(line.user_agent.as_deref(), Some(r"Mozilla/5.0 (ä \)"));
         let line = format!(r#"{COMMON} "-" "-""#);
         let line = Line::parse(&line).unwrap();
-        assert_eq!((line.referrer, line.user_agent), (None, None));
+        assert_eq!((line.referrer, line.user_agent.as_deref()), (None, Some("")));
     }
 
     #[test]
