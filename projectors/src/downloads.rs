@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use events::{Envelope, Event, Recorded, download, event::DownloadEvent};
+use events::{Envelope, Event, Recorded, download, download::Status, event::DownloadEvent};
 use read_models::{
     Error, Projection, Write,
     downloads::{self as tables, Changes, Download},
@@ -155,7 +155,7 @@ impl Rows {
 fn evolve(row: &mut Download, place: &Place, envelope: &Envelope, event: &DownloadEvent) {
     let at = envelope.time.to_utc();
     let queue = |row: &mut Download| {
-        row.status = "queued".into();
+        row.status = Status::Queued.name().into();
         row.queue_seq = i64::try_from(place.tenant_seq).unwrap_or(i64::MAX);
         row.queue_index = i32::try_from(place.index).unwrap_or(i32::MAX);
     };
@@ -163,23 +163,23 @@ fn evolve(row: &mut Download, place: &Place, envelope: &Envelope, event: &Downlo
         DownloadEvent::Queued(_) => queue(row),
         DownloadEvent::Reprioritised(download::Reprioritised { priority }) => row.priority = *priority,
         DownloadEvent::Started(download::Started {}) => {
-            row.status = "running".into();
+            row.status = Status::Running.name().into();
             row.attempts += 1;
             row.started_at = Some(at);
         }
         DownloadEvent::Completed(download::Completed { size, sha256 }) => {
-            row.status = "completed".into();
+            row.status = Status::Completed.name().into();
             row.finished_at = Some(at);
             row.fetched_size = size.map(|size| i64::try_from(size.0).unwrap_or(i64::MAX));
             row.fetched_sha256 = sha256.map(|hash| hash.to_string());
         }
         DownloadEvent::Failed(download::Failed { reason }) => {
-            row.status = "failed".into();
+            row.status = Status::Failed.name().into();
             row.finished_at = Some(at);
             row.failure = Some(reason.clone());
         }
         DownloadEvent::Cancelled(download::Cancelled {}) => {
-            row.status = "cancelled".into();
+            row.status = Status::Cancelled.name().into();
             row.finished_at = Some(at);
         }
         DownloadEvent::Retried(download::Retried {}) => {

@@ -7,6 +7,8 @@ use utoipa::ToSchema;
 /// At most this many items on a page.
 pub(crate) const MAX_SIZE: u32 = 100;
 const DEFAULT_SIZE: u32 = 20;
+/// Said of a cursor that cannot be read.
+pub(crate) const NO_CURSOR: &str = "is not a cursor; pass on next as it was given";
 
 /// A page of a list.
 #[derive(Debug, Serialize, ToSchema)]
@@ -48,6 +50,16 @@ impl<T> List<T> {
         }
     }
 
+    /// A page of a list whose cursors are pages' numbers, as [`Paging::of_numbers`] reads them.
+    pub(crate) fn numbered(items: Vec<T>, total: Option<u64>, paging: Paging) -> Self {
+        let seen = (paging.skipped() + items.len()) as u64;
+        let more = total.map_or(items.len() == paging.size as usize, |total| {
+            seen < total && !items.is_empty()
+        });
+        let next = more.then(|| format!("p{}", paging.page));
+        Self::new(items, total, Some(paging.page), paging.size, next)
+    }
+
     /// Everything on one page.
     pub(crate) fn whole(items: Vec<T>) -> Self {
         let count = items.len();
@@ -84,6 +96,32 @@ impl Paging {
             faults.push(FieldError::new("/size", format!("is 1 to {MAX_SIZE}")));
         }
         Self { page, size }
+    }
+
+    /// The same where a cursor is a page's number: in a list that changes its order no row keeps a place.
+    pub(crate) fn of_numbers(
+        page: Option<u32>,
+        size: Option<u32>,
+        after: Option<&str>,
+        faults: &mut Vec<FieldError>,
+    ) -> Self {
+        let number = match after {
+            Some(_) if page.is_some() => {
+                faults.push(FieldError::new("/page", "does not go with after"));
+                page
+            }
+            Some(text) => {
+                let number = text
+                    .strip_prefix('p')
+                    .and_then(|number| number.parse::<u32>().ok());
+                if number.is_none() {
+                    faults.push(FieldError::new("/after", NO_CURSOR));
+                }
+                number.map(|number| number.saturating_add(1))
+            }
+            None => page,
+        };
+        Self::checked(number, size, faults)
     }
 
     /// Rows that stand before this page.

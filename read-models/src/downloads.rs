@@ -5,6 +5,9 @@ use uuid::Uuid;
 
 use crate::{Error, Snapshot, Write};
 
+/// What `status` may be, as the table's constraint has it.
+pub const STATUSES: [&str; 5] = ["queued", "running", "completed", "failed", "cancelled"];
+
 /// A download in its latest state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Download {
@@ -24,7 +27,7 @@ pub struct Download {
     pub sha256: Option<String>,
     /// A lower number goes first.
     pub priority: i32,
-    /// `queued`, `running`, `completed`, `failed` or `cancelled`.
+    /// One of [`STATUSES`].
     pub status: String,
     /// Order among equal priorities: the tenant's own sequence number of the commit that queued it.
     pub queue_seq: i64,

@@ -14,6 +14,42 @@ async fn a_command_is_read_back_at_its_position_on_kafka() {
     a_command_is_read_back_at_its_position(LogKind::Kafka).await;
 }
 
+/// Through everything: the names that commands answer with are those that queries are asked with.
+#[tokio::test]
+async fn a_download_is_found_by_the_status_that_its_commands_told() {
+    let annals = crate::running(LogKind::Embedded).await;
+    let key = annals.tenant("readers", "books.example").await.unwrap();
+    let book = json!({"title": "Birds", "url": "https://books.example/birds.epub"});
+    let queued = annals
+        .command(Method::POST, "/api/v1/downloads", &key, book)
+        .await
+        .unwrap();
+    let path = format!("/api/v1/downloads/{}", queued.body["id"].as_str().unwrap());
+    for verb in ["", "start", "fail", "retry", "start", "complete"] {
+        let answer = match verb {
+            "" => queued.clone(),
+            verb => {
+                let body = if verb == "fail" {
+                    json!({"reason": "gone"})
+                } else {
+                    json!({})
+                };
+                let path = format!("{path}/{verb}");
+                annals.command(Method::POST, &path, &key, body).await.unwrap()
+            }
+        };
+        assert!(answer.status.is_success(), "{verb}: {answer:?}");
+        let status = answer.body["status"].as_str().unwrap();
+        let list = format!("/api/v1/downloads?status={status}");
+        let list = annals
+            .query(&list, &key, answer.position.as_deref())
+            .await
+            .unwrap();
+        assert_eq!(list.body["items"][0]["status"], status, "{verb}: {list:?}");
+    }
+    crate::finish(annals).await;
+}
+
 async fn a_command_is_read_back_at_its_position(log: LogKind) {
     let mut annals = crate::running(log).await;
     let key = annals.tenant("writers", "words.example").await.unwrap();

@@ -100,6 +100,19 @@ fn a_completed_download_says_what_was_fetched() {
     assert_eq!(row.finished_at, Some(row.updated_at));
 }
 
+/// The domain names them here, and the read side, which does not know the domain, in the tables' crate.
+#[test]
+fn the_statuses_of_the_domain_are_those_of_the_table() {
+    let domain = [
+        Status::Queued,
+        Status::Running,
+        Status::Completed,
+        Status::Failed,
+        Status::Cancelled,
+    ];
+    assert_eq!(domain.map(Status::name), tables::STATUSES);
+}
+
 #[test]
 fn an_event_that_does_not_follow_is_unfit() {
     let mut rows = Rows::default();

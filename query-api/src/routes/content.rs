@@ -22,7 +22,7 @@ use crate::{
     caller::Right,
     cors,
     error::Error,
-    list::{List, Paging, at_most, checked, one_of},
+    list::{List, NO_CURSOR, Paging, at_most, checked, one_of},
     page::{Audience, Page},
 };
 
@@ -203,10 +203,7 @@ fn wish(params: Params, public: bool) -> Result<Wish, Error> {
                 sort = cursor.sort();
                 part = Part::After(cursor);
             }
-            Err(_) => faults.push(FieldError::new(
-                "/after",
-                "is not a cursor; pass on next as it was given",
-            )),
+            Err(_) => faults.push(FieldError::new("/after", NO_CURSOR)),
         }
     }
     checked(faults)?;

@@ -21,14 +21,12 @@ use crate::{
     page::{Audience, Page},
 };
 
-const STATUSES: [&str; 5] = ["queued", "started", "completed", "failed", "cancelled"];
-
 /// Which downloads.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Params {
-    /// queued, started, completed, failed or cancelled.
+    /// queued, running, completed, failed or cancelled.
     status: Option<String>,
     /// From 1.
     page: Option<u32>,
@@ -67,7 +65,7 @@ pub(crate) struct Download {
     sha256: Option<String>,
     /// A lower number goes first.
     priority: i32,
-    /// queued, started, completed, failed or cancelled.
+    /// queued, running, completed, failed or cancelled.
     status: String,
     /// How often a worker took it.
     attempts: i32,
@@ -104,7 +102,12 @@ pub(crate) async fn list(
     Query(params): Query<Params>,
 ) -> Result<(HeaderMap, Json<List<Download>>), Error> {
     let mut faults = Vec::new();
-    one_of("status", params.status.as_deref(), &STATUSES, &mut faults);
+    one_of(
+        "status",
+        params.status.as_deref(),
+        &downloads::STATUSES,
+        &mut faults,
+    );
     let paging = paging(params.page, params.size, params.after.as_deref(), faults)?;
     let (tenant, headers, tables) = at(&app, &ask, None).await?;
     let filter = Filter {
@@ -179,33 +182,13 @@ async fn at(app: &App, ask: &Ask, subject: Option<&str>) -> Result<(Uuid, Header
     Ok((tenant, headers, app.0.tables.live(Projection::Downloads)?))
 }
 
-/// A cursor here is a page's number: queues change their order, so no row keeps a place in them.
 fn paging(
     page: Option<u32>,
     size: Option<u32>,
     after: Option<&str>,
     mut faults: Vec<FieldError>,
 ) -> Result<Paging, Error> {
-    let number = match after {
-        Some(_) if page.is_some() => {
-            faults.push(FieldError::new("/page", "does not go with after"));
-            page
-        }
-        Some(text) => {
-            let number = text
-                .strip_prefix('p')
-                .and_then(|number| number.parse::<u32>().ok());
-            if number.is_none() {
-                faults.push(FieldError::new(
-                    "/after",
-                    "is not a cursor; pass on next as it was given",
-                ));
-            }
-            number.map(|number| number.saturating_add(1))
-        }
-        None => page,
-    };
-    let paging = Paging::checked(number, size, &mut faults);
+    let paging = Paging::of_numbers(page, size, after, &mut faults);
     checked(faults)?;
     Ok(paging)
 }
@@ -221,19 +204,8 @@ async fn page(
         Some(false) => None,
         Some(true) | None => Some(u64::try_from(downloads::count(tables, filter).await?).unwrap_or_default()),
     };
-    let seen = (paging.skipped() + rows.len()) as u64;
-    let more = total.map_or(rows.len() == paging.size as usize, |total| {
-        seen < total && !rows.is_empty()
-    });
-    let next = more.then(|| format!("p{}", paging.page));
     let items = rows.into_iter().map(Download::from).collect();
-    Ok(Json(List::new(
-        items,
-        total,
-        Some(paging.page),
-        paging.size,
-        next,
-    )))
+    Ok(Json(List::numbered(items, total, paging)))
 }
 
 impl From<downloads::Download> for Download {

@@ -41,6 +41,7 @@ async fn a_queue_is_told_in_its_order() {
         download(&tenant, 2, 50, "queued"),
         download(&tenant, 3, 100, "queued"),
         download(&tenant, 4, 1, "completed"),
+        download(&tenant, 5, 1, "running"),
     ];
     let second = rows[1].download;
     stage.queue(rows).await;
@@ -57,7 +58,7 @@ async fn a_queue_is_told_in_its_order() {
     let all = stage.read("/api/v1/downloads?size=3", key).await.ok();
     assert_eq!(
         (&all["total"], &all["items"][0]["title"]),
-        (&4.into(), &"Book 4".into())
+        (&5.into(), &"Book 5".into())
     );
     let next = all["next"].as_str().unwrap();
     let rest = stage
@@ -66,12 +67,18 @@ async fn a_queue_is_told_in_its_order() {
         .ok();
     assert_eq!(
         (rest["items"].as_array().unwrap().len(), &rest["next"]),
-        (1, &serde_json::Value::Null)
+        (2, &serde_json::Value::Null)
     );
-    assert_eq!(
-        stage.read("/api/v1/downloads?status=completed", key).await.ok()["total"],
-        1
-    );
+    for (status, count) in [
+        ("queued", 3),
+        ("running", 1),
+        ("completed", 1),
+        ("failed", 0),
+        ("cancelled", 0),
+    ] {
+        let path = format!("/api/v1/downloads?status={status}");
+        assert_eq!(stage.read(&path, key).await.ok()["total"], count, "{status}");
+    }
     let one = stage.read(&format!("/api/v1/downloads/{second}"), key).await;
     assert_eq!((one.header("etag"), &one.ok()["priority"]), ("\"1\"", &50.into()));
     for (query, pointer) in [
