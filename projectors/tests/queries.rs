@@ -10,7 +10,7 @@ use projectors::{content::ContentFold, downloads::DownloadsFold};
 use read_models::{
     Projection, Reader, Snapshot,
     content::{
-        history::{history, version},
+        history::{Part, history, version},
         list::{Filter, Listed, Page, Sort, count, list},
         read::{Found, by_id, by_slug},
     },
@@ -265,14 +265,35 @@ async fn content_is_listed_searched_and_read_as_it_is_and_as_it_was() {
     assert!(slug("slug-9").await.is_none());
 
     // As it was.
-    let entries = history(&live, owner.uuid(), id).await.unwrap();
+    let part = Part {
+        after: 0,
+        skip: 0,
+        size: 10,
+    };
+    let entries = history(&live, owner.uuid(), id, part).await.unwrap();
     let what: Vec<_> = entries.iter().map(|entry| entry.event.as_str()).collect();
     assert_eq!(
         what,
         ["content.drafted.v1", "content.published.v1", "content.revised.v1"]
     );
     assert_eq!(entries[2].changed, ["summary", "language"]);
-    assert!(history(&live, tenant(1).uuid(), id).await.unwrap().is_empty());
+    assert!(
+        history(&live, tenant(1).uuid(), id, part)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    let part = |after, skip, size| Part { after, skip, size };
+    for (part, versions) in [
+        (part(0, 0, 2), vec![1, 2]),
+        (part(0, 2, 2), vec![3]),
+        (part(1, 0, 1), vec![2]),
+        (part(3, 0, 1), vec![]),
+    ] {
+        let entries = history(&live, owner.uuid(), id, part).await.unwrap();
+        let found: Vec<_> = entries.iter().map(|entry| entry.version).collect();
+        assert_eq!(found, versions, "{part:?}");
+    }
     let before = version(&live, owner.uuid(), id, 1).await.unwrap().unwrap();
     assert_eq!(
         (before.status.as_str(), before.summary, before.published_at),

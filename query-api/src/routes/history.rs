@@ -7,11 +7,11 @@ use axum::{
 use chrono::{DateTime, Utc};
 use read_models::{
     Projection,
-    content::history::{self, AsOf, Entry},
+    content::history::{self, AsOf, Entry, Part},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use service::{Json, Path, Problem, Query};
+use service::{FieldError, Json, Path, Problem, Query};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
@@ -22,7 +22,7 @@ use crate::{
     caller::Right,
     content::html,
     error::Error,
-    list::{List, Paging, checked},
+    list::{List, NO_CURSOR, Paging, checked},
 };
 
 /// Which part of a history.
@@ -36,6 +36,10 @@ pub(crate) struct Params {
     page: Option<u32>,
     /// 1 to 100; 20 unless said.
     size: Option<u32>,
+    /// `next` of the page before.
+    after: Option<String>,
+    /// `false` leaves the count out.
+    total: Option<bool>,
 }
 
 /// One version of a piece.
@@ -46,7 +50,7 @@ pub(crate) struct Change {
     /// What happened, such as `content.revised.v1`.
     event: String,
     at: DateTime<Utc>,
-    /// The principal that did it; none for a schedule.
+    /// The principal that did it; of a scheduled publication, who scheduled it.
     actor: Option<Uuid>,
     /// Names of the fields that it set.
     changed: Vec<String>,
@@ -115,6 +119,7 @@ pub(crate) async fn history(
     let tenant = ask.caller(Right::Read)?.tenant;
     let mut faults = Vec::new();
     let paging = Paging::checked(params.page, params.size, &mut faults);
+    let after = after(&params, &mut faults);
     checked(faults)?;
     ask.wait(
         app.progress(),
@@ -132,19 +137,45 @@ pub(crate) async fn history(
         let (site, html) = (app.domain(tenant, row.site).await?, html(row.body.clone()).await?);
         return Ok((headers, Json(PastPiece::new(row, site, html))).into_response());
     }
-    let all = history::history(&tables, tenant, id).await?;
-    if all.is_empty() {
-        return Err(nothing());
+    let part = Part {
+        after: after.unwrap_or(0),
+        skip: paging.skipped() as u64,
+        // One more than asked for tells whether there is more.
+        size: paging.size + 1,
+    };
+    let mut rows = history::history(&tables, tenant, id, part).await?;
+    let with_total = params.total.unwrap_or(true);
+    // A page beyond the end is empty; a piece that is not there is another matter.
+    let mut total = None;
+    if with_total || rows.is_empty() {
+        let count = u64::try_from(history::count(&tables, tenant, id).await?).unwrap_or_default();
+        if count == 0 {
+            return Err(nothing());
+        }
+        total = Some(count).filter(|_| with_total);
     }
-    let total = all.len() as u64;
-    let items = all
-        .into_iter()
-        .skip(paging.skipped())
-        .take(paging.size as usize)
-        .map(Change::from)
-        .collect();
-    let list = List::new(items, Some(total), Some(paging.page), paging.size, None);
+    let more = rows.len() > paging.size as usize;
+    rows.truncate(paging.size as usize);
+    let next = rows
+        .last()
+        .filter(|_| more)
+        .map(|row| format!("v{}", row.version));
+    let page = after.is_none().then_some(paging.page);
+    let items = rows.into_iter().map(Change::from).collect();
+    let list = List::new(items, total, page, paging.size, next);
     Ok((headers, Json(list)).into_response())
+}
+
+/// The version that a cursor stands behind: a history only grows at its end.
+fn after(params: &Params, faults: &mut Vec<FieldError>) -> Option<i64> {
+    let text = params.after.as_deref()?;
+    let version = text.strip_prefix('v').and_then(|version| version.parse().ok());
+    if version.is_none() {
+        faults.push(FieldError::new("/after", NO_CURSOR));
+    } else if params.page.is_some() {
+        faults.push(FieldError::new("/page", "does not go with after"));
+    }
+    version
 }
 
 impl From<Entry> for Change {

@@ -74,8 +74,14 @@ pub(crate) struct Waiting {
 pub(crate) struct Asked {
     /// directory, content, downloads, visits or content_facts; all when absent.
     projection: Option<String>,
+    /// From 1.
     page: Option<u32>,
+    /// 1 to 100; 20 unless said.
     size: Option<u32>,
+    /// `next` of the page before.
+    after: Option<String>,
+    /// `false` leaves the count out.
+    total: Option<bool>,
 }
 
 impl From<Shown> for Parked {
@@ -114,7 +120,7 @@ pub(crate) async fn list(
 ) -> Result<Json<List<Parked>>, Error> {
     let tenant = ask.caller(Right::Administer)?.administers();
     let mut faults = Vec::new();
-    let paging = Paging::checked(asked.page, asked.size, &mut faults);
+    let paging = Paging::of_numbers(asked.page, asked.size, asked.after.as_deref(), &mut faults);
     let projection: Option<Projection> = match asked.projection.as_deref().map(str::parse).transpose() {
         Ok(projection) => projection,
         Err(_) => {
@@ -135,17 +141,14 @@ pub(crate) async fn list(
         subject: None,
     };
     let reader = &app.0.tables;
-    let skip = i64::from(paging.page - 1) * i64::from(paging.size);
-    let total = seen_to::count(reader, which).await?.unsigned_abs();
+    let skip = i64::try_from(paging.skipped()).unwrap_or(i64::MAX);
+    let total = match asked.total {
+        Some(false) => None,
+        Some(true) | None => Some(seen_to::count(reader, which).await?.unsigned_abs()),
+    };
     let rows = seen_to::list(reader, which, paging.size, skip).await?;
     let items = rows.into_iter().map(Parked::from).collect();
-    Ok(Json(List::new(
-        items,
-        Some(total),
-        Some(paging.page),
-        paging.size,
-        None,
-    )))
+    Ok(Json(List::numbered(items, total, paging)))
 }
 
 /// One aggregate with an event that cannot be projected, and what waits behind it.

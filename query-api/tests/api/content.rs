@@ -118,6 +118,73 @@ async fn an_old_slug_leads_to_the_new_one() {
 }
 
 #[tokio::test]
+async fn a_long_history_is_walked_by_number_and_by_cursor() {
+    let mut stage = Stage::start().await;
+    let tenant = stage.tenant("a").await;
+    let piece = post(&tenant, "a");
+    let versions = (1..=25).map(|number| Version {
+        tenant: tenant.id,
+        content: piece.content,
+        version: number,
+        event: "content.revised.v1".to_owned(),
+        status: "draft".to_owned(),
+        ..Version::default()
+    });
+    stage
+        .write(&Changes {
+            inserted: vec![piece.clone()],
+            versions: versions.collect(),
+            ..Changes::default()
+        })
+        .await;
+    let numbers = |list: &serde_json::Value| -> Vec<i64> {
+        let items = list["items"].as_array().unwrap();
+        items
+            .iter()
+            .map(|item| item["version"].as_i64().unwrap())
+            .collect()
+    };
+    let path = format!("/api/v1/content/{}/history", piece.content);
+    let ask = async |query: &str| stage.read(&format!("{path}?{query}"), Some(&tenant.key)).await;
+    let list = ask("").await.ok();
+    assert_eq!(numbers(&list), (1..=20).collect::<Vec<_>>());
+    assert_eq!((&list["total"], &list["total_pages"]), (&25.into(), &2.into()));
+    for (query, found, more) in [
+        ("page=2", 21..=25, false),
+        ("page=2&size=10", 11..=20, true),
+        ("page=3&size=10&total=false", 21..=25, false),
+    ] {
+        let list = ask(query).await.ok();
+        assert_eq!(numbers(&list), found.collect::<Vec<_>>(), "{query}");
+        assert_eq!(list["next"].is_string(), more, "{query}");
+    }
+    let (mut walked, mut after) = (Vec::new(), String::new());
+    loop {
+        let list = ask(&format!("size=6&total=false{after}")).await.ok();
+        assert!(list.get("total").is_none());
+        walked.extend(numbers(&list));
+        let Some(next) = list["next"].as_str() else { break };
+        after = format!("&after={next}");
+    }
+    assert_eq!(walked, (1..=25).collect::<Vec<_>>());
+    let far = ask("page=9&total=false").await.ok();
+    assert_eq!((numbers(&far).len(), far.get("total")), (0, None));
+    for (query, pointer) in [
+        ("after=x", "/after"),
+        ("after=v1&page=2", "/page"),
+        ("size=101", "/size"),
+    ] {
+        assert_eq!(ask(query).await.problem(422, "invalid"), [pointer], "{query}");
+    }
+    let nobodys = format!("/api/v1/content/{}/history?total=false", Uuid::now_v7());
+    stage
+        .read(&nobodys, Some(&tenant.key))
+        .await
+        .problem(404, "not-found");
+    stage.end().await;
+}
+
+#[tokio::test]
 async fn every_version_is_told_and_shown() {
     let mut stage = Stage::start().await;
     let tenant = stage.tenant("a").await;

@@ -62,6 +62,16 @@ async fn an_operator_sees_all_that_is_parked_and_an_admin_the_tenants_own() {
         (subjects(&page), &page["total_pages"]),
         (vec!["mine".to_owned()], &2.into())
     );
+    let (mut walked, mut after) = (Vec::new(), String::new());
+    while walked.len() < 10 {
+        let path = format!("/api/v1/parked?size=1&total=false{after}");
+        let page = stage.read(&path, Some(&operator)).await.ok();
+        assert!(page.get("total").is_none());
+        walked.extend(subjects(&page));
+        let Some(next) = page["next"].as_str() else { break };
+        after = format!("&after={next}");
+    }
+    assert_eq!(walked, ["theirs", "mine"]);
     let none = stage
         .read("/api/v1/parked?projection=downloads", Some(&operator))
         .await
@@ -84,5 +94,7 @@ async fn an_operator_sees_all_that_is_parked_and_an_admin_the_tenants_own() {
     }
     let wrong = stage.read("/api/v1/parked?projection=x", Some(&operator)).await;
     assert_eq!(wrong.problem(422, "invalid"), ["/projection"]);
+    let wrong = stage.read("/api/v1/parked?after=x", Some(&operator)).await;
+    assert_eq!(wrong.problem(422, "invalid"), ["/after"]);
     stage.end().await;
 }

@@ -16,7 +16,7 @@ pub struct Entry {
     pub event: String,
     /// When.
     pub at: DateTime<Utc>,
-    /// The principal that did it; none for a schedule.
+    /// The principal that did it; of a scheduled publication, who scheduled it.
     pub actor: Option<Uuid>,
     /// Names of the fields that it set.
     pub changed: Vec<String>,
@@ -49,15 +49,49 @@ pub struct AsOf {
     pub scheduled_at: Option<DateTime<Utc>>,
 }
 
-/// Every version of a piece, the first first; empty when the tenant has no such piece.
+/// Which part of a history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// Only versions after this one; 0 for all.
+    pub after: i64,
+    /// So many of them are passed over.
+    pub skip: u64,
+    /// At most so many are given.
+    pub size: u32,
+}
+
+/// Versions of a piece, the first first; none when the tenant has no such piece.
 ///
 /// # Errors
 /// A database that cannot be reached.
-pub async fn history(at: &Snapshot, tenant: Uuid, content: Uuid) -> Result<Vec<Entry>, Error> {
-    let rows = sqlx::query_file_as!(Entry, "src/content/history.sql", tenant, content)
-        .fetch_all(at.pool())
-        .await?;
+pub async fn history(at: &Snapshot, tenant: Uuid, content: Uuid, part: Part) -> Result<Vec<Entry>, Error> {
+    let rows = sqlx::query_file_as!(
+        Entry,
+        "src/content/history.sql",
+        tenant,
+        content,
+        part.after,
+        i64::from(part.size),
+        i64::try_from(part.skip).unwrap_or(i64::MAX)
+    )
+    .fetch_all(at.pool())
+    .await?;
     Ok(rows)
+}
+
+/// How many versions a piece has; 0 when the tenant has no such piece.
+///
+/// # Errors
+/// A database that cannot be reached.
+pub async fn count(at: &Snapshot, tenant: Uuid, content: Uuid) -> Result<i64, Error> {
+    let count = sqlx::query_scalar!(
+        r#"SELECT count(*) AS "count!" FROM content_versions WHERE tenant = $1 AND content = $2"#,
+        tenant,
+        content
+    )
+    .fetch_one(at.pool())
+    .await?;
+    Ok(count)
 }
 
 /// A piece as it was at one version; none when there is no such version.
