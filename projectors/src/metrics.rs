@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, sync::LazyLock, time::Instant};
 
+use chrono::{DateTime, Utc};
 use event_log::{Offset, Partition};
 use prometheus::{
     HistogramVec, IntCounterVec, IntGaugeVec, register_histogram_vec, register_int_counter_vec,
@@ -47,7 +48,7 @@ metrics! {
         "annals_projector_lag_events", "Records of the log that are not in the tables yet.",
         &["projection", "generation", "partition"]);
     LAG_SECONDS: IntGaugeVec = register_int_gauge_vec(
-        "annals_projector_lag_seconds", "Age of the last record in the tables, while there are later ones; else 0.",
+        "annals_projector_lag_seconds", "Age of the last event in the tables (before the first one, of the tables), while there are later ones; else 0.",
         &["projection", "generation", "partition"]);
     VOID: IntCounterVec = register_int_counter_vec(
         "annals_projector_void_records_total", "Records that were read and do not count, by topic.", &["topic"]);
@@ -68,7 +69,7 @@ pub(crate) struct Batches {
 struct Ends {
     next: Offset,
     end: Offset,
-    micros: Option<i64>,
+    time: Option<DateTime<Utc>>,
 }
 
 impl Batches {
@@ -76,7 +77,7 @@ impl Batches {
         let ends = |it: &Batch| Ends {
             next: it.next,
             end: it.end,
-            micros: it.time.map(|time| time.micros()),
+            time: it.time.map(events::Timestamp::to_utc),
         };
         Self {
             projection,
@@ -102,18 +103,19 @@ impl Batches {
             .observe(self.begun.elapsed().as_secs_f64());
         for (partition, ends) in &self.ends {
             let of = (self.projection, self.generation);
-            lag(of, *partition, ends.next, ends.end, ends.micros);
+            lag(of, *partition, ends.next, ends.end, ends.time);
         }
     }
 }
 
-/// How far behind a partition is. `micros` is the time of the last record in the tables, since 1970.
+/// How far behind a partition is. `since` is what its checkpoint counts from; without it the seconds stay as they
+/// were told before, for nothing says that they are fewer.
 pub(crate) fn lag(
     (projection, generation): (Projection, i32),
     partition: Partition,
     next: Offset,
     end: Offset,
-    micros: Option<i64>,
+    since: Option<DateTime<Utc>>,
 ) {
     let (partition, generation) = (partition.to_string(), generation.to_string());
     let labels = [projection.name(), generation.as_str(), partition.as_str()];
@@ -121,12 +123,10 @@ pub(crate) fn lag(
     LAG_EVENTS
         .with_label_values(&labels)
         .set(i64::try_from(events).unwrap_or(i64::MAX));
-    let age = micros.map_or(0, |micros| {
-        (chrono::Utc::now().timestamp_micros() - micros) / 1_000_000
-    });
-    LAG_SECONDS
-        .with_label_values(&labels)
-        .set(if events == 0 { 0 } else { age.max(0) });
+    let age = since.map(|since| Utc::now().signed_duration_since(since).num_seconds().max(0));
+    if let Some(age) = if events == 0 { Some(0) } else { age } {
+        LAG_SECONDS.with_label_values(&labels).set(age);
+    }
 }
 
 /// How many aggregates of a partition are parked.
@@ -149,5 +149,27 @@ pub(crate) fn forget(
             // Nothing was told of it: then there is nothing to forget.
             let _ = gauge.remove_label_values(&labels);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_projection_that_stands_still_is_as_old_as_its_last_event() {
+        // No generation of another test.
+        let (of, partition) = ((Projection::Content, -1), Partition::ledger(0));
+        let told = || {
+            let labels = ["content", "-1", &partition.to_string()];
+            LAG_SECONDS.with_label_values(&labels).get()
+        };
+        let hour_ago = Utc::now() - chrono::Duration::hours(1);
+        lag(of, partition, 5, 7, Some(hour_ago));
+        assert!(told() >= 3_600, "{}", told());
+        lag(of, partition, 5, 8, None);
+        assert!(told() >= 3_600, "{}", told());
+        lag(of, partition, 8, 8, Some(hour_ago));
+        assert_eq!(told(), 0);
     }
 }

@@ -29,6 +29,8 @@ pub struct Checkpoint {
     pub fence: i64,
     /// Counts what others than the holder changed of what is parked and skipped, as far as the holder knows.
     pub parking: i64,
+    /// Time of the last event in the tables, or when the generation was made: what lag in seconds is counted from.
+    pub since: DateTime<Utc>,
 }
 
 /// Where a checkpoint moves to.
@@ -103,6 +105,7 @@ impl Writer {
             hash: row.hash.try_into().unwrap_or_default(),
             fence: row.fence,
             parking: row.parking,
+            since: row.since,
         })
     }
 
@@ -260,6 +263,7 @@ pub(crate) async fn advance(
             epoch: to.epoch,
             seq: to.seq,
             hash: to.hash,
+            since: to.last_time.unwrap_or(at.since),
             ..*at
         }),
         None => Err(at.fenced()),

@@ -9,6 +9,7 @@ mod machine;
 
 use std::collections::{HashMap, HashSet};
 
+use chrono::DateTime;
 use event_log::{Log, Partition, ReadError, Topic};
 use read_models::{
     Checkpoint, Projection, Writer,
@@ -408,7 +409,7 @@ impl Run<'_> {
             let partition = Partition::visits(checkpoint.partition);
             if let Ok(end) = self.engines.log.end(partition).await {
                 let of = (Projection::Visits, self.generation);
-                metrics::lag(of, partition, checkpoint.next_offset, end, None);
+                metrics::lag(of, partition, checkpoint.next_offset, end, Some(checkpoint.since));
                 self.engines.control.saw_end(checkpoint, end).await?;
             }
         }
@@ -514,7 +515,7 @@ impl Run<'_> {
                 partition,
                 ready.piece.to,
                 ready.log_end,
-                ready.piece.last_time,
+                ready.piece.last_time.and_then(DateTime::from_timestamp_micros),
             );
         }
     }

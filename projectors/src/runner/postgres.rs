@@ -78,8 +78,6 @@ pub struct PostgresSink<F> {
 struct Held {
     checkpoint: Checkpoint,
     parking: Parking,
-    /// Time of the last record in the tables, as far as this holder wrote it; microseconds since 1970.
-    last: Option<i64>,
 }
 
 impl<F: Fold> PostgresSink<F> {
@@ -120,11 +118,7 @@ impl<F: Fold> Sink for PostgresSink<F> {
         let skipped = self.writer.skipped(&checkpoint).await?;
         let parking = Parking::new(parked, in_generation, self.parking_limit, skipped);
         metrics::parked(self.of(), feed::partition(&checkpoint), parking.len());
-        self.held = Some(Held {
-            checkpoint,
-            parking,
-            last: None,
-        });
+        self.held = Some(Held { checkpoint, parking });
         Ok(vec![checkpoint])
     }
 
@@ -148,7 +142,6 @@ impl<F: Fold> Sink for PostgresSink<F> {
                 Err(Failure::Sink(error)) => return Err(error),
             };
             held.checkpoint = moved;
-            held.last = batch.time.map(|time| time.micros()).or(held.last);
             held.parking.commit(parked);
             rows += written;
             metrics::parked(of, batch.partition, held.parking.len());
@@ -158,7 +151,8 @@ impl<F: Fold> Sink for PostgresSink<F> {
 
     async fn saw_end(&mut self, partition: Partition, end: Offset) -> Result<(), SinkError> {
         if let Some(held) = &self.held {
-            metrics::lag(self.of(), partition, held.checkpoint.next_offset, end, held.last);
+            let (next, since) = (held.checkpoint.next_offset, held.checkpoint.since);
+            metrics::lag(self.of(), partition, next, end, Some(since));
             self.writer.saw_end(&held.checkpoint, end).await?;
         }
         Ok(())

@@ -188,8 +188,10 @@ impl Tables {
     pub async fn begin_beside(&self, partition: u32) -> Result<Write, Error> {
         let mut tx = self.pool.begin().await?;
         let row = sqlx::query!(
-            r#"SELECT next_offset, epoch, seq, hash, fence, parking FROM annals.checkpoints
-               WHERE projection = $1 AND generation = $2 AND topic = $3 AND "partition" = $4 FOR UPDATE"#,
+            r#"SELECT c.next_offset, c.epoch, c.seq, c.hash, c.fence, c.parking,
+                      coalesce(c.last_time, g.created_at) AS "since!"
+               FROM annals.checkpoints c JOIN annals.generations g USING (projection, generation)
+               WHERE projection = $1 AND generation = $2 AND topic = $3 AND "partition" = $4 FOR UPDATE OF c"#,
             self.projection.name(),
             self.generation,
             self.projection.topic().name(),
@@ -208,6 +210,7 @@ impl Tables {
             hash: row.hash.try_into().unwrap_or_default(),
             fence: row.fence,
             parking: row.parking,
+            since: row.since,
         };
         Ok(Write::new(tx, checkpoint))
     }

@@ -214,7 +214,7 @@ impl Sink for FactsSink {
                 partition,
                 checkpoint.next_offset,
                 end,
-                None,
+                Some(checkpoint.since),
             );
             self.control.saw_end(checkpoint, end).await?;
         }
