@@ -44,6 +44,8 @@ pub(crate) struct Inner {
     pub operator_key: Option<String>,
     pub keys: Cache<String, Option<Arc<KnownKey>>>,
     pub awaited_keys: Semaphore,
+    /// For so long a key is believed after the directory was last complete.
+    pub keys_unconfirmed: Duration,
     /// By domain; none where nobody has it.
     pub sites: Cache<String, Option<Arc<Site>>>,
     /// A tenant's, by id.
@@ -91,6 +93,7 @@ impl App {
             operator_key,
             keys: Cache::new("keys", bytes / 16, |key, _| key.len() + 200),
             awaited_keys: Semaphore::new(KEYS_AWAITED),
+            keys_unconfirmed: Duration::from_secs(config.keys_unconfirmed_seconds),
             sites: Cache::new("sites", bytes / 16, |domain, _| domain.len() + 300),
             tenant_sites: Cache::new("tenant_sites", bytes / 16, |_, sites| sites.len() * 300),
             slugs: Cache::new("slugs", bytes * 5 / 16, |path, outcome| {

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, StatusCode, header};
 use read_models::{
     Projection, Topic, directory,
     progress::{Part, WaitError, Wanted},
@@ -108,7 +108,16 @@ impl App {
         if known.hash != key.hash() || known.revoked {
             return Err(unknown());
         }
+        if !self.hears_of_revocations() {
+            return Err(unconfirmed().into());
+        }
         Ok(Some(known.caller))
+    }
+
+    /// Whether the directory's tables were complete lately: else this key may have been revoked without our knowing.
+    fn hears_of_revocations(&self) -> bool {
+        let complete = self.progress().at_end(Projection::Directory, 0);
+        complete.is_some_and(|at| at.elapsed() < self.0.keys_unconfirmed)
     }
 
     /// Whether the directory's tables were at the log's end a moment ago.
@@ -189,6 +198,16 @@ impl KnownKey {
 fn bearer(value: &str) -> Option<&str> {
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+fn unconfirmed() -> Problem {
+    Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "projection-behind",
+        "whether this key still counts cannot be told: the directory's tables have not followed the log for a while; \
+         try again, and look at the projector of the directory",
+    )
+    .retry_after(5)
 }
 
 fn unknown() -> Error {

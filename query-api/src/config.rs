@@ -31,6 +31,12 @@ pub struct Config {
     #[arg(long, env = "ANNALS_CLICKHOUSE_QUERY_SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub clickhouse_query_seconds: u64,
 
+    /// A key counts only while the directory's tables were complete within so many seconds: a revocation may be
+    /// among what they lack. Then whoever shows a key is told to try again (503); published content, which needs
+    /// none, is answered.
+    #[arg(long, env = "ANNALS_KEYS_UNCONFIRMED_SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(15..=86_400))]
+    pub keys_unconfirmed_seconds: u64,
+
     /// Memory for answers that are asked for often, in MiB.
     #[arg(long, env = "ANNALS_QUERY_CACHE_MIB", default_value_t = 32, value_parser = clap::value_parser!(u64).range(1..=16384))]
     pub query_cache_mib: u64,

@@ -121,6 +121,8 @@ struct State {
     log: Option<Uuid>,
     live: HashMap<Projection, i32>,
     reached: HashMap<Place, Reached>,
+    /// When a checkpoint was last known to be at the log's end, as the log itself told it.
+    at_end: HashMap<Place, Instant>,
     parked: HashMap<(Projection, i32), Vec<ParkedSince>>,
     waiters: HashMap<Place, BTreeMap<(u64, u64), oneshot::Sender<()>>>,
     /// Counts changes of each projection: checkpoints moved, generations switched.
@@ -195,6 +197,14 @@ impl Progress {
         let state = self.shared.lock();
         let generation = *state.live.get(&projection)?;
         state.reached.get(&(projection, generation, partition)).copied()
+    }
+
+    /// When the live generation was last known to have everything of a partition: it was at the end that the log
+    /// itself told then. None when nobody knows of such a time.
+    pub fn at_end(&self, projection: Projection, partition: u32) -> Option<Instant> {
+        let state = self.shared.lock();
+        let generation = *state.live.get(&projection)?;
+        state.at_end.get(&(projection, generation, partition)).copied()
     }
 
     /// A number that changes whenever rows of the projection may have changed, or another generation answers.
@@ -333,6 +343,13 @@ impl Shared {
 impl State {
     /// Takes in a checkpoint as it is now (also when it went back) and wakes whom it satisfies.
     fn saw(&mut self, place: Place, reached: Reached) {
+        if let Some(read) = reached
+            .end_read_at
+            .filter(|_| reached.next_offset >= reached.log_end)
+        {
+            let known = self.at_end.entry(place).or_insert(read);
+            *known = read.max(*known);
+        }
         let before = self.reached.insert(place, reached);
         if before.is_none_or(|before| before.next_offset != reached.next_offset) {
             *self.changes.entry(place.0).or_default() += 1;

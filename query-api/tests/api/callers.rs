@@ -194,3 +194,31 @@ async fn a_key_is_not_called_unknown_by_who_has_not_read_the_directory() {
     assert_eq!(answer.header("retry-after"), "1");
     stage.end().await;
 }
+
+/// A revocation may be among what the directory's tables lack while nobody fills them.
+#[tokio::test]
+async fn keys_do_not_count_while_nobody_hears_of_revocations() {
+    let mut stage = Stage::doubting_after(3).await;
+    let tenant = stage.tenant("a").await;
+    stage.draft(post(&tenant, "seen")).await;
+    let status = async |stage: &Stage| stage.get("/api/v1/sites", Some(&tenant.key)).await.status;
+    stage.directory_is_complete().await;
+    stage
+        .until("the key counts", async |stage| status(stage).await == 200)
+        .await;
+    stage
+        .until("the key is doubted", async |stage| status(stage).await == 503)
+        .await;
+    let answer = stage.get("/api/v1/sites", Some(&tenant.key)).await;
+    answer.problem(503, "projection-behind");
+    assert_eq!(answer.header("retry-after"), "5");
+    // A wrong key is wrong all the same, the first operator needs no directory, and readers need no key.
+    let operator = stage.get("/api/v1/projections", Some(OPERATOR)).await;
+    assert_eq!(operator.status, 200, "{}", operator.text);
+    stage.get(&by_slug(&tenant, "seen"), None).await.ok();
+    stage.directory_is_complete().await;
+    stage
+        .until("the key counts again", async |stage| status(stage).await == 200)
+        .await;
+    stage.end().await;
+}

@@ -95,15 +95,20 @@ fn variable(name: &str) -> String {
 
 impl Stage {
     pub(crate) async fn start() -> Self {
-        Self::begin(true).await
+        Self::begin(true, 600).await
+    }
+
+    /// Keys count for so many seconds after the directory was complete.
+    pub(crate) async fn doubting_after(seconds: u64) -> Self {
+        Self::begin(true, seconds).await
     }
 
     /// Nobody has read the directory to its end.
     pub(crate) async fn unfollowed() -> Self {
-        Self::begin(false).await
+        Self::begin(false, 600).await
     }
 
-    async fn begin(followed: bool) -> Self {
+    async fn begin(followed: bool, keys_unconfirmed_seconds: u64) -> Self {
         let scratch = Scratch::for_test().await;
         let writer = Writer::connect(&scratch.url()).await.unwrap();
         let log = Uuid::now_v7();
@@ -122,6 +127,7 @@ impl Stage {
             clickhouse_reader_user: variable("ANNALS_TEST_CLICKHOUSE_READER_USER"),
             clickhouse_reader_password: variable("ANNALS_TEST_CLICKHOUSE_READER_PASSWORD"),
             query_cache_mib: 8,
+            keys_unconfirmed_seconds,
             clickhouse_query_seconds: 20,
         };
         let dependencies = Dependencies {
@@ -289,6 +295,12 @@ impl Stage {
             ..directory::Changes::default()
         })
         .await;
+    }
+
+    /// The directory's projector tells that its tables have everything that the log has.
+    pub(crate) async fn directory_is_complete(&self) {
+        let at = &self.directory.at;
+        self.writer.saw_end(at, at.next_offset).await.unwrap();
     }
 
     pub(crate) async fn revoke(&mut self, tenant: Uuid, key: &str) {

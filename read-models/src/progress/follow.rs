@@ -134,6 +134,7 @@ async fn reload(pool: &PgPool, shared: &Shared) -> Result<(), Error> {
         state.saw(place, reached);
     }
     state.reached.retain(|place, _| kept.contains(place));
+    state.at_end.retain(|place, _| kept.contains(place));
     // Last: who looks again after a switch finds the new generation's checkpoints.
     state
         .live
