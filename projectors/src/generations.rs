@@ -50,6 +50,8 @@ pub(crate) struct Supervisor {
     filled: BTreeMap<(Projection, i32), Filled>,
     proofs: JoinSet<(Projection, i32)>,
     proving: Vec<(Projection, i32)>,
+    /// What the analysts' views in ClickHouse were led to by this process: its release may define them otherwise.
+    shown: BTreeMap<Projection, i32>,
     /// Whether what went wrong was said.
     announced: bool,
 }
@@ -75,6 +77,7 @@ impl Supervisor {
             filled: BTreeMap::new(),
             proofs: JoinSet::new(),
             proving: Vec::new(),
+            shown: BTreeMap::new(),
             announced: false,
         }
     }
@@ -133,8 +136,8 @@ impl Supervisor {
             if row.state == "live" {
                 self.tell_of_live(projection, row.generation, ours);
                 self.tell_of_parked(projection, row.parked);
-                if !row.shown {
-                    self.show(projection, row.generation).await;
+                if !row.shown || self.shown.get(&projection) != Some(&row.generation) {
+                    self.show(projection, row.generation, row.shown).await;
                 }
             }
             if ours && !(row.state == "building" && row.paused) {
@@ -244,13 +247,17 @@ impl Supervisor {
     }
 
     /// Leads the analysts' views to the live generation.
-    async fn show(&self, projection: Projection, generation: i32) {
-        let done: Result<(), String> = async {
+    async fn show(&mut self, projection: Projection, generation: i32, already: bool) {
+        let done: Result<bool, String> = async {
             let text = |error: &dyn std::error::Error| chain(error);
             match projection {
+                // Their definition is a function of the control schema, so it is that of this release.
+                Projection::Directory | Projection::Content | Projection::Downloads if already => {
+                    return Ok(true);
+                }
                 Projection::Directory | Projection::Content | Projection::Downloads => {
                     let shown = self.opened.writer.show_live(projection, generation).await;
-                    return shown.map_err(|error| text(&error));
+                    return shown.map(|()| true).map_err(|error| text(&error));
                 }
                 Projection::Visits if self.rows.has_visits(generation).await.map_err(|e| text(&e))? => {
                     self.rows
@@ -267,14 +274,20 @@ impl Supervisor {
                         .map_err(|error| text(&error))?;
                 }
                 // Its tables are still to be made.
-                Projection::Visits | Projection::ContentFacts => return Ok(()),
+                Projection::Visits | Projection::ContentFacts => return Ok(false),
             }
             let shown = self.opened.writer.shown(projection, generation).await;
-            shown.map_err(|error| text(&error))
+            shown.map(|()| true).map_err(|error| text(&error))
         }
         .await;
-        if let Err(error) = done {
-            tracing::warn!(%projection, generation, error, "the analysts' views do not lead to it yet: retrying");
+        match done {
+            Ok(true) => {
+                self.shown.insert(projection, generation);
+            }
+            Ok(false) => {}
+            Err(error) => {
+                tracing::warn!(%projection, generation, error, "the analysts' views do not lead to it yet: retrying");
+            }
         }
     }
 

@@ -324,11 +324,13 @@ impl Writer {
         self.show("content", &format!("{from}.facts"), " FINAL").await
     }
 
-    /// The view has the rights of its definer, so that an analyst needs none on the table behind it.
+    /// The view has the rights of its definer, so that an analyst needs none on the table behind it, and shows the
+    /// rows of the asker's tenants: `currentUser()` is who asks, also under a definer's rights.
     async fn show(&self, view: &str, table: &str, modifier: &str) -> Result<(), Error> {
         let live = live_database(&self.prefix);
         self.change(&self.client, &format!("CREATE DATABASE IF NOT EXISTS {live}"))
             .await?;
+        let analysts = self.analysts().await?;
         let (database, name) = table.split_once('.').unwrap_or(("", table));
         let columns = self.commented_columns(database, name).await?;
         let comment = self.table_comment(database, name).await?;
@@ -336,10 +338,29 @@ impl Writer {
             "CREATE OR REPLACE VIEW {live}.{view} ({columns})\n\
              DEFINER = CURRENT_USER SQL SECURITY DEFINER\n\
              AS SELECT * FROM {table}{modifier}\n\
+             WHERE tenant IN (SELECT assumeNotNull(tenant) FROM {analysts} WHERE user = currentUser() AND tenant IS NOT NULL)\n\
+             OR (SELECT count() FROM {analysts} WHERE user = currentUser() AND tenant IS NULL) > 0\n\
              COMMENT {}",
             quoted(comment.trim_end_matches("; read with FINAL")),
         );
         self.change(&self.client, &statement).await
+    }
+
+    /// The table that says which tenants' rows an analyst sees. It is not a read model: people fill it.
+    async fn analysts(&self) -> Result<String, Error> {
+        let database = format!("{}annals", self.prefix);
+        self.change(&self.client, &format!("CREATE DATABASE IF NOT EXISTS {database}"))
+            .await?;
+        let table = format!("{database}.analysts");
+        let statement = format!(
+            "CREATE TABLE IF NOT EXISTS {table} (\n\
+             user String COMMENT 'The user who asks.',\n\
+             tenant Nullable(UUID) COMMENT 'A tenant whose rows it may see; null: every tenant.'\n\
+             ) ENGINE = MergeTree ORDER BY user\n\
+             COMMENT 'Which tenants'' rows a user sees through the views of live: without a row here, none.'"
+        );
+        self.change(&self.client, &statement).await?;
+        Ok(table)
     }
 
     async fn commented_columns(&self, database: &str, table: &str) -> Result<String, Error> {

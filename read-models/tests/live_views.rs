@@ -1,6 +1,7 @@
 //! What ANALYSTS.md says can be asked, asked by an analyst of the real engine.
 
 use read_models::clickhouse::scratch::Scratch;
+use uuid::Uuid;
 
 /// The SQL of the page.
 fn questions() -> Vec<&'static str> {
@@ -59,6 +60,55 @@ async fn views_carry_the_comments_of_their_tables_and_follow_a_switch() {
     assert!(
         live.query_raw(&behind).fetch_one::<u64>().await.is_err(),
         "an analyst sees what is behind the views"
+    );
+    scratch.erase().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_analyst_sees_the_tenants_that_were_given() {
+    let scratch = Scratch::for_test();
+    let writer = scratch.writer();
+    writer.create_facts(1).await.unwrap();
+    writer.show_facts(1).await.unwrap();
+    let prefix = &scratch.writer.prefix;
+    let [one, other] = [Uuid::from_u128(1), Uuid::from_u128(2)];
+    let facts = format!(
+        "INSERT INTO {prefix}content_facts_1.facts (tenant, content) VALUES ('{one}', '{}'), ('{other}', '{}')",
+        Uuid::from_u128(3),
+        Uuid::from_u128(4)
+    );
+    scratch.execute(&facts).await.unwrap();
+    let live = scratch.live();
+    let seen = async || -> Vec<Uuid> {
+        let seen: Vec<String> = live
+            .query("SELECT toString(tenant) FROM content ORDER BY tenant")
+            .fetch_all()
+            .await
+            .unwrap();
+        seen.iter().map(|tenant| tenant.parse().unwrap()).collect()
+    };
+    let grant = async |tenant: &str| {
+        let user = &scratch.analyst.user;
+        let statement =
+            format!("INSERT INTO {prefix}annals.analysts (user, tenant) VALUES ('{user}', {tenant})");
+        scratch.execute(&statement).await.unwrap();
+    };
+    assert_eq!(seen().await, Vec::<Uuid>::new());
+    scratch
+        .execute(&format!(
+            "INSERT INTO {prefix}annals.analysts (user) VALUES ('somebody')"
+        ))
+        .await
+        .unwrap();
+    assert_eq!(seen().await, Vec::<Uuid>::new());
+    grant(&format!("'{other}'")).await;
+    assert_eq!(seen().await, [other]);
+    grant("NULL").await;
+    assert_eq!(seen().await, [one, other]);
+    let who = format!("SELECT count() FROM {prefix}annals.analysts");
+    assert!(
+        live.query_raw(&who).fetch_one::<u64>().await.is_err(),
+        "an analyst sees who sees what"
     );
     scratch.erase().await.unwrap();
 }
