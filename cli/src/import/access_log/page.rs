@@ -161,11 +161,14 @@ fn is_feed(path: &str, query: &str) -> bool {
         "feed" | "rss" | "atom" | "rss.xml" | "atom.xml" | "feed.xml" | "index.rdf"
     );
     let ends = last.ends_with(".rss") || last.ends_with(".atom");
-    let mut values = query
+    // Not just any parameter: `utm_source=rss` is a reader who came from a feed to a page.
+    let mut asked = query
         .split('&')
         .filter_map(|pair| pair.split_once('='))
-        .map(|(_, value)| value);
-    named || ends || values.any(|value| matches!(value, "rss" | "rss2" | "rss20" | "atom" | "atom10" | "rdf"))
+        .filter(|(name, _)| matches!(*name, "flav" | "feed" | "format" | "type" | "output" | "alt"));
+    named
+        || ends
+        || asked.any(|(_, form)| matches!(form, "rss" | "rss2" | "rss20" | "atom" | "atom10" | "rdf"))
 }
 
 fn is_file(path: &str) -> bool {
@@ -196,6 +199,7 @@ mod tests {
             "/a.php?x=y.png",
             "/v1.2/",
             "/a%20b",
+            "/a?utm_source=rss",
         ] {
             assert_eq!(judged(&format!("GET {target}"), 200), Ok(()), "{target}");
         }
