@@ -255,3 +255,94 @@ fn folding(log: &Log, clickhouse: &ClickHouse, health: &Health) -> projectors::r
         until: projectors::runner::Until::Shutdown,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args as _, Command, Parser};
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Alone {
+        #[command(flatten)]
+        serve: Serve,
+    }
+
+    /// The variable of every setting.
+    fn variables() -> Vec<String> {
+        let command = Serve::augment_args(Command::new("serve"));
+        let variables = command.get_arguments().filter_map(|argument| argument.get_env());
+        variables
+            .map(|name| name.to_string_lossy().into_owned())
+            .collect()
+    }
+
+    /// Whether a line of the text begins with the name, as a setting does, perhaps as a comment.
+    fn sets(text: &str, name: &str, separator: char) -> bool {
+        let line = |line: &str| {
+            line.trim_start_matches([' ', '#'])
+                .strip_prefix(name)
+                .map(str::to_owned)
+        };
+        text.lines()
+            .filter_map(line)
+            .any(|rest| rest.starts_with(separator))
+    }
+
+    #[test]
+    fn the_sample_and_the_compose_file_name_every_setting() {
+        let sample = include_str!("../../.env.sample");
+        let compose = include_str!("../../docker-compose.yml");
+        assert!(variables().len() > 30, "{:?}", variables());
+        for name in variables() {
+            assert!(sets(sample, &name, '='), "{name} is not in .env.sample");
+            // With Kafka there is no folder, and the replicas are those of three brokers.
+            if name != "ANNALS_LOG_DIR" {
+                assert!(
+                    sets(compose, &name, ':'),
+                    "{name} does not reach the containers of docker-compose.yml"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_value_of_the_sample_is_passed_on_by_the_compose_file() {
+        let compose = include_str!("../../docker-compose.yml");
+        // What the compose file decides itself: addresses, users and roles of its own engines.
+        let fixed = [
+            "ANNALS_ENV",
+            "ANNALS_LISTEN",
+            "ANNALS_LOG",
+            "ANNALS_LOG_DIR",
+            "ANNALS_KAFKA_BROKERS",
+            "ANNALS_KAFKA_REPLICATION",
+            "ANNALS_POSTGRES_URL",
+            "ANNALS_POSTGRES_READER_URL",
+            "ANNALS_KEYSTORE_URL",
+            "ANNALS_CLICKHOUSE_URL",
+            "ANNALS_CLICKHOUSE_USER",
+            "ANNALS_CLICKHOUSE_READER_USER",
+        ];
+        for name in variables().iter().filter(|name| !fixed.contains(&name.as_str())) {
+            assert!(
+                compose.contains(&format!("${{{name}:")),
+                "{name} is not taken from .env"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_said_to_be_nothing_runs_for_users() {
+        let environment = Serve::augment_args(Command::new("serve"))
+            .get_arguments()
+            .find(|argument| argument.get_id() == "environment")
+            .map(|argument| argument.get_default_values().to_vec());
+        assert_eq!(environment.unwrap(), ["production"]);
+        let told = Alone::try_parse_from(["x", "--environment", "development"]).unwrap();
+        assert_eq!(
+            told.serve.environment,
+            service::telemetry::Environment::Development
+        );
+    }
+}

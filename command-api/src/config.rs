@@ -91,13 +91,4 @@ mod tests {
         assert!(told(&["--trusted-proxies", "10.0.0.0/99"]).contains("--trusted-proxies"));
         assert!(told(&["--waiting-commands", "0"]).contains("--waiting-commands"));
     }
-
-    #[test]
-    fn the_sample_names_every_setting() {
-        let sample = include_str!("../../.env.sample");
-        for argument in Config::augment_args(Command::new("annals")).get_arguments() {
-            let variable = argument.get_env().unwrap().to_str().unwrap();
-            assert!(sample.contains(variable), "{variable} is not in .env.sample");
-        }
-    }
 }

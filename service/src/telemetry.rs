@@ -9,9 +9,9 @@ use tracing_subscriber::{EnvFilter, fmt::format::FmtSpan, layer::SubscriberExt, 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum Environment {
     /// On a developer's machine: logs for people, weaker settings allowed.
-    #[default]
     Development,
-    /// For users: logs as JSON, weaker settings refused.
+    /// For users: logs as JSON, weaker settings refused. What is not said to be anything else is this.
+    #[default]
     Production,
 }
 
