@@ -10,7 +10,10 @@ use std::{
 };
 
 use axum::extract::FromRequestParts;
-use event_log::{AppendError, Log, Offset, Partition, Topic, visits::Parcel};
+use event_log::{
+    AppendError, Log, Offset, Partition, Topic,
+    visits::{Parcel, TooLarge},
+};
 use events::{
     Envelope, Event, EventId, ImportId, Recorded, TenantId, Timestamp, event::VisitEvent, visit::Visit,
 };
@@ -156,8 +159,15 @@ impl Recorder {
             return Err(Error::Busy);
         };
         let began = Instant::now();
-        let appends = self.grouped(events).into_iter().map(async |(partition, events)| {
-            let appended = self.append(partition, &events).await;
+        let mut parcels = Vec::new();
+        for (partition, events) in self.grouped(events) {
+            let Some(first) = events.first() else { continue };
+            let several = Parcel::several(first.envelope.tenant, &events);
+            let several = several.map_err(|TooLarge(size)| Error::CommitTooLarge(size))?;
+            parcels.extend(several.into_iter().map(|parcel| (partition, parcel)));
+        }
+        let appends = parcels.into_iter().map(async |(partition, parcel)| {
+            let appended = self.append(partition, parcel).await;
             appended.map(|offset| (partition, offset + 1))
         });
         let Ok(appended) = tokio::time::timeout(PATIENCE, try_join_all(appends)).await else {
@@ -171,17 +181,16 @@ impl Recorder {
         appended
     }
 
-    async fn append(&self, partition: Partition, events: &[Recorded]) -> Result<Offset, AppendError> {
+    async fn append(&self, partition: Partition, parcel: Parcel) -> Result<Offset, AppendError> {
         let stopping = |_| AppendError::Unknown("the process is stopping".to_owned());
         let lane = usize::try_from(partition.index)
             .ok()
             .and_then(|index| self.lanes.get(index));
-        let (Some(lane), Some(first)) = (lane, events.first()) else {
+        let Some(lane) = lane else {
             return Err(AppendError::Not(format!("there is no partition {partition}")));
         };
         let (reply, answered) = oneshot::channel();
-        let parcel = Parcel::new(first.envelope.tenant, events);
-        // Full only when requests have given up waiting: each holds a permit and brings one load to a lane.
+        // Full only when requests have given up waiting: each holds a permit and brings few loads to a lane.
         let sent = lane.try_send(Load { parcel, reply });
         sent.map_err(|error| AppendError::Not(error.to_string()))?;
         answered.await.unwrap_or_else(|error| Err(stopping(error)))

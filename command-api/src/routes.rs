@@ -47,6 +47,9 @@ fn described() -> OpenApiRouter<App> {
     let batches = OpenApiRouter::new()
         .routes(routes!(visits::visits))
         .layer(DefaultBodyLimit::max(visit::batch::BODY_MAX));
+    let trackers = OpenApiRouter::new()
+        .routes(routes!(event::event))
+        .layer(DefaultBodyLimit::max(visit::tracker::BODY_MAX));
     OpenApiRouter::with_openapi(Shared::openapi())
         .routes(routes!(tenants::create))
         .routes(routes!(keys::issue))
@@ -69,9 +72,9 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(log::verify))
         .routes(routes!(log::records))
         .routes(routes!(view::view))
-        .routes(routes!(event::event))
         .route("/api/event", options(event::preflight))
         .layer(DefaultBodyLimit::max(SMALL))
+        .merge(trackers)
         .merge(with_content)
         .merge(batches)
 }

@@ -10,8 +10,13 @@ use crate::{
     record::{BATCH, HeaderBlock, Kind, Record, Stated},
 };
 
-/// The largest value of a record of visits, in bytes.
+/// The largest value of a record of visits, in bytes. Whoever makes parcels keeps to it: see [`Parcel::several`].
 pub const MAX_VISITS: usize = 4 * 1024 * 1024;
+
+/// An event that is larger than a record may be: its size, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("one visit is {0} bytes, of at most {MAX_VISITS}")]
+pub struct TooLarge(pub usize);
 
 /// Events of one partition (their slots decide which), encoded, on their way into a record that they may share with
 /// others.
@@ -29,6 +34,28 @@ impl Parcel {
             tenant,
             value: envelope::encode(events),
         }
+    }
+
+    /// Encodes events of a tenant into as many parcels as it takes for each to fit into a record.
+    ///
+    /// # Errors
+    /// [`TooLarge`]: one event alone does not fit.
+    pub fn several(tenant: TenantId, events: &[Recorded]) -> Result<Vec<Self>, TooLarge> {
+        Self::within(MAX_VISITS, tenant, events)
+    }
+
+    fn within(most: usize, tenant: TenantId, events: &[Recorded]) -> Result<Vec<Self>, TooLarge> {
+        let whole = Self::new(tenant, events);
+        if whole.size() <= most {
+            return Ok(vec![whole]);
+        }
+        let (first, second) = events.split_at(events.len() / 2);
+        if first.is_empty() {
+            return Err(TooLarge(whole.size()));
+        }
+        let mut parcels = Self::within(most, tenant, first)?;
+        parcels.extend(Self::within(most, tenant, second)?);
+        Ok(parcels)
     }
 
     /// Its size, in bytes.
@@ -93,5 +120,47 @@ pub fn admit(offset: Offset, record: &Record) -> Verdict {
         Ok(Stated::Visits) => Verdict::Void(Why::Genesis("the partition has no genesis".to_owned())),
         Ok(Stated::Claim { .. } | Stated::Commit(_)) => Verdict::Void(Why::Topic),
         Err(malformed) => Verdict::Void(Why::Malformed(malformed)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use events::{Envelope, EventId, Timestamp, directory::TenantCreated};
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn event(bytes: usize) -> Recorded {
+        let envelope = Envelope {
+            id: EventId::new(Uuid::nil()),
+            subject: "a".to_owned(),
+            time: Timestamp::from_micros(0).expect("in range"),
+            tenant: TenantId::new(Uuid::nil()),
+            aggregate_version: None,
+            actor: None,
+            causation: None,
+            correlation: None,
+            traceparent: None,
+        };
+        let name = "x".repeat(bytes);
+        Recorded {
+            envelope,
+            event: TenantCreated { name }.into(),
+        }
+    }
+
+    #[test]
+    fn events_that_do_not_fit_into_one_record_are_put_into_several_in_their_order() {
+        let tenant = TenantId::new(Uuid::nil());
+        let events: Vec<Recorded> = (0..9).map(|n| event(1_000 + n)).collect();
+        let parcels = Parcel::within(4_000, tenant, &events).expect("each fits");
+        assert!(parcels.len() > 2 && parcels.iter().all(|parcel| parcel.size() <= 4_000));
+        let read = parcels
+            .iter()
+            .flat_map(|parcel| envelope::decode(&parcel.value).expect("readable"));
+        assert_eq!(read.collect::<Vec<_>>(), events);
+        let refused = Parcel::within(4_000, tenant, &[event(10), event(5_000)]);
+        assert!(refused.is_err_and(|TooLarge(size)| size > 5_000));
+        assert_eq!(Parcel::several(tenant, &events).expect("all fit").len(), 1);
     }
 }

@@ -74,8 +74,16 @@ async fn record(
     let mut events = Vec::with_capacity(1);
     let mut dropped = None;
     let hits = std::iter::repeat_n(tracked.hit, tracked.domains.len());
+    // One look to the directory's end serves all domains of the request: what is unknown after it, stays so.
+    let mut looked = false;
     for (domain, hit) in tracked.domains.iter().zip(hits) {
-        let Some(site) = app.directory().site(domain).await? else {
+        let site = if looked {
+            app.directory().known_site(domain)
+        } else {
+            app.directory().site(domain).await?
+        };
+        looked |= site.is_none();
+        let Some(site) = site else {
             dropped = Some(drop_one(Dropped::UnknownSite));
             continue;
         };

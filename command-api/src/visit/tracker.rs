@@ -3,6 +3,7 @@
 //! Names as in Plausible's documented events API and its open trackers: long ones, and the short ones that the
 //! script uses. What is not known here is passed over, because trackers add fields of their own.
 
+use events::directory::Domain;
 use serde::Deserialize;
 use service::{Json, Problem};
 
@@ -11,12 +12,15 @@ use super::{Borrowed, Hit, Money, Parts, Props};
 /// A hit, and the domains of the sites that it is for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tracked {
-    /// Lower case, in the order of the body, each once; at least one.
+    /// As sites are known by, in the order of the body, each once; at least one.
     pub domains: Vec<String>,
     /// What happened.
     pub hit: Hit,
 }
 
+/// Largest body, in bytes: all that a hit may say (30 properties of 2,000 characters), in a script of two bytes a
+/// character. It is recorded for each of its sites.
+pub const BODY_MAX: usize = 128 * 1024;
 /// Most sites that one hit is for.
 const DOMAINS_MAX: usize = 20;
 
@@ -147,7 +151,7 @@ fn domains(joined: &str) -> Vec<String> {
         .map(str::trim)
         .filter(|domain| !domain.is_empty())
     {
-        let domain = domain.to_lowercase();
+        let domain = Domain::normal(domain);
         if !domains.contains(&domain) && domains.len() <= DOMAINS_MAX {
             domains.push(domain);
         }
@@ -198,9 +202,12 @@ mod tests {
 
     #[test]
     fn a_page_view_has_nothing_but_a_page() {
-        let tracked = read(br#"{"n":"pageview","u":"https://example.org/a","d":" Example.ORG, b.example,example.org ","r":null,"m":"{\"a\":1}"}"#);
+        let tracked = read(br#"{"n":"pageview","u":"https://example.org/a","d":" Example.ORG, b.example,example.org.,B\u00fccher.example,xn--bcher-kva.example ","r":null,"m":"{\"a\":1}"}"#);
         let tracked = tracked.unwrap();
-        assert_eq!(tracked.domains, ["example.org", "b.example"]);
+        assert_eq!(
+            tracked.domains,
+            ["example.org", "b.example", "xn--bcher-kva.example"]
+        );
         assert_eq!(tracked.hit.deed, Deed::PageView);
         assert_eq!(tracked.hit.props.get("a").map(String::as_str), Some("1"));
         assert_eq!(tracked.hit.referrer, None);
