@@ -5,6 +5,7 @@ pub(crate) mod posts;
 
 use std::{process::ExitCode, time::Duration};
 
+use events::directory::Domain;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -54,9 +55,10 @@ fn interruption() -> CancellationToken {
     token
 }
 
-/// Asks for the site before anything is sent, so that a wrong name is said once. A site that was just created may
-/// not be in the read model yet.
-async fn expect_site(client: &Client, domain: &str) -> anyhow::Result<()> {
+/// Asks for the site before anything is sent, so that a wrong name is said once: the domain as the site is known by.
+/// A site that was just created may not be in the read model yet.
+async fn expect_site(client: &Client, named: &str) -> anyhow::Result<String> {
+    let domain = Domain::normal(named);
     for pause in [100, 200, 400, 800, 1_600, 0] {
         let answer = match client.send(Request::query("api/v1/sites?size=100")).await {
             Err(ClientError::Problem(problem)) if problem.status == 422 => {
@@ -67,12 +69,12 @@ async fn expect_site(client: &Client, domain: &str) -> anyhow::Result<()> {
         let Some(items) = answer.body["items"].as_array() else {
             anyhow::bail!("the list of sites has no items: is ANNALS_URL right?");
         };
-        if items.iter().any(|site| site["domain"] == domain) || items.len() >= 100 {
-            return Ok(());
+        if items.iter().any(|site| site["domain"] == domain.as_str()) || items.len() >= 100 {
+            return Ok(domain);
         }
         tokio::time::sleep(Duration::from_millis(pause)).await;
     }
-    anyhow::bail!("there is no site {domain:?} for this key; create it: annals sites create {domain}")
+    anyhow::bail!("there is no site {domain:?} for this key; create it: annals sites create {named}")
 }
 
 /// A number that may be written as one or, when it is large, as a text.

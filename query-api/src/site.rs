@@ -6,6 +6,7 @@ use std::{
 };
 
 use chrono_tz::Tz;
+use events::directory::Domain;
 use read_models::{
     Projection, Topic, directory,
     progress::{Part, Wanted},
@@ -15,8 +16,9 @@ use uuid::Uuid;
 
 use crate::{app::App, ask::Ask, cache::Mark, caller::Right, error::Error};
 
-/// No domain is longer (RFC 1035).
-const LONGEST: usize = 253;
+/// No domain is longer than 253 (RFC 1035); in letters of other scripts, which UTF-8 writes with up to four bytes,
+/// it has fewer of them.
+const LONGEST: usize = 1000;
 /// A piece of content may be in the tables a moment before its site is: they are two folds.
 const NEW_SITE: Duration = Duration::from_millis(500);
 
@@ -79,7 +81,7 @@ impl App {
         if domain.len() > LONGEST || domain.contains('\0') {
             return Ok(None);
         }
-        let domain = domain.to_ascii_lowercase();
+        let domain = Domain::normal(domain);
         let needed = Mark::now(self.progress());
         let name = domain.clone();
         let read = async |_| -> Result<_, Error> {

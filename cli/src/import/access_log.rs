@@ -58,10 +58,10 @@ struct Tally {
 }
 
 impl AccessLog {
-    pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
+    pub(crate) async fn run(mut self) -> anyhow::Result<ExitCode> {
         let client = Client::new(&self.connection, super::PATIENCE)?;
         let fingerprint = self.fingerprint().await?;
-        super::expect_site(&client, &self.site).await?;
+        self.site = super::expect_site(&client, &self.site).await?;
         let import = self.begin(&client, &fingerprint).await?;
         let (id, next) = (text(&import["id"])?, super::number(&import["next"]).unwrap_or(0));
         if text(&import["status"])?.starts_with("complete") {

@@ -50,13 +50,13 @@ pub(crate) struct Posts {
 }
 
 impl Posts {
-    pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
+    pub(crate) async fn run(mut self) -> anyhow::Result<ExitCode> {
         let client = Client::new(&self.connection, super::PATIENCE)?;
         let (posts, mut refused) = self.read()?;
         if posts.is_empty() && refused.is_empty() {
             anyhow::bail!("{} holds no Markdown files (.md, .markdown)", self.dir.display());
         }
-        super::expect_site(&client, &self.site).await?;
+        self.site = super::expect_site(&client, &self.site).await?;
 
         let sender = Sender::new(client, self.site.clone());
         let interruption = super::interruption();

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use events::{EventId, ImportId, Timestamp, Whole, visit::ImportLine};
+use events::{EventId, ImportId, Timestamp, Whole, directory::Domain, visit::ImportLine};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use service::{FieldError, Json, Problem};
@@ -19,7 +19,7 @@ pub const BODY_MAX: usize = 1024 * 1024;
 pub struct Item {
     /// The client's, so that the same event sent again counts once.
     pub id: Option<EventId>,
-    /// The site's, lower case.
+    /// The site's, as sites are known by; empty when there is none.
     pub domain: String,
     /// When it happened; none: now.
     pub time: Option<Timestamp>,
@@ -96,7 +96,7 @@ fn item(event: &str, latest: Timestamp) -> Result<Item, Vec<FieldError>> {
         });
     };
     let mut faults = Vec::new();
-    let domain = event.domain.as_deref().unwrap_or_default().trim().to_lowercase();
+    let domain = Domain::normal(event.domain.as_deref().unwrap_or_default());
     if domain.is_empty() {
         faults.push(FieldError::new("/domain", "is missing"));
     }

@@ -14,6 +14,13 @@ impl Domain {
         Self(domain.into())
     }
 
+    /// The form in which the log and the tables have the domain that somebody names: what is no domain stays as it
+    /// is, in lower case, and names no site.
+    pub fn normal(text: &str) -> String {
+        text.parse()
+            .map_or_else(|_| text.trim().to_lowercase(), |domain: Self| domain.to_string())
+    }
+
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -106,7 +113,9 @@ mod tests {
             ("a_b.example", "a_b.example"),
         ] {
             assert_eq!(given.parse::<Domain>().unwrap().as_str(), expected);
+            assert_eq!(Domain::normal(given), expected);
         }
+        assert_eq!(Domain::normal(" No Domain "), "no domain");
     }
 
     #[test]

@@ -171,3 +171,21 @@ async fn what_makes_no_sense_is_pointed_at() {
     );
     stage.end().await;
 }
+
+#[tokio::test]
+async fn a_site_is_found_by_every_way_to_write_its_domain() {
+    let mut stage = Stage::start().await;
+    let tenant = stage.tenant("xn--bcher-kva").await;
+    stage.draft(post(&tenant, "a")).await;
+    for domain in [
+        "xn--bcher-kva.example",
+        "b%C3%BCcher.example",
+        "B%C3%BCcher.EXAMPLE.",
+    ] {
+        let path = format!("/api/v1/content?site={domain}");
+        assert_eq!(stage.read(&path, None).await.ok()["total"], 1, "{domain}");
+        let path = format!("/api/v1/sites/{domain}/content/post/a");
+        assert_eq!(stage.read(&path, None).await.ok()["slug"], "a", "{domain}");
+    }
+    stage.end().await;
+}
