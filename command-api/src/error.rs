@@ -111,19 +111,16 @@ impl Error {
     pub(crate) fn problem(self) -> Problem {
         let detail = self.to_string();
         match self {
-            Self::Unauthenticated => Problem::new(
-                StatusCode::UNAUTHORIZED,
-                "unauthenticated",
+            Self::Unauthenticated => Problem::unauthorized(
                 "no key, or one that is wrong or revoked: send `Authorization: Bearer ann_…`",
             ),
-            Self::ScopeMissing(_) => Problem::new(StatusCode::FORBIDDEN, "scope-missing", detail),
-            Self::NotFound(_) => Problem::new(StatusCode::NOT_FOUND, "not-found", detail),
+            Self::ScopeMissing(_) => Problem::forbidden(detail),
+            Self::NotFound(_) => Problem::not_found(detail),
             Self::UnknownReference {
                 pointer,
                 detail: field,
                 ..
-            } => Problem::new(StatusCode::NOT_FOUND, "not-found", detail)
-                .with_errors(vec![FieldError::new(pointer, field)]),
+            } => Problem::not_found(detail).with_errors(vec![FieldError::new(pointer, field)]),
             Self::Header { .. } => Problem::new(StatusCode::BAD_REQUEST, "invalid-header", detail),
             Self::Invalid(errors) => {
                 Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", detail).with_errors(errors)
@@ -264,15 +261,7 @@ impl From<directory::Rejection> for Error {
 
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        let unauthenticated = matches!(self, Self::Unauthenticated);
-        let mut response = self.problem().into_response();
-        if unauthenticated {
-            let challenge = http::HeaderValue::from_static("Bearer");
-            response
-                .headers_mut()
-                .insert(http::header::WWW_AUTHENTICATE, challenge);
-        }
-        response
+        self.problem().into_response()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Every error of the read side, and the one place where each becomes a status.
 
 use read_models::{progress::WaitError, visits::stats::StatsError};
-use service::{FieldError, Problem};
+use service::{FieldError, Problem, position::InvalidPosition};
 
 use http::StatusCode;
 
@@ -100,11 +100,7 @@ fn waited(error: &WaitError) -> Problem {
             format!("{projection} has set an event aside that this answer needs; an operator has to see to it"),
         )
         .retry_after(60),
-        WaitError::BeyondEnd { .. } | WaitError::NoPartition { .. } => Problem::new(
-            StatusCode::BAD_REQUEST,
-            "position",
-            "the position is beyond the end of the log; pass on an Annals-Position as it was given",
-        ),
+        WaitError::BeyondEnd { .. } | WaitError::NoPartition { .. } => InvalidPosition::BeyondEnd.into(),
     }
 }
 

@@ -94,6 +94,9 @@ pub enum InvalidPosition {
     /// Positions of several logs are joined, or it is of a log other than ours.
     #[error("the position is of another log")]
     OtherLog,
+    /// The log has no such offset or partition.
+    #[error("the position is beyond the end of the log; pass on an Annals-Position as it was given")]
+    BeyondEnd,
 }
 
 impl From<InvalidPosition> for Problem {

@@ -80,7 +80,7 @@ async fn a_revoked_key_does_nothing_everywhere_within_a_second() {
         .post("/api/v1/content", &key, &body)
         .send()
         .await
-        .problem(401, "unauthenticated");
+        .problem(401, "unauthorized");
     crate::world::until("the first process knows it too", async || {
         (world
             .process
@@ -333,7 +333,7 @@ async fn the_log_is_shown_to_operators_only() {
     show("/api/v1/log/ledger/0", &tenant.key)
         .send()
         .await
-        .problem(403, "scope-missing");
+        .problem(403, "forbidden");
     show("/api/v1/log/ledger/99", OPERATOR)
         .send()
         .await

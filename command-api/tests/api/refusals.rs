@@ -17,7 +17,7 @@ async fn who_may_not_is_told_so() {
         .json(&body)
         .send()
         .await
-        .problem(401, "unauthenticated");
+        .problem(401, "unauthorized");
     assert_eq!(no_key.header("www-authenticate"), "Bearer");
     for wrong in [
         "",
@@ -29,25 +29,25 @@ async fn who_may_not_is_told_so() {
         api.post("/api/v1/content", wrong, &body)
             .send()
             .await
-            .problem(401, "unauthenticated");
+            .problem(401, "unauthorized");
     }
     let unknown = service::key::Key::make();
     api.post("/api/v1/content", unknown.reveal(), &body)
         .send()
         .await
-        .problem(401, "unauthenticated");
+        .problem(401, "unauthorized");
     api.post("/api/v1/content", &reader, &body)
         .send()
         .await
-        .problem(403, "scope-missing");
+        .problem(403, "forbidden");
     api.post("/api/v1/content", OPERATOR, &body)
         .send()
         .await
-        .problem(403, "scope-missing");
+        .problem(403, "forbidden");
     api.post("/api/v1/tenants", &tenant.key, &json!({"name": "x"}))
         .send()
         .await
-        .problem(403, "scope-missing");
+        .problem(403, "forbidden");
     assert_eq!(world.commits().await, before);
 }
 
@@ -205,7 +205,7 @@ async fn a_position_of_another_log_or_beyond_the_end_is_refused() {
         .await
         .problem(400, "position");
     let beyond = ours.clone().at(service::Topic::Ledger, 0, 1_000_000).to_string();
-    send(&beyond).send().await.problem(400, "invalid-header");
+    send(&beyond).send().await.problem(400, "position");
     send(&ours.at(service::Topic::Directory, 0, 1).to_string())
         .send()
         .await
