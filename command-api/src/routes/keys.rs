@@ -3,7 +3,7 @@
 use axum::extract::State;
 use events::{
     KeyId, PrincipalId, Sha256,
-    directory::{Command, Scope, Scopes},
+    directory::{self, Command, Scope, Scopes},
 };
 use serde::Deserialize;
 use serde_json::json;
@@ -84,37 +84,60 @@ pub async fn issue(State(app): State<App>, request: CommandRequest<KeyBody>) -> 
         .map(|(index, scope)| fields.check(&format!("/scopes/{index}"), scope.parse::<Scope>()))
         .collect();
     let scopes: Scopes = fields.finish(Some(checked.into_iter().flatten().collect()))?;
-    let key = match &request.key {
-        Some(given) => key_of(&app, request.context.principal, given),
-        None => Key::make(),
-    };
     let principal = PrincipalId::new(principal.unwrap_or_else(Uuid::now_v7));
-    let command = Command::IssueKey {
-        tenant,
-        key: key
-            .id()
-            .parse()
-            .map_err(|error| Error::outside("making a key", error))?,
-        principal,
-        name: app.seal_name(tenant, principal, name.as_deref()).await?,
-        secret_hash: Sha256(key.hash().bytes()),
-        scopes,
+    let name = app.seal_name(tenant, principal, name.as_deref()).await?;
+    let command = |key: &Key| -> Result<Command, Error> {
+        let id = key.id().parse();
+        Ok(Command::IssueKey {
+            tenant,
+            key: id.map_err(|error| Error::outside("making a key", error))?,
+            principal,
+            name: name.clone(),
+            secret_hash: Sha256(key.hash().bytes()),
+            scopes,
+        })
     };
-    let mut accepted = app.execute(request.context, command.into()).await?;
-    if accepted.answer.body["id"] == key.id() {
-        accepted.answer.body["key"] = json!(key.reveal());
-    }
-    Ok(accepted)
+    let Some(given) = &request.key else {
+        let key = Key::make();
+        let accepted = app.execute(request.context, command(&key)?.into()).await?;
+        return Ok(shown(accepted, &[key]));
+    };
+    let keys = (0..KEYS_OF_ONE)
+        .map(|nth| key_of(&app, request.context.principal, given, nth))
+        .collect::<Vec<_>>();
+    let mut tried = keys.iter();
+    let accepted = loop {
+        let Some(key) = tried.next() else {
+            return Err(directory::Rejection::IdInUse.into());
+        };
+        match app.execute(request.context.clone(), command(key)?.into()).await {
+            // The first answer is forgotten, the key that it showed is not.
+            Err(Error::Refused { kind, .. }) if kind == directory::Rejection::IdInUse.kind() => {}
+            outcome => break outcome?,
+        }
+    };
+    Ok(shown(accepted, &keys))
 }
 
-/// The key that belongs to an Idempotency-Key: whoever repeats the request is shown it again, and nobody
+/// So many keys belong to one Idempotency-Key: it may be used again when its first answer is forgotten.
+const KEYS_OF_ONE: u8 = 16;
+
+/// The answer, with the text of the key that it is about.
+fn shown(mut accepted: Accepted, keys: &[Key]) -> Accepted {
+    if let Some(key) = keys.iter().find(|key| accepted.answer.body["id"] == key.id()) {
+        accepted.answer.body["key"] = json!(key.reveal());
+    }
+    accepted
+}
+
+/// The nth key that belongs to an Idempotency-Key: whoever repeats the request is shown it again, and nobody
 /// without the installation's secret can guess it.
-fn key_of(app: &App, principal: Principal, given: &[u8]) -> Key {
+fn key_of(app: &App, principal: Principal, given: &[u8], nth: u8) -> Key {
     let mut random = [0; 88];
     for (number, part) in (0_u8..).zip(random.chunks_mut(16)) {
         let hash = app
             .keys()
-            .keyed_hash("key", &[&principal.bytes(), given, &[number]]);
+            .keyed_hash("key", &[&principal.bytes(), given, &[number, nth]]);
         part.copy_from_slice(&hash[..part.len()]);
     }
     Key::from_random(&random)

@@ -1,5 +1,10 @@
 //! A retry is not a second command, also after a restart.
 
+use command_api::command::{Context, Expected, Principal};
+use events::{
+    CommandId, PrincipalId, Sha256,
+    directory::{self, Scope, Scopes},
+};
 use reqwest::Method;
 use serde_json::json;
 
@@ -168,4 +173,51 @@ async fn keys_that_cannot_be_read_are_refused() {
         .post("/api/v1/content", &tenant.key, &body)
         .header("idempotency-key", &longest);
     draft.send().await.expect(201);
+}
+
+/// As when 24 hours have passed: the first answer is forgotten, and the key that it showed exists.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idempotency_key_makes_another_key_when_its_first_one_is_there_without_an_answer() {
+    let (elsewhere, world) = (World::new().await, World::new().await);
+    let issue = async |world: &World, tenant: &str| {
+        let body = json!({"tenant": tenant, "scopes": ["read"]});
+        let call = world.process.post("/api/v1/keys", OPERATOR, &body);
+        call.header("idempotency-key", "a key").send().await
+    };
+    // The same installation's secret, so the same first key.
+    let tenant = elsewhere.process.tenant().await;
+    let first = issue(&elsewhere, &tenant.id).await.expect(201);
+    let first = first.body["key"]
+        .as_str()
+        .unwrap()
+        .parse::<service::key::Key>()
+        .unwrap();
+    let tenant = world.process.tenant().await;
+    let context = Context {
+        id: CommandId::new(uuid::Uuid::now_v7()),
+        principal: Principal {
+            tenant: tenant.id.parse().unwrap(),
+            id: PrincipalId::new(uuid::Uuid::nil()),
+        },
+        key: None,
+        request: [0; 16],
+        expected: Expected::Any,
+        traceparent: None,
+        correlation: None,
+    };
+    let taken = directory::Command::IssueKey {
+        tenant: tenant.id.parse().unwrap(),
+        key: first.id().parse().unwrap(),
+        principal: PrincipalId::new(uuid::Uuid::now_v7()),
+        name: None,
+        secret_hash: Sha256(first.hash().bytes()),
+        scopes: Scopes::from_iter([Scope::Read]),
+    };
+    world.process.app.execute(context, taken.into()).await.unwrap();
+
+    let second = issue(&world, &tenant.id).await.expect(201);
+    assert_ne!(second.body["id"], first.id());
+    assert!(second.body["key"].is_string(), "{}", second.text);
+    let again = issue(&world, &tenant.id).await.expect(201);
+    assert_eq!(again.text, second.text, "the same request shows the same key");
 }
