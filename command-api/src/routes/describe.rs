@@ -4,7 +4,7 @@ use utoipa::openapi::{
     Content, OpenApi, Ref, RefOr, Required, ResponseBuilder,
     header::{Header, HeaderBuilder},
     path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem},
-    schema::{ObjectBuilder, Type},
+    schema::{Object, ObjectBuilder, Type},
     security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
 };
 
@@ -27,8 +27,21 @@ pub(super) fn describe(mut api: OpenApi) -> OpenApi {
             if path != "/api/event" {
                 operation.security = Some(vec![SecurityRequirement::new("key", [""; 0])]);
             }
-            if !path.starts_with("/api/v1/log/") && path != "/api/event" {
-                command(operation);
+            match path.as_str() {
+                "/api/event" => {}
+                log if log.starts_with("/api/v1/log/") => {}
+                "/api/v1/visits" => {
+                    parameters(operation, [VISIT_KEY]);
+                    answered(operation, [POSITION]);
+                }
+                view if view.ends_with("/view") => {
+                    parameters(operation, [VISIT_KEY, KNOWN_POSITION]);
+                    answered(operation, [POSITION]);
+                }
+                _ => {
+                    parameters(operation, [KEY, IF_MATCH, KNOWN_POSITION]);
+                    answered(operation, [POSITION, ETAG]);
+                }
             }
         }
     }
@@ -60,10 +73,32 @@ fn problem(operation: &mut Operation) {
         .insert("default".to_owned(), response.into());
 }
 
-/// What a command brings and what its answer carries.
-fn command(operation: &mut Operation) {
-    let text = || ObjectBuilder::new().schema_type(Type::String).build();
-    let header = |name: &str, what: &str| -> RefOr<Parameter> {
+/// A header: its name, and what it says.
+type Described = (&'static str, &'static str);
+
+const KEY: Described = (
+    "Idempotency-Key",
+    "at most 255 characters; for 24 hours the same key gives the first answer again, and with another request 422",
+);
+/// Nobody decides visits, so nothing remembers what came with a key: key and request together make the visits' ids.
+const VISIT_KEY: Described = (
+    "Idempotency-Key",
+    "at most 255 characters; the same request with the same key counts once, another request is another visit",
+);
+const IF_MATCH: Described = ("If-Match", "the version that is expected, in quotes");
+const KNOWN_POSITION: Described = (
+    "Annals-Position",
+    "where the caller is; of another log or beyond its end it is 400",
+);
+const POSITION: Described = (
+    "Annals-Position",
+    "where this is in the log; a query that carries it waits for it",
+);
+const ETAG: Described = ("ETag", "the version, in quotes, of commands about one thing");
+
+/// Headers that a request may bring.
+fn parameters<const N: usize>(operation: &mut Operation, headers: [Described; N]) {
+    let header = |(name, what): Described| -> RefOr<Parameter> {
         ParameterBuilder::new()
             .name(name)
             .parameter_in(ParameterIn::Header)
@@ -73,29 +108,27 @@ fn command(operation: &mut Operation) {
             .build()
             .into()
     };
-    operation.parameters.get_or_insert_default().extend([
-        header(
-            "Idempotency-Key",
-            "at most 255 characters; for 24 hours the same key gives the first answer again",
-        ),
-        header("If-Match", "the version that is expected, in quotes"),
-    ]);
+    let parameters = operation.parameters.get_or_insert_default();
+    parameters.extend(headers.map(header));
+}
+
+/// Headers of an answer that says yes.
+fn answered<const N: usize>(operation: &mut Operation, headers: [Described; N]) {
     for (status, response) in &mut operation.responses.responses {
         let RefOr::T(response) = response else { continue };
         if status.starts_with('2') {
-            let answer = |what: &str| -> RefOr<Header> {
-                HeaderBuilder::new()
+            for (name, what) in headers {
+                let header: RefOr<Header> = HeaderBuilder::new()
                     .schema(Some(text()))
                     .description(Some(what))
                     .build()
-                    .into()
-            };
-            let position = answer("where this is in the log; a query that carries it waits for it");
-            response.headers.insert("Annals-Position".to_owned(), position);
-            response.headers.insert(
-                "ETag".to_owned(),
-                answer("the version, in quotes, of commands about one thing"),
-            );
+                    .into();
+                response.headers.insert(name.to_owned(), header);
+            }
         }
     }
+}
+
+fn text() -> Object {
+    ObjectBuilder::new().schema_type(Type::String).build()
 }
