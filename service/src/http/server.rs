@@ -1,6 +1,8 @@
 //! HTTP/1.1 on a listener, hardened, until asked to stop.
 
-use std::{io, net::SocketAddr, time::Duration};
+mod deadline;
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body, extract::ConnectInfo};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -8,17 +10,26 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::graceful::GracefulShutdown,
 };
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 use tower_http::timeout::TimeoutBody;
 
+use self::deadline::Deadline;
 use crate::metrics;
 
 /// A request's head must arrive within this; it is also how long an idle connection is kept.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// A body must bring something within this.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// A body must be there as a whole within this, however steadily it trickles.
+const WHOLE_BODY_TIMEOUT: Duration = Duration::from_secs(120);
+/// So many connections are served at a time; the next ones wait with the system until one ends. Each may hold a head
+/// of [`MAX_HEAD`], so this bounds memory, and it leaves descriptors for files and engines.
+const MAX_CONNECTIONS: usize = 4_096;
 /// A request's head is at most this large (431 beyond it).
 const MAX_HEAD: usize = 64 * 1024;
 /// At most as many header lines.
@@ -32,6 +43,27 @@ const DRAIN: Duration = Duration::from_secs(20);
 /// # Errors
 /// None after it began: errors of single connections end those connections.
 pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) -> io::Result<()> {
+    let limits = Limits {
+        connections: MAX_CONNECTIONS,
+        whole_body: WHOLE_BODY_TIMEOUT,
+    };
+    serve_within(limits, listener, router, shutdown).await
+}
+
+/// What tests need smaller.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    connections: usize,
+    whole_body: Duration,
+}
+
+async fn serve_within(
+    limits: Limits,
+    listener: TcpListener,
+    router: Router,
+    shutdown: CancellationToken,
+) -> io::Result<()> {
+    let room = Arc::new(Semaphore::new(limits.connections));
     let graceful = GracefulShutdown::new();
     let mut builder = http1::Builder::new();
     builder
@@ -41,9 +73,18 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
         .max_buf_size(MAX_HEAD)
         .pipeline_flush(true);
     loop {
-        let (stream, peer) = tokio::select! {
+        let accepting = async {
+            // Never closed, so there is always a permit some day.
+            let permit = Arc::clone(&room)
+                .acquire_owned()
+                .await
+                .map_err(io::Error::other)?;
+            let (stream, peer) = listener.accept().await?;
+            Ok((permit, stream, peer))
+        };
+        let (permit, stream, peer) = tokio::select! {
             () = shutdown.cancelled() => break,
-            accepted = listener.accept() => match accepted {
+            accepted = accepting => match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     refused(&error).await;
@@ -51,7 +92,14 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
                 }
             },
         };
-        connection(stream, peer, &router, &builder, &graceful);
+        connection(
+            (stream, permit),
+            peer,
+            &router,
+            &builder,
+            &graceful,
+            limits.whole_body,
+        );
     }
     drop(listener);
     if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
@@ -61,11 +109,12 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
 }
 
 fn connection(
-    stream: TcpStream,
+    (stream, permit): (TcpStream, OwnedSemaphorePermit),
     peer: SocketAddr,
     router: &Router,
     builder: &http1::Builder,
     graceful: &GracefulShutdown,
+    whole_body: Duration,
 ) {
     // Answers are small and whole: waiting for more to send would only delay them.
     if let Err(error) = stream.set_nodelay(true) {
@@ -78,7 +127,7 @@ fn connection(
             if hyper::body::Body::is_end_stream(&body) {
                 Body::empty()
             } else {
-                Body::new(TimeoutBody::new(BODY_TIMEOUT, body))
+                Body::new(Deadline::new(whole_body, TimeoutBody::new(BODY_TIMEOUT, body)))
             }
         });
         router.clone().call(request)
@@ -90,6 +139,7 @@ fn connection(
             tracing::debug!(%error, %peer, "connection ended with an error");
         }
         metrics::CONNECTIONS.dec();
+        drop(permit);
     });
 }
 
@@ -103,5 +153,110 @@ async fn refused(error: &io::Error) {
     if !theirs {
         tracing::error!(%error, "cannot accept connections");
         tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use axum::{
+        body::Bytes,
+        routing::{get, post},
+    };
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(30);
+
+    async fn start(limits: Limits, router: Router) -> (SocketAddr, CancellationToken) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = CancellationToken::new();
+        tokio::spawn(serve_within(limits, listener, router, shutdown.clone()));
+        (address, shutdown)
+    }
+
+    /// Sends a request on a connection that stays open, and reads its answer of one word.
+    async fn ask(stream: &mut TcpStream) {
+        stream
+            .write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            .await
+            .unwrap();
+        let (mut answer, mut part) = (Vec::new(), [0; 1024]);
+        while !answer.ends_with(b"served") {
+            let read = tokio::time::timeout(LONG, stream.read(&mut part))
+                .await
+                .unwrap()
+                .unwrap();
+            assert_ne!(read, 0, "{}", String::from_utf8_lossy(&answer));
+            answer.extend_from_slice(&part[..read]);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_too_many_waits_until_another_ends() {
+        let served = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&served);
+        let count = move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            async { "served" }
+        };
+        let limits = Limits {
+            connections: 1,
+            whole_body: LONG,
+        };
+        let (address, shutdown) = start(limits, Router::new().route("/", get(count))).await;
+        let mut first = TcpStream::connect(address).await.unwrap();
+        ask(&mut first).await;
+        let mut second = TcpStream::connect(address).await.unwrap();
+        let waiting = tokio::spawn(async move { ask(&mut second).await });
+        for _ in 0..50 {
+            ask(&mut first).await;
+        }
+        assert_eq!(
+            served.load(Ordering::Relaxed),
+            51,
+            "the second connection was served beside the first"
+        );
+        drop(first);
+        waiting.await.unwrap();
+        shutdown.cancel();
+    }
+
+    #[tokio::test]
+    async fn a_body_that_trickles_is_not_waited_for_without_an_end() {
+        let limits = Limits {
+            connections: 1,
+            whole_body: Duration::from_millis(300),
+        };
+        let route = post(async |body: Result<Bytes, _>| if body.is_ok() { "whole" } else { "given up" });
+        let (address, shutdown) = start(limits, Router::new().route("/", route)).await;
+        let (mut read, mut write) = TcpStream::connect(address).await.unwrap().into_split();
+        write
+            .write_all(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\n")
+            .await
+            .unwrap();
+        let trickling = tokio::spawn(async move {
+            let mut drops = tokio::time::interval(Duration::from_millis(20));
+            loop {
+                drops.tick().await;
+                if write.write_all(b"x").await.is_err() {
+                    return;
+                }
+            }
+        });
+        let (mut answer, mut part) = (Vec::new(), [0; 1024]);
+        while !answer.ends_with(b"given up") {
+            let some = tokio::time::timeout(LONG, read.read(&mut part))
+                .await
+                .expect("an end of the wait")
+                .unwrap();
+            assert_ne!(some, 0, "{}", String::from_utf8_lossy(&answer));
+            answer.extend_from_slice(&part[..some]);
+        }
+        trickling.abort();
+        shutdown.cancel();
     }
 }
