@@ -56,7 +56,7 @@ pub struct BatchAnswer {
 pub struct DroppedItem {
     /// Its place in the batch, from 0.
     index: usize,
-    /// `unknown-site`, `bot`, `no-user-agent`, or `already-imported`.
+    /// `unknown-site`, `bot`, `no-user-agent`, `already-imported`, or `other-site` (of a line: than its import's).
     reason: &'static str,
 }
 
@@ -71,6 +71,8 @@ pub struct RejectedItem {
 
 /// What a line is called that the log has already.
 const ALREADY_IMPORTED: &str = "already-imported";
+/// What a line is called whose site is not that of its import: its visitors would be counted with another's salt.
+const OTHER_SITE: &str = "other-site";
 
 /// Records visits. 202 comes when the log has every accepted one; an import's `next` is durable by then.
 ///
@@ -244,6 +246,9 @@ impl<'a> Batch<'a> {
         let Some(site) = self.site(&item.domain).await? else {
             return Ok(Err(Dropped::UnknownSite.reason()));
         };
+        if item.import.is_some() && self.import.is_some_and(|(_, progress)| progress.site != site.id) {
+            return Ok(Err(OTHER_SITE));
+        }
         let agent = match item.user_agent.as_deref().map(Agent::read).transpose() {
             Ok(agent) => agent.unwrap_or_default(),
             Err(dropped) => return Ok(Err(dropped.reason())),
