@@ -2,15 +2,16 @@
 
 use events::{
     Recorded,
-    content::{Drafted, Kind},
+    content::Drafted,
     event::{ContentEvent, Event},
 };
 use read_models::facts::Fact;
-use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use crate::content::path::{Named, Paths, kind_name};
+
 /// Names this fold; changed with every change of what it does, which makes a new generation.
-pub const FOLD: &str = "content facts 1";
+pub const FOLD: &str = "content facts 2";
 
 /// An event that cannot follow what is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -50,7 +51,8 @@ pub fn apply(
                 fact.title.clone_from(title);
             }
             if let Some(metadata) = &revised.metadata {
-                (fact.path, fact.aliases) = named_paths(metadata);
+                let Named { path, aliases } = Named::of(metadata);
+                (fact.path, fact.aliases) = (path.unwrap_or_default(), aliases);
             }
         }
         ContentEvent::SlugChanged(changed) => fact.slug.clone_from(&changed.to),
@@ -68,23 +70,16 @@ pub fn apply(
 }
 
 fn draft(tenant: Uuid, content: Uuid, drafted: &Drafted) -> Fact {
-    let kind = match drafted.kind {
-        Kind::Post => "post",
-        Kind::Project => "project",
-        Kind::Idea => "idea",
-        Kind::Page => "page",
-        Kind::Resume => "resume",
-    };
-    let (path, aliases) = named_paths(&drafted.metadata);
+    let Named { path, aliases } = Named::of(&drafted.metadata);
     Fact {
         tenant,
         site: drafted.site.uuid(),
         content,
-        kind: kind.to_owned(),
+        kind: kind_name(drafted.kind).to_owned(),
         slug: drafted.slug.clone(),
         title: drafted.title.clone(),
         status: "draft".to_owned(),
-        path,
+        path: path.unwrap_or_default(),
         aliases,
         paths: Vec::new(),
         published_at: None,
@@ -93,57 +88,29 @@ fn draft(tenant: Uuid, content: Uuid, drafted: &Drafted) -> Fact {
     }
 }
 
-/// What `metadata.path` and `metadata.aliases` say, as they stand there.
-fn named_paths(metadata: &Map<String, Value>) -> (String, Vec<String>) {
-    let path = metadata
-        .get("path")
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-        .to_owned();
-    let aliases = metadata
-        .get("aliases")
-        .and_then(Value::as_array)
-        .map(Vec::as_slice)
-        .unwrap_or_default();
-    (
-        path,
-        aliases
-            .iter()
-            .filter_map(Value::as_str)
-            .map(str::to_owned)
-            .collect(),
-    )
-}
-
-/// Where a piece is viewed: its own path or `/<kind>/<slug>` (of a page `/<slug>`), then its aliases.
+/// Where a piece is viewed, as far as its row tells.
 fn paths(fact: &Fact) -> Vec<String> {
-    let own = match (fact.path.is_empty(), fact.kind.as_str()) {
-        (false, _) => normal(&fact.path),
-        (true, "page") => normal(&fact.slug),
-        (true, kind) => normal(&format!("{kind}/{}", fact.slug)),
+    let named = Named {
+        path: Some(fact.path.clone()).filter(|path| !path.is_empty()),
+        aliases: fact.aliases.clone(),
     };
-    let mut paths = vec![own];
-    for alias in fact.aliases.iter().map(|alias| normal(alias)) {
-        if !paths.contains(&alias) {
-            paths.push(alias);
-        }
-    }
-    paths
-}
-
-/// With a slash at the beginning and none at the end, as the report compares them.
-fn normal(path: &str) -> String {
-    format!("/{}", path.trim_matches('/'))
+    Paths::new(&fact.kind, &fact.slug, named).all()
 }
 
 #[cfg(test)]
 mod tests {
+    use events::content::Kind;
+    use serde_json::{Value, json};
+
     use super::*;
 
-    fn fact(kind: &str, path: &str, aliases: &[&str]) -> Fact {
+    fn fact(kind: Kind, metadata: Value) -> Fact {
+        let Value::Object(metadata) = metadata else {
+            panic!("metadata is an object")
+        };
         let drafted = Drafted {
             site: events::SiteId::new(Uuid::nil()),
-            kind: Kind::Post,
+            kind,
             title: "T".to_owned(),
             slug: "a-post".to_owned(),
             body: String::new(),
@@ -151,26 +118,36 @@ mod tests {
             tags: Vec::new(),
             featured: false,
             language: None,
-            metadata: Map::new(),
+            metadata,
         };
-        let aliases = aliases.iter().map(|alias| (*alias).to_owned()).collect();
-        Fact {
-            kind: kind.to_owned(),
-            path: path.to_owned(),
-            aliases,
-            ..draft(Uuid::nil(), Uuid::nil(), &drafted)
-        }
+        draft(Uuid::nil(), Uuid::nil(), &drafted)
     }
 
     #[test]
-    fn a_piece_is_viewed_at_kind_and_slug_unless_it_names_a_path() {
-        assert_eq!(paths(&fact("post", "", &[])), ["/post/a-post"]);
-        assert_eq!(paths(&fact("page", "", &[])), ["/a-post"]);
-        assert_eq!(paths(&fact("post", "2015/05/15/x/", &[])), ["/2015/05/15/x"]);
+    fn a_piece_is_viewed_where_its_page_is() {
+        for (kind, metadata) in [
+            (Kind::Post, json!({})),
+            (Kind::Page, json!({})),
+            (Kind::Post, json!({"path": "2015/05/15/x/"})),
+            (Kind::Post, json!({"path": " /x ", "aliases": "one"})),
+            (
+                Kind::Post,
+                json!({"path": "x", "aliases": ["/y/", " z ", "x", "", 3]}),
+            ),
+        ] {
+            let Value::Object(map) = &metadata else {
+                panic!("an object")
+            };
+            let page = Paths::of(kind, "a-post", map);
+            assert_eq!(paths(&fact(kind, metadata.clone())), page.all(), "{metadata}");
+        }
+        let one = fact(Kind::Post, json!({"aliases": "one"}));
+        assert_eq!(paths(&one), ["/post/a-post", "/one"]);
     }
 
     #[test]
     fn aliases_are_further_paths_each_once() {
-        assert_eq!(paths(&fact("post", "x", &["/y/", "x", "y"])), ["/x", "/y"]);
+        let several = fact(Kind::Post, json!({"path": "x", "aliases": ["/y/", "x", "y"]}));
+        assert_eq!(paths(&several), ["/x", "/y"]);
     }
 }

@@ -71,7 +71,7 @@ pub struct Version {
     pub event: String,
     /// When.
     pub at: DateTime<Utc>,
-    /// The principal that did it; none for a schedule.
+    /// The principal that did it; of a scheduled publication, who scheduled it.
     pub actor: Option<Uuid>,
     /// Names of the fields that it set.
     pub changed: Vec<String>,

@@ -12,15 +12,52 @@ pub struct Paths {
     pub aliases: Vec<String>,
 }
 
+/// What metadata say of paths, without a slash at the end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// `metadata.path` where it is a text.
+    pub path: Option<String>,
+    /// `metadata.aliases`: texts, or one text.
+    pub aliases: Vec<String>,
+}
+
 impl Paths {
     /// The paths of a piece.
     pub fn of(kind: Kind, slug: &str, metadata: &Map<String, Value>) -> Self {
-        let path = metadata.get("path").and_then(Value::as_str).and_then(path);
-        let path = path.unwrap_or_else(|| match kind {
-            Kind::Page => format!("/{slug}"),
-            Kind::Post | Kind::Project | Kind::Idea | Kind::Resume => format!("/{}/{slug}", kind_name(kind)),
+        Self::new(kind_name(kind), slug, Named::of(metadata))
+    }
+
+    /// The paths of a piece of the kind with this name, of whose metadata this is known.
+    pub fn new(kind: &str, slug: &str, named: Named) -> Self {
+        let path = named.path.unwrap_or_else(|| {
+            if kind == kind_name(Kind::Page) {
+                format!("/{slug}")
+            } else {
+                format!("/{kind}/{slug}")
+            }
         });
-        let mut aliases: Vec<String> = match metadata.get("aliases") {
+        let mut aliases = named.aliases;
+        aliases.retain(|alias| *alias != path);
+        Self { path, aliases }
+    }
+
+    /// The page's, then what else leads to it, each once.
+    pub fn all(self) -> Vec<String> {
+        let mut all = vec![self.path];
+        for alias in self.aliases {
+            if !all.contains(&alias) {
+                all.push(alias);
+            }
+        }
+        all
+    }
+}
+
+impl Named {
+    /// What these metadata say.
+    pub fn of(metadata: &Map<String, Value>) -> Self {
+        let path = metadata.get("path").and_then(Value::as_str).and_then(self::path);
+        let aliases: Vec<String> = match metadata.get("aliases") {
             Some(Value::Array(several)) => several
                 .iter()
                 .filter_map(Value::as_str)
@@ -29,7 +66,6 @@ impl Paths {
             Some(Value::String(one)) => self::path(one).into_iter().collect(),
             Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_)) | None => Vec::new(),
         };
-        aliases.retain(|alias| *alias != path);
         Self { path, aliases }
     }
 }

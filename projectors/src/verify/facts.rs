@@ -79,10 +79,16 @@ pub(super) fn take(rows: &mut Expected, event: &Happened<'_>) -> Result<(), Stri
     Ok(())
 }
 
-/// What the metadata say of paths, as it stands there.
+/// What the metadata say of paths: texts, of aliases also one alone, without a slash at the end.
 fn named(set: &mut impl FnMut(&str, Value), metadata: &Value) {
-    set("path", metadata["path"].as_str().unwrap_or_default().into());
-    let aliases = metadata["aliases"].as_array().into_iter().flatten();
-    let aliases: Vec<&str> = aliases.filter_map(Value::as_str).collect();
-    set("aliases", aliases.into());
+    let normal = |path: &Value| {
+        let path = path.as_str()?.trim();
+        (!path.is_empty()).then(|| format!("/{}", path.trim_matches('/')))
+    };
+    set("path", normal(&metadata["path"]).unwrap_or_default().into());
+    let several = metadata["aliases"].as_array().into_iter().flatten();
+    let aliases = std::iter::once(&metadata["aliases"])
+        .chain(several)
+        .filter_map(normal);
+    set("aliases", aliases.collect::<Vec<_>>().into());
 }

@@ -108,7 +108,7 @@ COMMENT ON COLUMN content.scheduled_at IS 'When it will be published; null unles
 COMMENT ON COLUMN content.created_at IS 'When it was drafted.';
 COMMENT ON COLUMN content.created_by IS 'The principal that drafted it.';
 COMMENT ON COLUMN content.updated_at IS 'Time of its latest event.';
-COMMENT ON COLUMN content.updated_by IS 'The principal that caused it; null for a schedule.';
+COMMENT ON COLUMN content.updated_by IS 'The principal that caused it; of a scheduled publication, who scheduled it. Null where the log names nobody.';
 COMMENT ON COLUMN content.version IS 'Version of the aggregate: events that happened to it.';
 COMMENT ON COLUMN content.dated_at IS 'The date that lists are sorted by: published_at, else created_at.';
 COMMENT ON COLUMN content.search IS 'Words of title (A), summary (B) and the first 100,000 characters of the body (C), in the forms of its language.';
@@ -140,7 +140,7 @@ COMMENT ON COLUMN content_versions.content IS 'The piece.';
 COMMENT ON COLUMN content_versions.version IS 'The version, from 1.';
 COMMENT ON COLUMN content_versions.event IS 'What happened: an event''s name on the wire, such as content.revised.v1.';
 COMMENT ON COLUMN content_versions.at IS 'When.';
-COMMENT ON COLUMN content_versions.actor IS 'The principal that did it; null for a schedule.';
+COMMENT ON COLUMN content_versions.actor IS 'The principal that did it; of a scheduled publication, who scheduled it. Null where the log names nobody.';
 COMMENT ON COLUMN content_versions.changed IS 'Names of the fields that this version set.';
 COMMENT ON COLUMN content_versions.status IS 'Status from this version on.';
 COMMENT ON COLUMN content_versions.title IS 'The new title, where it changed.';
