@@ -99,6 +99,8 @@ impl App {
         let forgetting = forget_salts(keys.clone(), stop.clone());
         tasks.spawn(health.clone().vital("the forgetting of salts", forgetting));
         tasks.spawn(watch_log(log.clone(), health.register("log"), stop.clone()));
+        let watching = watch_keys(keys.clone(), health.register("key store"), stop.clone());
+        tasks.spawn(health.clone().vital("the watching of the key store", watching));
         Self(Arc::new(Inner {
             recorder: Recorder::new(&log, config.waiting_visits.get(), &health, &tasks),
             ends,
@@ -222,11 +224,7 @@ impl App {
                 0
             };
             if next > end {
-                let detail = "the position is beyond the end of the log".into();
-                return Err(Error::Header {
-                    name: "Annals-Position",
-                    detail,
-                });
+                return Err(Error::Problem(InvalidPosition::BeyondEnd.into()));
             }
         }
         Ok(())
@@ -413,6 +411,18 @@ async fn watch_log(log: Log, reporter: Reporter, stop: CancellationToken) {
     if let Some(why) = stop.run_until_cancelled(log.stopped()).await {
         tracing::error!(why, "the log takes nothing until this process is started anew");
         reporter.down("the log has stopped for good: see this process's log, then start it anew");
+    }
+}
+
+/// Says whether the key store answers. Without it commands go on, but for names of people; visits do not.
+async fn watch_keys(keys: KeyStore, reporter: Reporter, stop: CancellationToken) {
+    let mut every = tokio::time::interval(Duration::from_secs(1));
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    while stop.run_until_cancelled(every.tick()).await.is_some() {
+        match tokio::time::timeout(Duration::from_secs(5), keys.ping()).await {
+            Ok(Ok(())) => reporter.ok(),
+            Ok(Err(_)) | Err(_) => reporter.degraded("the key store does not answer: visits are refused"),
+        }
     }
 }
 

@@ -53,3 +53,18 @@ async fn a_process_whose_disk_fills_up() {
     let detail = readiness.checks["log"].detail.clone().unwrap();
     assert!(detail.contains("start it anew"), "{detail}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_store_that_does_not_answer_is_told() {
+    let world = World::new().await;
+    let check = || world.process.health.readiness().checks.get("key store").cloned();
+    until("the key store is well", async || {
+        check().filter(|check| check.state == State::Ok)
+    })
+    .await;
+    world.close_keys().await;
+    until("the key store is away", async || {
+        check().filter(|check| check.state == State::Degraded)
+    })
+    .await;
+}

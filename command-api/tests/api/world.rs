@@ -206,6 +206,11 @@ impl World {
         }
     }
 
+    /// Its key store answers nobody any more.
+    pub(crate) async fn close_keys(&self) {
+        self.keys.close().await;
+    }
+
     /// A second process on the same log.
     pub(crate) async fn second(&self) -> Process {
         Process::start(self.log.clone(), self.keys.clone(), &config()).await
