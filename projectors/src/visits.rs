@@ -43,6 +43,9 @@ pub const ENGAGEMENT: &str = "engagement";
 /// Times that ClickHouse's dates can tell apart: 1970-01-02 to 2099-12-31. Others are brought to the nearest.
 const TIMES: std::ops::RangeInclusive<i64> = 86_400_000_000..=4_102_444_799_999_999;
 
+/// So many traces are named where a piece is written.
+const TRACES: usize = 8;
+
 /// The fold of one partition up to an offset.
 #[derive(Debug, Clone)]
 pub struct Fold {
@@ -80,6 +83,8 @@ pub struct Piece {
     pub parked: Vec<Unread>,
     /// What stands in records of visits and is no event of a visit: passed over, like a void record.
     pub odd: Vec<(u64, Bad)>,
+    /// Ids of the first few traces that its events belong to.
+    pub traces: Vec<String>,
 }
 
 impl Fold {
@@ -181,6 +186,12 @@ impl Fold {
         piece.events.push(&row(visit, session, place), visit.props.iter());
         piece.fingerprint = piece.fingerprint.wrapping_add(mark(visit.id, place));
         piece.last_time = Some(visit.time);
+        if piece.traces.len() < TRACES
+            && let Some(trace) = visit.traceparent.as_ref().split('-').nth(1)
+            && !piece.traces.iter().any(|known| known == trace)
+        {
+            piece.traces.push(trace.to_owned());
+        }
         self.open
             .let_go(self.events, self.latest, self.partition, &mut piece.sessions);
     }

@@ -7,7 +7,7 @@ pub mod facts;
 mod gather;
 mod machine;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use chrono::DateTime;
 use event_log::{Log, Partition, ReadError, Topic};
@@ -21,6 +21,7 @@ use read_models::{
 };
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, MissedTickBehavior};
+use tracing::{Instrument as _, Span};
 
 use self::{
     gather::{Gather, Ready},
@@ -137,6 +138,7 @@ pub async fn one_run(engines: &Engines, plan: &Plan, stops: Option<Stops>) -> Re
         written: 0,
         goals,
         stopped: HashSet::new(),
+        span: Span::none(),
     };
     let (mut machine, mut effect) = Machine::begin();
     loop {
@@ -152,7 +154,8 @@ pub async fn one_run(engines: &Engines, plan: &Plan, stops: Option<Stops>) -> Re
                 return Ok(());
             }
         }
-        let input = run.perform(effect).await?;
+        let span = run.span.clone();
+        let input = run.perform(effect).instrument(span).await?;
         if input == Input::Advanced {
             plan.throttle.spent(std::mem::take(&mut run.written)).await;
         }
@@ -211,6 +214,8 @@ struct Run<'a> {
     goals: HashMap<u32, u64>,
     /// Partitions that do not go on: too much of them cannot be read.
     stopped: HashSet<u32>,
+    /// Of the batch that is being written.
+    span: Span,
 }
 
 impl Run<'_> {
@@ -398,6 +403,7 @@ impl Run<'_> {
         self.batch = batch?;
         self.began = Instant::now();
         self.park_or_stop().await?;
+        self.span = span(&self.batch);
         Ok(Input::Folded(
             self.batch.iter().map(|ready| range(&part(ready, 0))).collect(),
         ))
@@ -469,6 +475,7 @@ impl Run<'_> {
         let moves = self.moves();
         self.move_checkpoints(insert.as_slice(), &moves, &[]).await?;
         self.count();
+        self.span = Span::none();
         self.written += self.batch.iter().map(|ready| ready.rows).sum::<usize>();
         for ready in std::mem::take(&mut self.batch) {
             let partition = ready.partition;
@@ -559,6 +566,28 @@ impl Run<'_> {
                 .collect(),
         }
     }
+}
+
+/// A span for writing these pieces. It names the first few traces of the requests that told of these visits, so that
+/// a request's trace leads to the block that made it visible.
+fn span(batch: &[Ready]) -> Span {
+    let ranges: Vec<String> = batch
+        .iter()
+        .map(|ready| {
+            format!(
+                "visits/{}@{}..{}",
+                ready.partition, ready.piece.from, ready.piece.to
+            )
+        })
+        .collect();
+    let traces: BTreeSet<&str> = batch
+        .iter()
+        .flat_map(|ready| ready.piece.traces.iter().map(String::as_str))
+        .collect();
+    let traces: Vec<&str> = traces.into_iter().collect();
+    let events: usize = batch.iter().map(|ready| ready.rows).sum();
+    let projection = Projection::Visits;
+    tracing::info_span!("project", %projection, ranges = ranges.join(" "), events, traces = traces.join(" "))
 }
 
 fn held(checkpoint: &Checkpoint) -> Held {

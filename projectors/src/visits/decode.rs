@@ -35,6 +35,8 @@ pub struct Visit<'a> {
     pub props: Pairs<'a>,
     /// Import and line.
     pub import: Option<(Uuid, u64)>,
+    /// The trace of the request that told of it.
+    pub traceparent: Text<'a>,
 }
 
 /// What the visitor did.
@@ -215,6 +217,7 @@ fn owned(recorded: Recorded) -> Result<Visit<'static>, &'static str> {
         content: visit.content.map(events::ContentId::uuid),
         props: pairs(visit.props),
         import: visit.import.map(|import| (import.id.uuid(), import.line.0)),
+        traceparent: optional(recorded.envelope.traceparent),
     })
 }
 
@@ -237,8 +240,8 @@ struct Incoming<'a> {
     _causation: Option<Uuid>,
     #[serde(rename = "correlationid")]
     _correlation: Option<Uuid>,
-    #[serde(rename = "traceparent", borrow, default)]
-    _traceparent: Text<'a>,
+    #[serde(borrow, default)]
+    traceparent: Text<'a>,
     #[serde(borrow)]
     data: Data<'a>,
 }
@@ -349,6 +352,7 @@ impl<'a> Incoming<'a> {
             content: visit.content,
             props: visit.props,
             import: visit.import.map(|import| (import.id.uuid(), import.line.0)),
+            traceparent: self.traceparent,
         })
     }
 }

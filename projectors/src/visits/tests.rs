@@ -592,3 +592,22 @@ fn speed() {
         began.elapsed()
     );
 }
+
+#[test]
+fn a_piece_names_the_first_few_traces_of_its_events() {
+    let trace = |n: u32| format!("{n:032x}");
+    let events: Vec<Recorded> = (0..20)
+        .map(|n: u32| {
+            let mut told = recorded(&view(u128::from(n) + 1, 0, "/"));
+            // Two events of each trace, and some of none.
+            told.envelope.traceparent =
+                (!n.is_multiple_of(5)).then(|| format!("00-{}-00f067aa0ba902b7-01", trace(n / 2)));
+            told
+        })
+        .collect();
+    let mut fold = Fold::new(0);
+    let mut piece = fold.begin();
+    fold.apply(1, &event_log::visits::encode(tenant(), &events), &mut piece);
+    let expected: Vec<_> = [0, 1, 2, 3, 4, 5, 6, 7].map(trace).to_vec();
+    assert_eq!(piece.traces, expected);
+}
