@@ -96,15 +96,20 @@ impl Parked {
                 let of = projection
                     .map(|it| format!("&projection={it}"))
                     .unwrap_or_default();
+                let mut found = false;
                 for page in 1.. {
                     let path = format!("api/v1/parked?size=100&page={page}{of}");
                     let answer = client.send(Request::query(path)).await?.body;
                     for parked in answer["items"].as_array().into_iter().flatten() {
+                        found = true;
                         println!("{}", line(parked));
                     }
                     if answer["total_pages"].as_u64().unwrap_or_default() <= page {
                         break;
                     }
+                }
+                if !found {
+                    println!("nothing is parked");
                 }
                 Ok(ExitCode::SUCCESS)
             }
