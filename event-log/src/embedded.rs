@@ -99,7 +99,7 @@ impl Embedded {
             metrics::full(partition.topic);
             Appending::not(format!("too many records of {partition} wait for the disk"))
         };
-        let Some((ticket, answer)) = shard.gate.enter(partition.topic, record.size()) else {
+        let Some((ticket, answer)) = shard.gate.enter(partition.topic.short(), record.size()) else {
             return full();
         };
         let queue = self.queue.read().unwrap_or_else(PoisonError::into_inner);

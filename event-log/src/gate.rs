@@ -7,11 +7,7 @@ use std::sync::{
 
 use tokio::sync::oneshot;
 
-use crate::{
-    log::AppendError,
-    metrics,
-    partition::{Offset, Topic},
-};
+use crate::{log::AppendError, metrics, partition::Offset};
 
 /// Records of a partition under way.
 pub(crate) const MAX_RECORDS: usize = 8_192;
@@ -29,7 +25,8 @@ pub(crate) struct Gate {
 #[derive(Debug)]
 pub(crate) struct Ticket {
     gate: Arc<Gate>,
-    topic: Topic,
+    /// Its topic's short name, for the metrics.
+    topic: &'static str,
     bytes: usize,
     began: std::time::Instant,
     answer: Option<oneshot::Sender<Result<Offset, AppendError>>>,
@@ -39,7 +36,7 @@ impl Gate {
     /// Lets a record in, or says that too many are under way.
     pub(crate) fn enter(
         self: &Arc<Self>,
-        topic: Topic,
+        topic: &'static str,
         bytes: usize,
     ) -> Option<(Ticket, oneshot::Receiver<Result<Offset, AppendError>>)> {
         let records = self.records.fetch_add(1, Ordering::Relaxed);

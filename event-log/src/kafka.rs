@@ -2,8 +2,11 @@
 //!
 //! Two producers serve all partitions: one for the directory and the ledger, one, with compression, for visits, so
 //! that a flood of visits never stands before a commit. A client of its own asks for ends and makes topics. Each
-//! reader is a consumer of its own with one partition assigned by hand.
+//! reader is a consumer of its own with one partition assigned by hand. A member of a group, which fetches nothing,
+//! learns which partitions this process is to serve, and a topic beside the log's says where others are served.
 
+mod membership;
+mod owners;
 mod producer;
 mod reader;
 mod settings;
@@ -19,7 +22,7 @@ use rdkafka::{
 };
 
 use self::producer::Lane;
-pub(crate) use self::reader::Reader;
+pub(crate) use self::{membership::Membership, reader::Reader};
 use crate::{
     gate::Gate,
     log::{Appending, KafkaConfig, LogConfig, OpenError, ReadError},
@@ -35,12 +38,18 @@ const CLOSING: Duration = Duration::from_secs(20);
 
 pub(crate) struct Kafka {
     brokers: String,
+    /// The group that shares out the partitions of this log.
+    group: String,
     names: [String; 3],
+    /// The topic of hints.
+    owners: String,
     partitions: [u32; 3],
     admin: Arc<AdminClient<DefaultClientContext>>,
     fenced: Arc<Lane>,
     visits: Arc<Lane>,
     gates: HashMap<Partition, Arc<Gate>>,
+    /// Hints on their way.
+    hints: Arc<Gate>,
 }
 
 impl Kafka {
@@ -66,12 +75,15 @@ impl Kafka {
         let brokers = kafka.brokers.clone();
         Ok(Arc::new(Self {
             brokers,
+            group: format!("{}.writers", kafka.prefix),
             names,
+            owners: topics::owners(&kafka.prefix),
             partitions,
             admin,
             fenced,
             visits,
             gates,
+            hints: Arc::default(),
         }))
     }
 
@@ -87,7 +99,7 @@ impl Kafka {
         let Some(gate) = self.gates.get(&partition) else {
             return Appending::not(ReadError::NoPartition(partition).to_string());
         };
-        let Some((ticket, answer)) = gate.enter(partition.topic, record.size()) else {
+        let Some((ticket, answer)) = gate.enter(partition.topic.short(), record.size()) else {
             metrics::full(partition.topic);
             return Appending::not(format!("too many records of {partition} wait for the broker"));
         };

@@ -4,7 +4,7 @@
 //! Reading order: [`partition`] and [`slot`] (where things go), [`record`], [`hash`], [`genesis`], [`commit`] and
 //! [`visits`] (what stands there), [`admission`] (what of it counts), [`writer`] (how one appends so that it counts;
 //! a state machine without I/O), [`driver`] (the same with I/O, for a task), [`log`] (the port), [`audit`] (whether a
-//! partition is in order), [`export`] (a partition as text) and [`restore`] (back into
+//! partition is in order), [`ownership`] (which process is to serve what, and where others are), [`export`] (a partition as text) and [`restore`] (back into
 //! a store).
 //! `schemas/LEDGER.md` says the same to other languages.
 
@@ -24,6 +24,7 @@ mod kafka;
 pub mod log;
 pub mod metrics;
 mod open;
+pub mod ownership;
 pub mod partition;
 pub mod record;
 pub mod restore;
@@ -40,5 +41,6 @@ pub use log::{
     AppendError, Appending, Batch, DEFAULT_PARTITIONS, KafkaConfig, Log, LogConfig, OpenError, ReadError,
     Reader, Store, Stored,
 };
+pub use ownership::{Assignment, Hint, Hints, Known, Membership, Owners};
 pub use partition::{Offset, Partition, Topic};
 pub use record::{CommandHashes, CommandName, CommitHeaders, Headers, Record};

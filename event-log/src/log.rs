@@ -7,6 +7,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use events::{TenantId, Timestamp, VisitorId};
@@ -17,6 +18,7 @@ use crate::{
     genesis::LogId,
     kafka::{self, Kafka},
     open::{self, Missing},
+    ownership::{self, Membership, Owners},
     partition::{Offset, Partition, Topic},
     record::Record,
     slot::{self, SlotTable},
@@ -287,6 +289,32 @@ impl Log {
     pub async fn end(&self, partition: Partition) -> Result<Offset, ReadError> {
         self.check(partition)?;
         self.0.adapter.end(partition).await
+    }
+
+    /// Takes part in the sharing of the fenced partitions among processes. A process that is gone without a word is
+    /// believed to be there for `session`.
+    ///
+    /// # Errors
+    /// Another session time would be right.
+    pub fn join(&self, session: Duration) -> Result<Membership, OpenError> {
+        match &self.0.adapter {
+            Adapter::Embedded(_) => Ok(Membership::alone(ownership::shared(|topic| {
+                self.partitions(topic)
+            }))),
+            Adapter::Kafka(log) => kafka::Membership::join(log, session)
+                .map(Membership::group)
+                .map_err(|error| {
+                    OpenError::Unavailable(format!("cannot join the group of writers: {error}"))
+                }),
+        }
+    }
+
+    /// Follows who serves which partition.
+    pub fn owners(&self) -> Owners {
+        match &self.0.adapter {
+            Adapter::Embedded(_) => Owners::none(),
+            Adapter::Kafka(log) => Owners::follow(log.clone(), self.0.id),
+        }
     }
 
     /// Completes when the log has stopped for good and takes nothing until this process is started anew, and says why:

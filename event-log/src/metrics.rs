@@ -62,20 +62,23 @@ static VOID: LazyLock<IntCounterVec> = LazyLock::new(|| {
     register_int_counter_vec!(opts, &["topic", "partition"]).expect("registered once")
 });
 
-pub(crate) fn appended(topic: Topic, bytes: usize, took: Duration, outcome: &Result<Offset, AppendError>) {
+pub(crate) fn appended(
+    topic: &'static str,
+    bytes: usize,
+    took: Duration,
+    outcome: &Result<Offset, AppendError>,
+) {
     let label = match outcome {
         Ok(_) => "done",
         Err(AppendError::Not(_)) => "not",
         Err(AppendError::Unknown(_)) => "unknown",
     };
-    APPENDS.with_label_values(&[topic.short(), label]).inc();
+    APPENDS.with_label_values(&[topic, label]).inc();
     APPEND_SECONDS
-        .with_label_values(&[topic.short()])
+        .with_label_values(&[topic])
         .observe(took.as_secs_f64());
     if outcome.is_ok() {
-        APPENDED_BYTES
-            .with_label_values(&[topic.short()])
-            .inc_by(bytes as u64);
+        APPENDED_BYTES.with_label_values(&[topic]).inc_by(bytes as u64);
     }
 }
 

@@ -8,6 +8,8 @@ mod embedded;
 mod kafka;
 #[path = "conformance/ledger.rs"]
 mod ledger;
+#[path = "conformance/sharing.rs"]
+mod sharing;
 #[path = "conformance/suite.rs"]
 mod suite;
 

@@ -40,7 +40,7 @@ pub(crate) struct Reader {
     kafka: Arc<Kafka>,
     partition: Partition,
     next: Offset,
-    consumer: Option<StreamConsumer<Context>>,
+    consumer: Assigned,
     /// The end as the broker last told it, asked for beside reading.
     end: Arc<AtomicU64>,
     asked: Option<Instant>,
@@ -48,7 +48,10 @@ pub(crate) struct Reader {
     look: Instant,
 }
 
-struct Context;
+/// A consumer of one partition, assigned by hand.
+pub(super) struct Assigned(pub(super) Option<StreamConsumer<Context>>);
+
+pub(super) struct Context;
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -73,7 +76,7 @@ impl Reader {
             kafka,
             partition,
             next: from,
-            consumer: Some(consumer),
+            consumer,
             end: Arc::default(),
             asked: None,
             look: Instant::now() + LOOK,
@@ -87,7 +90,7 @@ impl Reader {
             partition,
             reason: "the reader is closed".to_owned(),
         };
-        let consumer = self.consumer.as_ref().ok_or_else(closed)?;
+        let consumer = self.consumer.0.as_ref().ok_or_else(closed)?;
         let mut stream = consumer.stream();
         let mut records = Vec::new();
         let mut bytes = 0;
@@ -170,24 +173,34 @@ impl Reader {
     }
 }
 
-impl Drop for Reader {
+impl Drop for Assigned {
     fn drop(&mut self) {
         // Ending a consumer takes a while; whoever reads does not wait for it.
-        let consumer = self.consumer.take();
+        let consumer = self.0.take();
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn_blocking(move || drop(consumer));
         }
     }
 }
 
-fn consumer(kafka: &Kafka, partition: Partition, from: Offset) -> KafkaResult<StreamConsumer<Context>> {
-    let consumer: StreamConsumer<Context> = settings::reader(&kafka.brokers).create_with_context(Context)?;
-    let mut assignment = TopicPartitionList::new();
+fn consumer(kafka: &Kafka, partition: Partition, from: Offset) -> KafkaResult<Assigned> {
     let index = i32::try_from(partition.index).unwrap_or(i32::MAX);
     let offset = rdkafka::Offset::Offset(i64::try_from(from).unwrap_or(i64::MAX));
-    assignment.add_partition_offset(kafka.topic(partition.topic), index, offset)?;
+    assigned(kafka, kafka.topic(partition.topic), index, offset)
+}
+
+/// A consumer of one partition, from this offset on.
+pub(super) fn assigned(
+    kafka: &Kafka,
+    topic: &str,
+    index: i32,
+    offset: rdkafka::Offset,
+) -> KafkaResult<Assigned> {
+    let consumer: StreamConsumer<Context> = settings::reader(&kafka.brokers).create_with_context(Context)?;
+    let mut assignment = TopicPartitionList::new();
+    assignment.add_partition_offset(topic, index, offset)?;
     consumer.assign(&assignment)?;
-    Ok(consumer)
+    Ok(Assigned(Some(consumer)))
 }
 
 /// Where the library stands: after the last record that it gave, and after markers that it keeps to itself.

@@ -1,5 +1,7 @@
 //! Every Kafka setting that we choose, each with its reason. What is not here is the library's default.
 
+use std::time::Duration;
+
 use rdkafka::ClientConfig;
 
 /// The largest record that a topic takes: a commit of 4 MiB and its headers, with room to spare.
@@ -96,6 +98,44 @@ pub(super) fn reader(brokers: &str) -> ClientConfig {
         .set("fetch.queue.backoff.ms", "10")
         .set("fetch.message.max.bytes", "1048576");
     config
+}
+
+/// For the member of the group that shares out the partitions. It fetches nothing.
+pub(super) fn member(brokers: &str, group: &str, session: Duration) -> ClientConfig {
+    let mut config = client(brokers);
+    let millis = |time: Duration| time.as_millis().to_string();
+    config
+        .set("group.id", group)
+        // Whoever is gone without a word has its partitions this long; brokers allow no less than 6 s as they come.
+        .set("session.timeout.ms", millis(session))
+        // Also how soon a member hears that another one came or left: an orderly handover takes about this long.
+        .set(
+            "heartbeat.interval.ms",
+            millis((session / 3).min(Duration::from_millis(300))),
+        )
+        // A rebalance waits so long for a member that does not answer; polling is all that ours do.
+        .set("max.poll.interval.ms", millis(session * 2))
+        // Only what changes hands is revoked, and as little as possible changes hands. The group protocol of
+        // KIP-848 would do the same, but its session time is the brokers' (45 s, and no less without their leave).
+        .set("partition.assignment.strategy", "cooperative-sticky")
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        // Nothing is read: the one that costs least.
+        .set("auto.offset.reset", "latest")
+        .set("queued.max.messages.kbytes", "1");
+    config
+}
+
+/// Settings of the topic of hints. Losing it costs a moment, never a record: owners say again who they are.
+pub(super) fn owners(replication: i32) -> [(&'static str, &'static str); 4] {
+    [
+        // The last hint of each partition is enough.
+        ("cleanup.policy", "compact"),
+        // Some records of some hundred bytes: what every process reads at its start stays short.
+        ("segment.bytes", "1048576"),
+        ("min.cleanable.dirty.ratio", "0.1"),
+        ("min.insync.replicas", if replication >= 3 { "2" } else { "1" }),
+    ]
 }
 
 /// Settings of the topics that we make, and what validation asks of those that are there.

@@ -22,6 +22,11 @@ pub(super) fn name(prefix: &str, topic: Topic) -> String {
     format!("{prefix}.{}", topic.short())
 }
 
+/// The name of the topic of hints.
+pub(super) fn owners(prefix: &str) -> String {
+    format!("{prefix}.owners")
+}
+
 /// Makes what is missing, waits until every partition has a leader, and checks the settings. Returns how many
 /// partitions each topic has.
 pub(super) async fn prepare(
@@ -29,7 +34,8 @@ pub(super) async fn prepare(
     kafka: &KafkaConfig,
     config: &LogConfig,
 ) -> Result<[u32; 3], OpenError> {
-    let names = Topic::ALL.map(|topic| name(&kafka.prefix, topic));
+    let [directory, ledger, visits] = Topic::ALL.map(|topic| name(&kafka.prefix, topic));
+    let names = [directory, ledger, visits, owners(&kafka.prefix)];
     let replication = kafka
         .replication
         .unwrap_or(if config.development { 1 } else { 3 });
@@ -39,21 +45,29 @@ pub(super) async fn prepare(
         1,
         config.ledger_partitions.unwrap_or(DEFAULT_PARTITIONS),
         config.visits_partitions.unwrap_or(DEFAULT_PARTITIONS),
+        1,
     ];
-    let missing: Vec<_> = (0..3).filter(|topic| counts[*topic].is_none()).collect();
+    let missing: Vec<_> = (0..names.len())
+        .filter(|topic| counts[*topic].is_none())
+        .collect();
     if !missing.is_empty() {
         create(
             admin,
-            missing
-                .iter()
-                .map(|topic| (names[*topic].as_str(), asked[*topic])),
+            missing.iter().map(|topic| {
+                // The last one is no part of the log.
+                let settings: Vec<_> = match *topic {
+                    0..3 => settings::topic(replication).to_vec(),
+                    _ => settings::owners(replication).to_vec(),
+                };
+                (names[*topic].as_str(), asked[*topic], settings)
+            }),
             replication,
         )
         .await?;
         let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
         while counts.iter().any(Option::is_none) {
             if tokio::time::Instant::now() > deadline {
-                let waits = (0..3)
+                let waits = (0..names.len())
                     .filter(|topic| counts[*topic].is_none())
                     .map(|topic| names[topic].clone());
                 let waits = waits.collect::<Vec<_>>().join(", ");
@@ -65,8 +79,10 @@ pub(super) async fn prepare(
             counts = partitions(&metadata(admin).await?, &names);
         }
     }
-    check(admin, &names, config.development).await?;
-    Ok(counts.map(Option::unwrap_or_default))
+    let [directory, ledger, visits, _] = &names;
+    check(admin, [directory, ledger, visits], config.development).await?;
+    let [directory, ledger, visits, _] = counts.map(Option::unwrap_or_default);
+    Ok([directory, ledger, visits])
 }
 
 async fn metadata(admin: &Arc<Admin>) -> Result<Metadata, OpenError> {
@@ -78,7 +94,7 @@ async fn metadata(admin: &Arc<Admin>) -> Result<Metadata, OpenError> {
 }
 
 /// The number of partitions of each topic, once each has a leader.
-fn partitions(metadata: &Metadata, names: &[String; 3]) -> [Option<u32>; 3] {
+fn partitions(metadata: &Metadata, names: &[String; 4]) -> [Option<u32>; 4] {
     std::array::from_fn(|topic| {
         let found = metadata
             .topics()
@@ -94,12 +110,11 @@ fn partitions(metadata: &Metadata, names: &[String; 3]) -> [Option<u32>; 3] {
 
 async fn create(
     admin: &Arc<Admin>,
-    topics: impl Iterator<Item = (&str, u32)>,
+    topics: impl Iterator<Item = (&str, u32, Vec<(&'static str, &'static str)>)>,
     replication: i32,
 ) -> Result<(), OpenError> {
-    let settings = settings::topic(replication);
     let topics: Vec<_> = topics
-        .map(|(name, partitions)| {
+        .map(|(name, partitions, settings)| {
             let count = i32::try_from(partitions).unwrap_or(i32::MAX);
             let topic = NewTopic::new(name, count, TopicReplication::Fixed(replication));
             settings
@@ -126,7 +141,7 @@ async fn create(
 }
 
 /// Outside development, settings that may lose acknowledged records are refused; in development they are told.
-async fn check(admin: &Arc<Admin>, names: &[String; 3], development: bool) -> Result<(), OpenError> {
+async fn check(admin: &Arc<Admin>, names: [&String; 3], development: bool) -> Result<(), OpenError> {
     let asked: Vec<_> = names.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
     let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
     let described = admin.describe_configs(&asked, &options).await;
@@ -139,7 +154,7 @@ async fn check(admin: &Arc<Admin>, names: &[String; 3], development: bool) -> Re
         let replicas = metadata
             .topics()
             .iter()
-            .filter(|topic| topic.name() == name)
+            .filter(|topic| topic.name() == name.as_str())
             .flat_map(|topic| {
                 topic
                     .partitions()

@@ -7,7 +7,7 @@ use event_log::{
 };
 use rdkafka::{
     ClientConfig,
-    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
     client::DefaultClientContext,
     message::{Header, OwnedHeaders},
     producer::{FutureProducer, FutureRecord, Producer},
@@ -50,6 +50,48 @@ impl Cluster {
             .expect("asked");
         made[0].as_ref().expect("made");
     }
+
+    fn admin(&self) -> AdminClient<DefaultClientContext> {
+        self.client().create().expect("admin")
+    }
+
+    /// Deletes a topic and waits until the broker no longer knows it.
+    pub(crate) async fn remove(&self, topic: &str) {
+        let (admin, name) = (self.admin(), format!("{}.{topic}", self.prefix));
+        let deleted = admin
+            .delete_topics(&[&name], &AdminOptions::new())
+            .await
+            .expect("asked");
+        deleted[0].as_ref().expect("deleted");
+        let known = || {
+            let metadata = tokio::task::block_in_place(|| admin.inner().fetch_metadata(None, WAIT));
+            metadata
+                .expect("told")
+                .topics()
+                .iter()
+                .any(|topic| topic.name() == name)
+        };
+        while known() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// What a topic has been told.
+    pub(crate) async fn setting(&self, topic: &str, name: &str) -> String {
+        let topic = format!("{}.{topic}", self.prefix);
+        let asked = [ResourceSpecifier::Topic(&topic)];
+        let told = self
+            .admin()
+            .describe_configs(&asked, &AdminOptions::new())
+            .await
+            .expect("asked");
+        let found = told[0]
+            .as_ref()
+            .expect("told")
+            .get(name)
+            .and_then(|entry| entry.value.clone());
+        found.unwrap_or_default()
+    }
 }
 
 impl Drop for Cluster {
@@ -58,7 +100,8 @@ impl Drop for Cluster {
         let Ok(admin) = self.client().create::<AdminClient<DefaultClientContext>>() else {
             return;
         };
-        let names = ["directory", "ledger", "visits"].map(|topic| format!("{}.{topic}", self.prefix));
+        let names =
+            ["directory", "ledger", "visits", "owners"].map(|topic| format!("{}.{topic}", self.prefix));
         let names: Vec<_> = names.iter().map(String::as_str).collect();
         let _ = futures::executor::block_on(admin.delete_topics(&names, &AdminOptions::new()));
     }

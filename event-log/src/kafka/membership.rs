@@ -1,0 +1,212 @@
+//! The sharing of partitions: a member of a consumer group that fetches nothing.
+//!
+//! The group's assignor says who is to serve what; reading is by manual assignment ([`super::reader`]), so that
+//! nothing that a rebalance does to a consumer can hold a reader up. A thread polls the client, as it must be, and
+//! ends with the membership.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use rdkafka::{
+    ClientContext, TopicPartitionList,
+    config::RDKafkaLogLevel,
+    consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance},
+    error::{KafkaError, KafkaResult},
+    types::RDKafkaErrorCode,
+};
+use tokio::sync::watch;
+
+use super::{Kafka, blocking, log_line, settings};
+use crate::{
+    ownership::Assignment,
+    partition::{Partition, Topic},
+};
+
+/// How long the thread waits for something to happen before it looks whether it is to end.
+const POLL: Duration = Duration::from_millis(50);
+/// How long leaving waits for the broker.
+const LEAVING: Duration = Duration::from_secs(2);
+
+type Member = BaseConsumer<Context>;
+
+pub(crate) struct Membership {
+    kafka: Arc<Kafka>,
+    group: String,
+    assignment: watch::Receiver<Assignment>,
+    member: Mutex<Option<Arc<Member>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    ended: Arc<AtomicBool>,
+}
+
+struct Context {
+    /// The names of the topics that are shared out.
+    topics: [(Topic, String); 2],
+    assignment: watch::Sender<Assignment>,
+}
+
+impl Context {
+    fn partitions(&self, list: &TopicPartitionList) -> Vec<Partition> {
+        let of = |name: &str| {
+            self.topics
+                .iter()
+                .find(|(_, known)| known == name)
+                .map(|(topic, _)| *topic)
+        };
+        let elements = list.elements();
+        let known = elements.iter().filter_map(|element| {
+            let (topic, index) = (of(element.topic())?, u32::try_from(element.partition()).ok()?);
+            Some(Partition { topic, index })
+        });
+        known.collect()
+    }
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log_line(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "kafka membership");
+    }
+}
+
+impl ConsumerContext for Context {
+    fn post_rebalance(&self, member: &Member, rebalance: &Rebalance<'_>) {
+        match rebalance {
+            Rebalance::Assign(list) => {
+                // Nobody takes what it would fetch.
+                if list.count() > 0
+                    && let Err(error) = member.pause(list)
+                {
+                    tracing::warn!(%error, "a member of the group fetches what nobody reads");
+                }
+                let more = self.partitions(list);
+                self.assignment.send_modify(|assignment| {
+                    assignment.version += 1;
+                    assignment.partitions.extend(more);
+                });
+            }
+            Rebalance::Revoke(list) => {
+                let fewer = self.partitions(list);
+                self.assignment
+                    .send_modify(|assignment| assignment.partitions.retain(|known| !fewer.contains(known)));
+            }
+            Rebalance::Error(error) => tracing::warn!(%error, "rebalancing"),
+        }
+        tracing::debug!(assignment = ?self.assignment.borrow(), "rebalanced");
+    }
+}
+
+impl Membership {
+    /// Joins. Until the group has said what is whose, the assignment's version is 0.
+    pub(crate) fn join(kafka: &Arc<Kafka>, session: Duration) -> KafkaResult<Self> {
+        let topics = [Topic::Directory, Topic::Ledger].map(|topic| (topic, kafka.topic(topic).to_owned()));
+        let names = topics.each_ref().map(|(_, name)| name.as_str());
+        let (sender, assignment) = watch::channel(Assignment::default());
+        let context = Context {
+            topics: topics.clone(),
+            assignment: sender,
+        };
+        let member: Member =
+            settings::member(&kafka.brokers, &kafka.group, session).create_with_context(context)?;
+        member.subscribe(&names)?;
+        let (member, ended) = (Arc::new(member), Arc::new(AtomicBool::new(false)));
+        let (polled, until) = (member.clone(), ended.clone());
+        let thread = std::thread::Builder::new()
+            .name("annals-membership".to_owned())
+            .spawn(move || poll(&polled, &until));
+        let thread = thread.map_err(|error| KafkaError::ClientCreation(error.to_string()))?;
+        Ok(Self {
+            kafka: kafka.clone(),
+            group: kafka.group.clone(),
+            assignment,
+            member: Mutex::new(Some(member)),
+            thread: Mutex::new(Some(thread)),
+            ended,
+        })
+    }
+
+    pub(crate) fn assignment(&self) -> watch::Receiver<Assignment> {
+        self.assignment.clone()
+    }
+
+    /// Asks the coordinator by the only question that it answers to members of the present generation alone: to keep
+    /// an offset, which nobody reads.
+    pub(crate) async fn confirmed(&self) -> Option<Assignment> {
+        let member = self
+            .member
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()?;
+        let before = self.assignment.borrow().clone();
+        let mut list = TopicPartitionList::new();
+        let known =
+            list.add_partition_offset(self.kafka.topic(Topic::Directory), 0, rdkafka::Offset::Offset(0));
+        known.ok()?;
+        let asked = blocking(move || member.commit(&list, CommitMode::Sync)).await;
+        match asked {
+            Ok(Ok(())) => Some(before).filter(|before| *before == *self.assignment.borrow()),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "the assignment is not confirmed");
+                None
+            }
+            Err(error) => {
+                tracing::warn!(error, "asking for the assignment");
+                None
+            }
+        }
+    }
+
+    pub(crate) async fn leave(&self) -> bool {
+        self.end();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let left = blocking(move || thread.map(JoinHandle::join));
+        if tokio::time::timeout(LEAVING, left).await.is_err() {
+            tracing::warn!("the group does not let this process go: others wait until its session has ended");
+        }
+        let (admin, group) = (self.kafka.admin.clone(), self.group.clone());
+        let others = blocking(move || {
+            let listed = admin.inner().fetch_group_list(Some(&group), LEAVING);
+            listed.is_ok_and(|list| list.groups().iter().any(|group| !group.members().is_empty()))
+        });
+        others.await.unwrap_or(false)
+    }
+
+    fn end(&self) {
+        self.ended.store(true, Ordering::Relaxed);
+        self.member.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Lets the client do its work. The end of the last clone of the member leaves the group.
+fn poll(member: &Arc<Member>, ended: &AtomicBool) {
+    while !ended.load(Ordering::Relaxed) {
+        let Some(Err(error)) = member.poll(POLL) else {
+            continue;
+        };
+        match error.rdkafka_error_code() {
+            Some(
+                RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::AllBrokersDown
+                | RDKafkaErrorCode::OperationTimedOut,
+            ) => tracing::debug!(%error, "kafka membership"),
+            Some(RDKafkaErrorCode::InvalidSessionTimeout) => tracing::error!(
+                "the brokers refuse the session time: choose ANNALS_SESSION_SECONDS between their group.min.session.timeout.ms and group.max.session.timeout.ms"
+            ),
+            Some(_) | None => tracing::warn!(%error, "kafka membership"),
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! The topic of hints, followed.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::StreamExt;
+use rdkafka::{Message, error::KafkaError};
+use tokio::sync::watch;
+
+use super::{Kafka, TIMEOUT, blocking, reader};
+use crate::{
+    genesis::LogId,
+    log::{AppendError, Appending},
+    ownership::Hints,
+    partition::Partition,
+    record::Record,
+};
+
+/// What its appends are called in metrics.
+const NAME: &str = "owners";
+/// How long it waits after a failure.
+const PAUSE: Duration = Duration::from_millis(500);
+
+impl Kafka {
+    /// Follows the hints until nobody wants to know.
+    pub(crate) fn follow_owners(self: &Arc<Self>, log: LogId) -> watch::Receiver<Hints> {
+        let (hints, known) = watch::channel(Hints::default());
+        let kafka = self.clone();
+        tokio::spawn(async move {
+            while !hints.is_closed() {
+                let error = tokio::select! {
+                    () = hints.closed() => return,
+                    Err(error) = kafka.read_owners(log, &hints) => error,
+                };
+                tracing::warn!(error, "cannot follow who serves which partition; trying again");
+                tokio::select! {
+                    () = hints.closed() => return,
+                    () = tokio::time::sleep(PAUSE) => {}
+                }
+            }
+        });
+        known
+    }
+
+    /// From the beginning, for it is short: a few records for each partition.
+    async fn read_owners(&self, log: LogId, hints: &watch::Sender<Hints>) -> Result<(), String> {
+        let said = |error: KafkaError| error.to_string();
+        let (admin, topic) = (self.admin.clone(), self.owners.clone());
+        let end = blocking(move || admin.inner().fetch_watermarks(&topic, 0, TIMEOUT)).await?;
+        let (first, end) = end.map_err(said)?;
+        if first >= end {
+            hints.send_modify(|hints| hints.complete = true);
+        }
+        let consumer = reader::assigned(self, &self.owners, 0, rdkafka::Offset::Beginning).map_err(said)?;
+        let Some(consumer) = &consumer.0 else {
+            return Ok(());
+        };
+        let mut stream = consumer.stream();
+        while let Some(message) = stream.next().await {
+            let message = message.map_err(said)?;
+            hints.send_modify(|hints| {
+                let (key, value) = (message.key(), message.payload());
+                hints.learn(log, key.unwrap_or_default(), value.unwrap_or_default());
+                hints.complete |= message.offset() + 1 >= end;
+            });
+        }
+        Err("nothing arrived".to_owned())
+    }
+
+    /// Writes a hint.
+    pub(crate) async fn tell_owner(&self, record: &Record) -> Result<u64, AppendError> {
+        let Some((ticket, answer)) = self.hints.enter(NAME, record.size()) else {
+            return Err(AppendError::Not("too many hints wait for the broker".to_owned()));
+        };
+        // Of the topic's only partition, which has the index of the directory's.
+        self.fenced
+            .send(&self.owners, Partition::DIRECTORY, record, ticket);
+        Appending::pending(answer).await
+    }
+}
