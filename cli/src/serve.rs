@@ -111,6 +111,7 @@ impl Serve {
             ..
         } = self;
         let (command, query, projectors) = (command.needed()?, query.needed()?, projectors.needed()?);
+        let command = command.reached_at(listener.local_addr()?);
         let (log, keys) = tokio::try_join!(open_log(log, environment), connect_keys(keys))?;
         let reads = reading(&clickhouse, &command);
         let writes = command_api::App::start(writing(&log, keys, &health), &command);
@@ -136,10 +137,10 @@ impl Serve {
             ]))
             .merge(health.routes());
         let serving = async {
-            let served = service::serve(listener, service::finish(routes), shutdown.clone()).await;
+            let served =
+                command_api::serve(writes, listener, service::finish(routes), shutdown.clone()).await;
             // The listener may have failed: then nobody else has said that it is over.
             shutdown.cancel();
-            writes.stop().await;
             served
         };
         let folding = async {
@@ -160,7 +161,7 @@ impl Serve {
         health: Health,
         shutdown: CancellationToken,
     ) -> anyhow::Result<()> {
-        let command = self.command.needed()?;
+        let command = self.command.needed()?.reached_at(listener.local_addr()?);
         let (log, keys) = tokio::try_join!(open_log(self.log, self.environment), connect_keys(self.keys))?;
         let app = command_api::App::start(writing(&log, keys, &health), &command);
         let document = Url::new("command", "/openapi/command.json");
@@ -168,9 +169,7 @@ impl Serve {
         let routes = command_api::router(app.clone())
             .merge(Router::from(page))
             .merge(health.routes());
-        let served = service::serve(listener, service::finish(routes), shutdown).await;
-        app.stop().await;
-        served?;
+        command_api::serve(app, listener, service::finish(routes), shutdown).await?;
         log.close().await;
         Ok(())
     }

@@ -5,7 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use event_log::{Log, Offset, Partition, Topic};
+use axum::Router;
+use event_log::{Log, Membership, Offset, Partition, Topic};
 use events::{
     ImportId, PrincipalId, Sealed, TenantId, Timestamp,
     directory::{Domain, Scope, Site},
@@ -30,7 +31,7 @@ use crate::{
     ends::Ends,
     error::Error,
     history::History,
-    partition::{Command, Handle, Settings, idempotency::Hash},
+    partition::{Command, Handle, Settings, idempotency::Hash, ownership::Sharing},
     recorder::{Imports, Recorder},
     routes,
 };
@@ -41,6 +42,8 @@ pub const DAY_MICROS: i64 = 86_400_000_000;
 const AT_HAND: Duration = Duration::from_secs(5);
 /// How long tasks may take to end after the last request was answered.
 const FAREWELL: Duration = Duration::from_secs(10);
+/// How long others have to take partitions over before this process stops serving them.
+const HANDOVER: Duration = Duration::from_secs(5);
 
 /// What the write side stands on.
 #[derive(Clone)]
@@ -64,6 +67,7 @@ struct Inner {
     directory: Directory,
     decides_directory: Handle,
     ledger: Vec<Handle>,
+    sharing: Arc<Sharing>,
     operator_key: Option<OperatorKey>,
     trusted_proxies: Vec<IpNet>,
     private_downloads: PrivateAddresses,
@@ -77,8 +81,8 @@ struct Inner {
 }
 
 impl App {
-    /// Starts to follow the directory and to claim every partition. It answers at once; what is not served yet
-    /// is 503 until it is: see [`App::ready`].
+    /// Starts to follow the directory and to serve the partitions that are this process's. It answers at once; what
+    /// is not served yet is 503 until it is: see [`App::ready`].
     pub fn start(deps: Deps, config: &Config) -> Self {
         let Deps { log, keys, health } = deps;
         let tasks = TaskTracker::new();
@@ -88,9 +92,17 @@ impl App {
             reclaim: Duration::from_secs(config.reclaim_seconds.get().into()),
             owner: format!("{}/{}", config.owner, Uuid::new_v4()),
         };
+        let sharing = Arc::new(share(&log, config));
         let start = |partition: Partition| {
             let reporter = health.register(format!("commands {partition}"));
-            Handle::start(log.clone(), partition, &settings, (reporter, &health), &tasks)
+            Handle::start(
+                log.clone(),
+                partition,
+                &settings,
+                &sharing,
+                (reporter, &health),
+                &tasks,
+            )
         };
         let ends = Ends::new(&log);
         let reporter = health.register("directory");
@@ -107,6 +119,7 @@ impl App {
             directory,
             decides_directory: start(Partition::DIRECTORY),
             ledger: log.all(Topic::Ledger).map(start).collect(),
+            sharing: sharing.clone(),
             operator_key: config.operator_key.as_deref().map(OperatorKey::new),
             trusted_proxies: config.trusted_proxies.clone(),
             private_downloads: if private {
@@ -124,16 +137,35 @@ impl App {
         }))
     }
 
-    /// Waits until every partition is served or given up, and the directory is known.
+    /// Waits until every partition is served, given up or known to be another process's, and the directory is known.
     ///
     /// # Errors
     /// The directory cannot be read.
     pub async fn ready(&self) -> Result<(), Error> {
-        self.0.decides_directory.settled().await;
-        for partition in &self.0.ledger {
+        for partition in self.handles() {
             partition.settled().await;
         }
         self.0.directory.catch_up().await
+    }
+
+    fn handles(&self) -> impl Iterator<Item = &Handle> {
+        std::iter::once(&self.0.decides_directory).chain(&self.0.ledger)
+    }
+
+    /// Gives the partitions to the other processes, if there are any, while it goes on serving: each until the next
+    /// owner has claimed it. To be called before the listener ends, because others forward until then.
+    pub async fn hand_over(&self) {
+        if !self.0.sharing.membership.leave().await {
+            return;
+        }
+        let given = async {
+            for partition in self.handles() {
+                partition.let_go().await;
+            }
+        };
+        if tokio::time::timeout(HANDOVER, given).await.is_err() {
+            tracing::warn!("stopping before every partition was taken over by another process");
+        }
     }
 
     /// Stops: what has begun is answered, then the tasks end. Other clones must be dropped before.
@@ -454,9 +486,51 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> std::io::Result<()> {
     let health = deps.health.clone();
-    let app = App::start(deps, &config);
+    let app = App::start(deps, &config.reached_at(listener.local_addr()?));
     let routes = routes::router(app.clone()).merge(health.routes());
-    let served = service::serve(listener, service::finish(routes), shutdown).await;
+    serve(app, listener, service::finish(routes), shutdown).await
+}
+
+/// Serves these routes, among which are those of `app`, until `shutdown`; then hands its partitions over, answers what
+/// has begun, and stops it. Other clones of it must be in the routes only.
+///
+/// # Errors
+/// The listener fails.
+pub async fn serve(
+    app: App,
+    listener: TcpListener,
+    routes: Router,
+    shutdown: CancellationToken,
+) -> std::io::Result<()> {
+    let listening = CancellationToken::new();
+    let handing_over = async {
+        shutdown.cancelled().await;
+        app.hand_over().await;
+        listening.cancel();
+        std::future::pending().await
+    };
+    let served = tokio::select! {
+        served = service::serve(listener, routes, listening.clone()) => served,
+        served = handing_over => served,
+    };
     app.stop().await;
     served
+}
+
+/// How this process takes part in the sharing of partitions.
+fn share(log: &Log, config: &Config) -> Sharing {
+    let session = Duration::from_secs(config.session_seconds.get().into());
+    let membership = log.join(session).unwrap_or_else(|error| {
+        tracing::error!(%error, "this process serves no partition");
+        Membership::none()
+    });
+    let url = config
+        .advertise
+        .as_ref()
+        .map(|url| url.as_str().trim_end_matches('/').to_owned());
+    Sharing {
+        membership,
+        owners: log.owners(),
+        url,
+    }
 }

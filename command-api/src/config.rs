@@ -1,9 +1,13 @@
 //! What the write side is told from outside.
 
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::{
+    net::SocketAddr,
+    num::{NonZeroU32, NonZeroUsize},
+};
 
 use clap::Args;
 use ipnet::IpNet;
+use url::Url;
 
 /// Configuration of the command API. Every field is a flag and an environment variable.
 #[derive(Debug, Clone, Args)]
@@ -31,6 +35,17 @@ pub struct Config {
     #[arg(long, env = "ANNALS_WAITING_VISITS", default_value = "4096")]
     pub waiting_visits: NonZeroUsize,
 
+    /// Where the other processes of the installation reach this one: `http://HOST:PORT`; its listener's address when
+    /// absent. Commands that arrive elsewhere are forwarded there.
+    #[arg(long, env = "ANNALS_ADVERTISE", value_parser = advertised)]
+    pub advertise: Option<Url>,
+
+    /// How long a process that is gone without a word keeps its partitions before others take them over. Brokers
+    /// allow no less than 6 as they come (`group.min.session.timeout.ms`); a process that is paused or cut off for
+    /// longer loses its partitions, which costs a takeover and nothing else.
+    #[arg(long, env = "ANNALS_SESSION_SECONDS", default_value = "6")]
+    pub session_seconds: NonZeroU32,
+
     /// After losing a partition to another process, it is claimed again after about so many seconds, then after
     /// twice as many, and so on up to thirty times as many: two processes that both believe it theirs do not claim
     /// back and forth, and a partition whose new owner died is not left alone for long.
@@ -42,6 +57,17 @@ pub struct Config {
     pub owner: String,
 }
 
+/// What other processes can be sent to.
+fn advertised(text: &str) -> Result<Url, String> {
+    let url: Url = text.parse().map_err(|error| format!("no URL: {error}"))?;
+    match url.scheme() {
+        "http" if url.path() == "/" && url.query().is_none() && url.username().is_empty() => Ok(url),
+        "http" => Err("expected only http://HOST:PORT".to_owned()),
+        "https" => Err("https is not built in: give the address of the service itself".to_owned()),
+        other => Err(format!("{other} is not http")),
+    }
+}
+
 /// A short one could be guessed.
 fn operator_key(text: &str) -> Result<String, String> {
     match text.trim() {
@@ -50,9 +76,20 @@ fn operator_key(text: &str) -> Result<String, String> {
     }
 }
 
+impl Config {
+    /// The same, advertising the listener's address unless something else is configured.
+    #[must_use]
+    pub fn reached_at(mut self, listener: SocketAddr) -> Self {
+        if self.advertise.is_none() {
+            self.advertise = format!("http://{listener}").parse().ok();
+        }
+        self
+    }
+}
+
 impl Default for Config {
     /// What an empty environment gives.
-    #[expect(clippy::expect_used, reason = "10, 1024 and 4096 are not zero")]
+    #[expect(clippy::expect_used, reason = "6, 10, 1024 and 4096 are not zero")]
     fn default() -> Self {
         Self {
             operator_key: None,
@@ -60,6 +97,8 @@ impl Default for Config {
             allow_private_downloads: false,
             waiting_commands: NonZeroUsize::new(1024).expect("not zero"),
             waiting_visits: NonZeroUsize::new(4096).expect("not zero"),
+            advertise: None,
+            session_seconds: NonZeroU32::new(6).expect("not zero"),
             reclaim_seconds: NonZeroU32::new(10).expect("not zero"),
             owner: "annals".to_owned(),
         }
@@ -90,5 +129,8 @@ mod tests {
         assert!(told(&["--operator-key", "hush"]).contains("at least 16 characters"));
         assert!(told(&["--trusted-proxies", "10.0.0.0/99"]).contains("--trusted-proxies"));
         assert!(told(&["--waiting-commands", "0"]).contains("--waiting-commands"));
+        assert!(told(&["--advertise", "https://a.example"]).contains("https is not built in"));
+        assert!(told(&["--advertise", "http://a.example/x"]).contains("http://HOST:PORT"));
+        assert!(told(&["--advertise", "a.example:80"]).contains("is not http"));
     }
 }

@@ -76,7 +76,12 @@ pub enum Error {
     /// Too many wait already.
     #[error("too many requests are waiting")]
     Busy,
-    /// The partition is not served here at the moment.
+    /// The partition is not served by this process; nothing was done.
+    #[error(
+        "not served at the moment: another process serves this, or it is being recovered; nothing was done"
+    )]
+    NotHere,
+    /// It cannot be done, or its outcome told, at the moment.
     #[error("not served at the moment: {0}")]
     NotServed(&'static str),
     /// Something outside failed; told in the log, never to the client.
@@ -147,7 +152,7 @@ impl Error {
                 Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "commit-too-large", detail)
             }
             Self::Busy => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail).retry_after(1),
-            Self::NotServed(_) => {
+            Self::NotHere | Self::NotServed(_) => {
                 Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not-served", detail).retry_after(2)
             }
             Self::Outside { what, source } => {

@@ -22,6 +22,6 @@ pub mod recorder;
 pub mod routes;
 pub mod visit;
 
-pub use app::{App, Deps, run};
+pub use app::{App, Deps, run, serve};
 pub use config::Config;
 pub use routes::{openapi, router};

@@ -2,11 +2,12 @@
 //! `event_log::driver` append and answer by the rules of a writer.
 //!
 //! Reading order: this file (the door: what goes in, what comes out), [`decider`] (one decision),
-//! [`state`] (what decisions depend on), [`idempotency`], [`timers`], [`ownership`] (claiming, and claiming again).
+//! [`state`] (what decisions depend on), [`idempotency`], [`timers`], [`ownership`] (claiming, letting go, and claiming
+//! again).
 
 pub mod decider;
 pub mod idempotency;
-mod ownership;
+pub mod ownership;
 pub mod state;
 pub mod timers;
 
@@ -27,9 +28,16 @@ use tokio::sync::{
     mpsc::{self, error::TrySendError},
     oneshot, watch,
 };
-use tokio_util::task::TaskTracker;
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
 
-use self::{decider::Done, idempotency::Hash};
+use self::{
+    decider::Done,
+    idempotency::Hash,
+    ownership::{Sharing, Supervision},
+};
 use crate::{answer::Answer, command::Context, error::Error, metrics};
 
 /// Stored answers that are read from the log at once, and how long one may take.
@@ -101,9 +109,35 @@ pub struct Handle(Arc<Door>);
 struct Door {
     log: Log,
     partition: Partition,
-    /// To the task that serves the partition now; another one after each claim that was lost.
-    requests: RwLock<mpsc::Sender<Request>>,
-    status: watch::Sender<Status>,
+    /// To the task that serves the partition now; none, while it is not served here.
+    requests: RwLock<Option<mpsc::Sender<Request>>>,
+    standing: watch::Sender<Standing>,
+    /// Tells the supervision that the last handle was dropped.
+    _gone: DropGuard,
+}
+
+impl Door {
+    fn requests(&self) -> Option<mpsc::Sender<Request>> {
+        self.requests
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn set(&self, requests: Option<mpsc::Sender<Request>>) {
+        *self.requests.write().unwrap_or_else(PoisonError::into_inner) = requests;
+    }
+}
+
+/// Where a partition is served, as this process sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// It is not known yet whose it is.
+    Unknown,
+    /// By another process, to which it is assigned.
+    Elsewhere,
+    /// Here, or at least it should be.
+    Here(Status),
 }
 
 /// How a partition is run.
@@ -123,32 +157,46 @@ impl Handle {
         log: Log,
         partition: Partition,
         settings: &Settings,
+        sharing: &Arc<Sharing>,
         (reporter, health): (Reporter, &Health),
         tasks: &TaskTracker,
     ) -> Self {
-        let (requests, incoming) = mpsc::channel(settings.waiting);
-        let status = watch::Sender::new(Status::Starting);
+        // What is its own from the first moment is asked from the first moment.
+        let ours = sharing
+            .membership
+            .assignment()
+            .borrow()
+            .partitions
+            .contains(&partition);
+        let (requests, first) = ours.then(|| mpsc::channel(settings.waiting)).unzip();
+        let (standing, gone) = (watch::Sender::new(Standing::Unknown), CancellationToken::new());
         let door = Arc::new(Door {
-            log,
+            log: log.clone(),
             partition,
             requests: RwLock::new(requests),
-            status,
+            standing: standing.clone(),
+            _gone: gone.clone().drop_guard(),
         });
-        let reporting = ownership::report(partition, door.status.subscribe(), reporter);
+        let hints = sharing.owners.known();
+        let reporting = ownership::report(partition, standing.subscribe(), hints, reporter);
         tasks.spawn(
             health
                 .clone()
                 .vital(format!("the report on {partition}"), reporting),
         );
-        let supervising = ownership::supervise(
-            Arc::downgrade(&door),
-            incoming,
-            settings.clone(),
-            health.clone(),
-            tasks.clone(),
-        );
+        let supervision = Supervision {
+            door: Arc::downgrade(&door),
+            log,
+            partition,
+            standing,
+            gone,
+            settings: settings.clone(),
+            sharing: sharing.clone(),
+            health: health.clone(),
+            tasks: tasks.clone(),
+        };
         let name = format!("the supervision of {partition}");
-        tasks.spawn(health.clone().vital(name, supervising));
+        tasks.spawn(health.clone().vital(name, supervision.run(first)));
         Self(door)
     }
 
@@ -222,31 +270,47 @@ impl Handle {
         answer(answered).await
     }
 
-    /// Waits until the partition is served, or was given up.
-    pub async fn settled(&self) -> Status {
-        let mut status = self.0.status.subscribe();
-        let settled =
-            status.wait_for(|status| matches!(status, Status::Serving { .. } | Status::SteppedDown(_)));
-        settled
-            .await
-            .map_or(Status::SteppedDown("stopped".to_owned()), |status| status.clone())
+    /// Waits until the partition is served, was given up, or is known to be another process's.
+    pub async fn settled(&self) {
+        self.comes_to(|standing| match standing {
+            Standing::Elsewhere | Standing::Here(Status::Serving { .. } | Status::SteppedDown(_)) => true,
+            Standing::Unknown | Standing::Here(Status::Starting | Status::Recovering) => false,
+        })
+        .await;
+    }
+
+    /// Waits until the partition is not served here any more.
+    pub async fn let_go(&self) {
+        self.comes_to(|standing| match standing {
+            Standing::Elsewhere | Standing::Unknown | Standing::Here(Status::SteppedDown(_)) => true,
+            Standing::Here(Status::Starting | Status::Recovering | Status::Serving { .. }) => false,
+        })
+        .await;
+    }
+
+    /// Where the partition is served.
+    pub fn standing(&self) -> Standing {
+        self.0.standing.borrow().clone()
+    }
+
+    async fn comes_to(&self, standing: impl FnMut(&Standing) -> bool) {
+        // The door holds the sender, so it is there.
+        let _ = self.0.standing.subscribe().wait_for(standing).await;
     }
 
     fn send(&self, request: Request) -> Result<(), Error> {
-        let sent = self
-            .0
-            .requests
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .try_send(request);
-        sent.map_err(|error| match error {
+        let requests = self.0.requests.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(requests) = requests.as_ref() else {
+            return Err(Error::NotHere);
+        };
+        requests.try_send(request).map_err(|error| match error {
             TrySendError::Full(_) => {
                 metrics::TURNED_AWAY
                     .with_label_values(&[&self.0.partition.to_string()])
                     .inc();
                 Error::Busy
             }
-            TrySendError::Closed(_) => Error::NotServed("the process is stopping"),
+            TrySendError::Closed(_) => Error::NotHere,
         })
     }
 
@@ -298,9 +362,7 @@ fn heard<T>(outcome: Outcome<Result<T, Error>>) -> Result<(T, Offset), Error> {
         Outcome::Settled { answer, next } => answer.map(|answer| (answer, next)),
         Outcome::NotServing(why) => {
             tracing::debug!(why, "not serving");
-            Err(Error::NotServed(
-                "another process serves this, or it is being recovered; nothing was done",
-            ))
+            Err(Error::NotHere)
         }
         Outcome::Unknown(why) => {
             tracing::warn!(why, "outcome unknown");

@@ -328,7 +328,9 @@ impl driver::Decider for Decider {
                     Ok((Reply::Done(Done::Unchanged(_)) | Reply::Settled | Reply::Rung, _)) => {
                         &self.counters.unchanged
                     }
-                    Err(Error::NotServed(_) | Error::Outside { .. }) => &self.counters.unavailable,
+                    Err(Error::NotHere | Error::NotServed(_) | Error::Outside { .. }) => {
+                        &self.counters.unavailable
+                    }
                     Err(_) => &self.counters.refused,
                 };
                 counter.inc();

@@ -1,90 +1,344 @@
-//! Who serves a partition: this process, until another one claims it; and after a while this one again.
+//! Who serves a partition: this process, while it is assigned to it and nobody else has claimed it.
+//!
+//! Safety rests on claims alone (`event_log::writer`); this file only decides when to claim and when to let go:
+//! - assigned: fold near to the end, claim, serve ([`drive`] does it);
+//! - at the very start, before the group has said what is whose, also what nobody is known to serve: a process that
+//!   is alone need not wait for the group;
+//! - assigned to another process: serve on until that one has claimed it, but not for ever ([`LINGER`]); then answer
+//!   what is under way and let go;
+//! - lost to another writer although assigned: claim again only if the assignment, asked for anew, still says so,
+//!   and after a growing random while, unless it is a new assignment that says so. So two that both believe it
+//!   theirs do not claim back and forth, and the partition is not left without an owner.
 
 use std::{
-    sync::{PoisonError, Weak},
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
 use event_log::{
-    Partition,
+    Hint, Hints, Log, Membership, Owners, Partition,
     driver::{Options, Start, Status, drive},
 };
 use service::{Health, health::Reporter};
-use tokio::sync::{mpsc, watch};
-use tokio_util::task::TaskTracker;
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Door, Request, Settings, decider::Decider, timers};
+use super::{Door, Request, Settings, Standing, decider::Decider, timers};
 use crate::metrics;
 
-/// Serves the partition, and when another writer took it claims it anew after a growing random while: so two
-/// that both believe it theirs do not claim back and forth, and it is not left without an owner.
-pub(super) async fn supervise(
-    door: Weak<Door>,
-    mut incoming: mpsc::Receiver<Request>,
-    settings: Settings,
-    health: Health,
-    tasks: TaskTracker,
-) {
-    let mut lost: u32 = 0;
-    loop {
-        let Some((log, partition, forward)) = door.upgrade().map(|door| {
-            let forward = door.status.clone();
-            (door.log.clone(), door.partition, forward)
-        }) else {
-            return;
-        };
-        let (next_due, due) = watch::channel(None);
+/// How long a partition that is assigned to another process is served here while that one has not claimed it.
+const LINGER: Duration = Duration::from_secs(20);
+/// How long to wait before an assignment that was not confirmed is asked for again.
+const CONFIRM_AGAIN: Duration = Duration::from_millis(500);
+/// How often to look whether what others should know of this process is known.
+const TELL_AGAIN: Duration = Duration::from_secs(2);
+/// Whoever served this long starts to count its lost claims anew.
+const CALM: Duration = Duration::from_secs(600);
+
+/// How this process and the others share partitions.
+pub struct Sharing {
+    /// What this process is to serve.
+    pub membership: Membership,
+    /// Where the rest is served.
+    pub owners: Owners,
+    /// Where others reach this process.
+    pub url: Option<String>,
+}
+
+/// The task that serves the partition, as long as its door is there.
+pub(super) struct Supervision {
+    pub(super) door: Weak<Door>,
+    pub(super) log: Log,
+    pub(super) partition: Partition,
+    pub(super) standing: watch::Sender<Standing>,
+    /// Ends with the door.
+    pub(super) gone: CancellationToken,
+    pub(super) settings: Settings,
+    pub(super) sharing: Arc<Sharing>,
+    pub(super) health: Health,
+    pub(super) tasks: TaskTracker,
+}
+
+/// How serving ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// The last handle was dropped.
+    Gone,
+    /// It is another process's now.
+    LetGo,
+    /// Another writer took it, or this release cannot read it.
+    Lost,
+}
+
+/// A partition that was lost although it was assigned.
+struct Lost {
+    /// The assignment that it was claimed by.
+    version: u64,
+    wait: Duration,
+}
+
+impl Supervision {
+    /// Serves the partition whenever it should, first with the requests of `first`.
+    pub(super) async fn run(self, mut first: Option<mpsc::Receiver<Request>>) {
+        let mut lost: Option<Lost> = None;
+        let mut times: u32 = 0;
+        let gone = self.gone.clone();
+        loop {
+            let incoming = match first.take() {
+                Some(incoming) => incoming,
+                None => {
+                    if gone
+                        .run_until_cancelled(self.wanted(lost.as_ref()))
+                        .await
+                        .is_none()
+                    {
+                        return;
+                    }
+                    let Some(incoming) = self.open() else { return };
+                    incoming
+                }
+            };
+            let began = Instant::now();
+            let version = self.sharing.membership.assignment().borrow().version;
+            let (ended, epoch, driving) = self.serve(incoming).await;
+            // It answers what is under way first. Two must never drive one partition of a process.
+            let _ = driving.await;
+            if let Some(epoch) = epoch.filter(|_| ended != Ended::Lost) {
+                self.release(epoch).await;
+            }
+            match ended {
+                Ended::Gone => return,
+                Ended::LetGo => lost = None,
+                Ended::Lost => {
+                    times = if began.elapsed() > CALM {
+                        1
+                    } else {
+                        times.saturating_add(1)
+                    };
+                    let wait = reclaim_after(self.settings.reclaim, times);
+                    tracing::info!(partition = %self.partition, seconds = wait.as_secs_f64(), "will claim again if it is still assigned here");
+                    lost = Some(Lost { version, wait });
+                }
+            }
+        }
+    }
+
+    /// Waits until the partition is to be served here.
+    async fn wanted(&self, lost: Option<&Lost>) {
+        let mut assignment = self.sharing.membership.assignment();
+        if let Some(lost) = lost {
+            let newer = assignment
+                .wait_for(|it| it.version > lost.version && it.partitions.contains(&self.partition));
+            tokio::select! {
+                Ok(_) = newer => {}
+                () = tokio::time::sleep(lost.wait) => {}
+            }
+        }
+        let mut hints = self.sharing.owners.known();
+        loop {
+            let (version, ours) = {
+                let now = assignment.borrow_and_update();
+                (now.version, now.partitions.contains(&self.partition))
+            };
+            let vacant = version == 0 && self.is_vacant(&hints.borrow_and_update());
+            if ours || vacant {
+                if lost.is_none() || self.is_confirmed().await {
+                    return;
+                }
+                tokio::time::sleep(CONFIRM_AGAIN).await;
+                continue;
+            }
+            if version > 0 {
+                self.stand(Standing::Elsewhere);
+            }
+            tokio::select! {
+                () = changed(&mut assignment) => {}
+                () = changed(&mut hints) => {}
+            }
+        }
+    }
+
+    async fn is_confirmed(&self) -> bool {
+        let confirmed = self.sharing.membership.confirmed().await;
+        confirmed.is_some_and(|assignment| assignment.partitions.contains(&self.partition))
+    }
+
+    /// Whether nobody is known to serve the partition, or a former run of this process is.
+    fn is_vacant(&self, hints: &Hints) -> bool {
+        let ours = |hint: &Hint| hint.url.is_some() && hint.url == self.sharing.url;
+        hints.complete
+            && hints
+                .of(self.partition)
+                .is_none_or(|known| known.hint.released || ours(&known.hint))
+    }
+
+    /// Drives the partition until it is over. The task that is given back ends when all is answered; with it the
+    /// last epoch that was served.
+    async fn serve(&self, incoming: mpsc::Receiver<Request>) -> (Ended, Option<u64>, JoinHandle<Option<()>>) {
         let (status, mut seen) = watch::channel(Status::Starting);
+        let driving = self.drive(incoming, status);
+        let mut assignment = self.sharing.membership.assignment();
+        let mut hints = self.sharing.owners.known();
+        let mut epoch = None;
+        let mut linger: Option<Instant> = None;
+        loop {
+            let now = seen.borrow_and_update().clone();
+            if self.stand(Standing::Here(now.clone())) {
+                count_claim(self.partition, &now);
+            }
+            let assigned = {
+                let now = assignment.borrow_and_update();
+                now.version == 0 || now.partitions.contains(&self.partition)
+            };
+            let mut superseded = false;
+            let mut told = true;
+            match now {
+                Status::SteppedDown(_) => {
+                    self.close();
+                    return (Ended::Lost, epoch, driving);
+                }
+                Status::Serving { epoch: now } => {
+                    epoch = Some(now);
+                    let hints = hints.borrow_and_update();
+                    let known = hints.of(self.partition);
+                    superseded =
+                        known.is_some_and(|it| it.hint.epoch > now && it.hint.owner != self.settings.owner);
+                    told =
+                        superseded || known.is_some_and(|it| !it.buried && it.hint == self.hint(now, false));
+                }
+                Status::Starting | Status::Recovering => {}
+            }
+            linger = if assigned {
+                None
+            } else {
+                linger.or_else(|| Some(Instant::now() + LINGER))
+            };
+            if superseded || linger.is_some_and(|until| until <= Instant::now()) {
+                self.close();
+                let ended = if assigned { Ended::Lost } else { Ended::LetGo };
+                tracing::info!(partition = %self.partition, superseded, assigned, "letting go");
+                if !assigned {
+                    self.stand(Standing::Elsewhere);
+                }
+                return (ended, epoch, driving);
+            }
+            if let Some(epoch) = epoch.filter(|_| !told) {
+                self.tell(epoch);
+            }
+            let look = Instant::now() + if told { LINGER } else { TELL_AGAIN };
+            let look = linger.map_or(look, |until| until.min(look));
+            tokio::select! {
+                changed = seen.changed() => if changed.is_err() {
+                    // The driver ends by itself only when the last handle is gone.
+                    return (Ended::Gone, epoch, driving);
+                },
+                () = changed(&mut assignment) => {}
+                () = changed(&mut hints) => {}
+                () = tokio::time::sleep_until(look.into()) => {}
+            }
+        }
+    }
+
+    /// Starts the tasks that serve.
+    fn drive(
+        &self,
+        incoming: mpsc::Receiver<Request>,
+        status: watch::Sender<Status>,
+    ) -> JoinHandle<Option<()>> {
+        let partition = self.partition;
+        let (next_due, due) = watch::channel(None);
         let decider = Decider::new(partition, next_due);
-        let options = Options::new(settings.owner.clone());
+        let options = Options::new(self.settings.owner.clone());
+        let start = Start::default();
         let driving = drive(
-            log,
+            self.log.clone(),
             partition,
-            Start::default(),
+            start,
             decider,
             incoming,
             status,
             options,
         );
+        let driving = async move { drop(driving.await) };
         let name = format!("the writer of {partition}");
-        tasks.spawn(health.clone().vital(name, driving));
-        if let Some(door) = door.upgrade() {
-            let requests = door
-                .requests
-                .read()
-                .unwrap_or_else(PoisonError::into_inner)
-                .downgrade();
+        let driving = self.tasks.spawn(self.health.clone().vital(name, driving));
+        if let Some(requests) = self.door.upgrade().and_then(|door| door.requests()) {
             let name = format!("the timer of {partition}");
-            tasks.spawn(health.clone().vital(name, timers::ring(due, requests)));
+            let ringing = timers::ring(due, requests.downgrade());
+            self.tasks.spawn(self.health.clone().vital(name, ringing));
         }
-        let began = Instant::now();
-        loop {
-            let now = seen.borrow_and_update().clone();
-            forward.send_replace(now.clone());
-            count_claim(partition, &now);
-            if matches!(now, Status::SteppedDown(_)) {
-                break;
+        driving
+    }
+
+    /// Opens the door; none, when it is gone.
+    fn open(&self) -> Option<mpsc::Receiver<Request>> {
+        let (requests, incoming) = mpsc::channel(self.settings.waiting);
+        self.door.upgrade()?.set(Some(requests));
+        Some(incoming)
+    }
+
+    /// Whoever comes now is told that the partition is not served here; the driver ends when all is answered.
+    fn close(&self) {
+        if let Some(door) = self.door.upgrade() {
+            door.set(None);
+        }
+    }
+
+    /// Says how the partition stands; whether that is new.
+    fn stand(&self, standing: Standing) -> bool {
+        self.standing.send_if_modified(|known| {
+            let new = *known != standing;
+            *known = standing;
+            new
+        })
+    }
+
+    fn hint(&self, epoch: u64, released: bool) -> Hint {
+        Hint {
+            log: self.log.id(),
+            epoch,
+            owner: self.settings.owner.clone(),
+            url: self.sharing.url.clone().filter(|_| !released),
+            released,
+        }
+    }
+
+    /// Tells the others who serves the partition; when that fails, it is told again after a while.
+    fn tell(&self, epoch: u64) {
+        let (sharing, partition, hint) = (self.sharing.clone(), self.partition, self.hint(epoch, false));
+        self.tasks.spawn(async move {
+            if let Err(error) = sharing.owners.tell(partition, &hint).await {
+                tracing::warn!(%partition, %error, "cannot tell the others who serves this");
             }
-            if seen.changed().await.is_err() {
-                return;
-            }
+        });
+    }
+
+    /// Tells the others that nobody serves the partition, when nobody does.
+    async fn release(&self, epoch: u64) {
+        let known = self.sharing.owners.known();
+        let ours = known
+            .borrow()
+            .of(self.partition)
+            .is_some_and(|it| it.hint.owner == self.settings.owner);
+        if ours
+            && let Err(error) = self
+                .sharing
+                .owners
+                .tell(self.partition, &self.hint(epoch, true))
+                .await
+        {
+            tracing::debug!(partition = %self.partition, %error, "cannot tell the others that this is let go");
         }
-        lost = if began.elapsed() > CALM {
-            1
-        } else {
-            lost.saturating_add(1)
-        };
-        let wait = reclaim_after(settings.reclaim, lost);
-        tracing::info!(%partition, seconds = wait.as_secs_f64(), "will claim again");
-        tokio::select! {
-            () = tokio::time::sleep(wait) => {}
-            // The driver ends when the last handle is gone.
-            _ = seen.wait_for(|_| false) => return,
-        }
-        let (requests, next_incoming) = mpsc::channel(settings.waiting);
-        incoming = next_incoming;
-        let Some(door) = door.upgrade() else { return };
-        *door.requests.write().unwrap_or_else(PoisonError::into_inner) = requests;
+    }
+}
+
+/// Waits for a change; for ever, when there will be none.
+async fn changed<T>(watched: &mut watch::Receiver<T>) {
+    if watched.changed().await.is_err() {
+        std::future::pending().await
     }
 }
 
@@ -100,9 +354,6 @@ fn count_claim(partition: Partition, status: &Status) {
         .inc();
 }
 
-/// Whoever served this long starts to count its lost claims anew.
-const CALM: Duration = Duration::from_secs(600);
-
 /// The first wait, then twice as long each time, at most thirty times; random in its upper half.
 fn reclaim_after(first: Duration, lost: u32) -> Duration {
     let times = 1_u32
@@ -115,19 +366,40 @@ fn reclaim_after(first: Duration, lost: u32) -> Duration {
 }
 
 /// Reports how the partition does.
-pub(super) async fn report(partition: Partition, mut status: watch::Receiver<Status>, reporter: Reporter) {
+pub(super) async fn report(
+    partition: Partition,
+    mut standing: watch::Receiver<Standing>,
+    mut hints: watch::Receiver<Hints>,
+    reporter: Reporter,
+) {
     let serving = metrics::SERVING.with_label_values(&[&partition.to_string()]);
     loop {
-        let now = status.borrow_and_update().clone();
-        serving.set(matches!(now, Status::Serving { .. }).into());
+        let now = standing.borrow_and_update().clone();
+        serving.set(matches!(now, Standing::Here(Status::Serving { .. })).into());
         match &now {
-            Status::Starting => reporter.down("is being read"),
-            Status::Serving { .. } => reporter.ok(),
-            Status::Recovering => reporter.degraded("an append failed; what happened is being read"),
-            Status::SteppedDown(_) => reporter.degraded("another process serves it, or it cannot be served"),
+            Standing::Unknown => reporter.down("waits to hear which process is to serve it"),
+            Standing::Elsewhere => {
+                let known = hints.borrow_and_update();
+                if known.of(partition).is_some_and(|known| !known.hint.released) {
+                    reporter.ok();
+                } else {
+                    reporter.degraded("another process is to serve it and has not begun");
+                }
+            }
+            Standing::Here(Status::Starting) => reporter.down("is being read"),
+            Standing::Here(Status::Serving { .. }) => reporter.ok(),
+            Standing::Here(Status::Recovering) => {
+                reporter.degraded("an append failed; what happened is being read");
+            }
+            Standing::Here(Status::SteppedDown(_)) => {
+                reporter.degraded("another process serves it, or it cannot be served");
+            }
         }
-        if status.changed().await.is_err() {
-            return serving.set(0);
+        tokio::select! {
+            changed = standing.changed() => if changed.is_err() {
+                return serving.set(0);
+            },
+            () = changed(&mut hints) => {}
         }
     }
 }

@@ -83,16 +83,14 @@ pub(crate) fn config() -> Config {
 impl Process {
     pub(crate) async fn start(log: Log, keys: KeyStore, config: &Config) -> Self {
         let health = Health::new();
-        let app = App::start(
-            Deps {
-                log,
-                keys,
-                health: health.clone(),
-            },
-            config,
-        );
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address: SocketAddr = listener.local_addr().unwrap();
+        let deps = Deps {
+            log,
+            keys,
+            health: health.clone(),
+        };
+        let app = App::start(deps, &config.clone().reached_at(address));
         let shutdown = CancellationToken::new();
         let routes = service::finish(command_api::router(app.clone()));
         let server = tokio::spawn(service::serve(listener, routes, shutdown.clone()));
@@ -105,7 +103,9 @@ impl Process {
         }
     }
 
+    /// As `command_api::serve` does at a shutdown.
     pub(crate) async fn stop(self) {
+        self.app.hand_over().await;
         self.shutdown.cancel();
         self.server.await.unwrap().unwrap();
         self.app.stop().await;
