@@ -8,9 +8,11 @@ use std::{
 use axum::Router;
 use event_log::{Log, Membership, Offset, Partition, Topic};
 use events::{
-    ImportId, PrincipalId, Sealed, TenantId, Timestamp,
+    ContentId, ImportId, PrincipalId, Sealed, TenantId, Timestamp,
+    content::Piece,
     directory::{Domain, Scope, Site},
     download::PrivateAddresses,
+    import::Import,
 };
 use ipnet::IpNet;
 use key_store::{ImportSalt, KeyStore, Salt};
@@ -30,8 +32,9 @@ use crate::{
     directory::Directory,
     ends::Ends,
     error::Error,
+    forward::{Forwarder, arrived::Arrived},
     history::History,
-    partition::{Command, Handle, Settings, idempotency::Hash, ownership::Sharing},
+    partition::{Command, Handle, Settings, Standing, idempotency::Hash, ownership::Sharing},
     recorder::{Imports, Recorder},
     routes,
 };
@@ -68,6 +71,9 @@ struct Inner {
     decides_directory: Handle,
     ledger: Vec<Handle>,
     sharing: Arc<Sharing>,
+    /// Whether there may be other processes.
+    is_shared: bool,
+    forwarder: Forwarder,
     operator_key: Option<OperatorKey>,
     trusted_proxies: Vec<IpNet>,
     private_downloads: PrivateAddresses,
@@ -119,6 +125,8 @@ impl App {
             directory,
             decides_directory: start(Partition::DIRECTORY),
             ledger: log.all(Topic::Ledger).map(start).collect(),
+            is_shared: log.is_shared(),
+            forwarder: Forwarder::new(config.waiting_commands.get()),
             sharing: sharing.clone(),
             operator_key: config.operator_key.as_deref().map(OperatorKey::new),
             trusted_proxies: config.trusted_proxies.clone(),
@@ -146,6 +154,16 @@ impl App {
             partition.settled().await;
         }
         self.0.directory.catch_up().await
+    }
+
+    /// Where a partition of the directory or the ledger is served; none, when there is no such partition.
+    pub fn standing(&self, partition: Partition) -> Option<Standing> {
+        let handle = match partition.topic {
+            Topic::Directory => Some(&self.0.decides_directory),
+            Topic::Ledger => self.0.ledger.get(usize::try_from(partition.index).ok()?),
+            Topic::Visits => None,
+        };
+        handle.map(Handle::standing)
     }
 
     fn handles(&self) -> impl Iterator<Item = &Handle> {
@@ -185,19 +203,26 @@ impl App {
     ///
     /// # Errors
     /// It was refused, or could not be done.
-    pub async fn execute(&self, context: Context, command: Command) -> Result<Accepted, Error> {
+    pub async fn execute(&self, mut context: Context, command: Command) -> Result<Accepted, Error> {
         let (handle, partition) = match &command {
             Command::Directory(_) => (&self.0.decides_directory, Partition::DIRECTORY),
             Command::Tenant(_) => self.ledger(context.principal.tenant)?,
         };
+        let arrived = context.arrived.take();
+        if !handle.is_open() {
+            return Err(self.elsewhere(partition, arrived.as_deref()).await);
+        }
         if let Some(key) = context.key
             && self
-                .used_elsewhere(&key, &command, context.principal.tenant)
+                .used_elsewhere(&key, &command, context.principal.tenant, arrived.as_deref())
                 .await?
         {
             return Err(Error::KeyReused);
         }
-        let (answer, next) = handle.ask(context, command).await?;
+        let (answer, next) = match handle.ask(context, command).await {
+            Err(Error::NotHere) => return Err(self.elsewhere(partition, arrived.as_deref()).await),
+            asked => asked?,
+        };
         if partition == Partition::DIRECTORY {
             // Whoever made a key uses it at once. When it takes too long, the first use looks for it.
             let _ = self.0.directory.reach(next).await;
@@ -210,11 +235,66 @@ impl App {
 
     /// Whether a command of the other kind had this key: each partition knows its own only. The directory's are
     /// followed here anyway; a command of the directory, rare as it is, asks the tenant's partition.
-    async fn used_elsewhere(&self, key: &Hash, command: &Command, tenant: TenantId) -> Result<bool, Error> {
+    async fn used_elsewhere(
+        &self,
+        key: &Hash,
+        command: &Command,
+        tenant: TenantId,
+        arrived: Option<&Arrived>,
+    ) -> Result<bool, Error> {
         match command {
-            Command::Directory(_) => self.ledger(tenant)?.0.used(*key).await,
+            Command::Directory(_) => {
+                let (handle, partition) = self.ledger(tenant)?;
+                match handle.used(*key).await {
+                    Err(Error::NotHere) => self.used_at(partition, *key, arrived).await,
+                    used => used,
+                }
+            }
             Command::Tenant(_) => Ok(self.0.directory.used(key)),
         }
+    }
+
+    /// How a piece stands now, what position that rests on, and in which partition.
+    ///
+    /// # Errors
+    /// Its partition's owner has answered the whole request, or does not.
+    pub async fn piece(&self, context: &Context, id: ContentId) -> Result<(Option<Piece>, Position), Error> {
+        let tenant = context.principal.tenant;
+        let (handle, partition) = self.ledger(tenant)?;
+        match handle.piece(tenant, id).await {
+            Err(Error::NotHere) => Err(self.elsewhere(partition, context.arrived.as_deref()).await),
+            seen => seen.map(|(piece, next)| (piece, self.position(partition, next))),
+        }
+    }
+
+    /// How an import stands now.
+    ///
+    /// # Errors
+    /// Its partition's owner has answered the whole request, or does not.
+    pub async fn import(&self, id: ImportId, arrived: &Arrived) -> Result<Import, Error> {
+        let tenant = arrived.caller.principal().tenant;
+        let (handle, partition) = self.ledger(tenant)?;
+        match handle.import(tenant, id).await {
+            Err(Error::NotHere) => Err(self
+                .elsewhere(partition, Some(arrived).filter(|_| self.is_shared()))
+                .await),
+            seen => seen,
+        }
+    }
+
+    /// Whether other processes may serve partitions of the same log.
+    pub fn is_shared(&self) -> bool {
+        self.0.is_shared
+    }
+
+    /// How partitions are shared with them.
+    pub(crate) fn sharing(&self) -> &Sharing {
+        &self.0.sharing
+    }
+
+    /// The way to them.
+    pub(crate) fn forwarder(&self) -> &Forwarder {
+        &self.0.forwarder
     }
 
     /// The partition that decides for a tenant.
@@ -524,6 +604,10 @@ fn share(log: &Log, config: &Config) -> Sharing {
         tracing::error!(%error, "this process serves no partition");
         Membership::none()
     });
+    let unspecified = |url: &&url::Url| matches!(url.host_str(), Some("0.0.0.0" | "[::]"));
+    if log.is_shared() && config.advertise.as_ref().filter(unspecified).is_some() {
+        tracing::warn!("other processes cannot reach this one: set ANNALS_ADVERTISE to http://HOST:PORT");
+    }
     let url = config
         .advertise
         .as_ref()

@@ -13,7 +13,7 @@ use service::key::SecretHash;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::{App, command::Principal, error::Error};
+use crate::{App, command::Principal, error::Error, forward::arrived::Forwarded};
 
 /// A principal, whose tenant it belongs to, and what it may do.
 #[derive(Debug, Clone)]
@@ -41,6 +41,21 @@ impl Caller {
         }
     }
 
+    /// Another process has found out who it is.
+    pub(crate) fn known(principal: Principal, scopes: Scopes) -> Self {
+        Self { principal, scopes }
+    }
+
+    /// Who it is, whatever it may do.
+    pub(crate) fn principal(&self) -> Principal {
+        self.principal
+    }
+
+    /// What it may do.
+    pub(crate) fn scopes(&self) -> Scopes {
+        self.scopes
+    }
+
     /// Whether it stands above tenants.
     pub fn is_operator(&self) -> bool {
         self.scopes.allow(Scope::Operator)
@@ -51,6 +66,9 @@ impl FromRequestParts<App> for Caller {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Error> {
+        if let Some(forwarded) = Forwarded::of(app, parts)? {
+            return Ok(forwarded.caller);
+        }
         let key = bearer(&parts.headers).ok_or(Error::Unauthenticated)?;
         if app.operator_key().is_some_and(|operator| operator.is(key)) {
             return Ok(Self {
@@ -104,6 +122,9 @@ impl FromRequestParts<App> for ClientAddress {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Self::Rejection> {
+        if let Ok(Some(forwarded)) = Forwarded::of(app, parts) {
+            return Ok(Self(forwarded.address));
+        }
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
         let peer = peer.map_or(IpAddr::from([0, 0, 0, 0]), |ConnectInfo(address)| address.ip());
         Ok(Self(client_address(peer, &parts.headers, app.trusted_proxies())))

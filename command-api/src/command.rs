@@ -1,5 +1,7 @@
 //! What every command carries beside its body: who, with which key, expecting which version, in which trace.
 
+use std::time::Instant;
+
 use axum::{
     body::Bytes,
     extract::{FromRequest, FromRequestParts, Path, Request, rejection::BytesRejection},
@@ -10,7 +12,13 @@ use serde::de::DeserializeOwned;
 use service::{Json, Position, Problem, TraceContext, extract::check_type};
 use uuid::Uuid;
 
-use crate::{App, caller::Caller, error::Error, partition::idempotency::Hash};
+use crate::{
+    App,
+    caller::Caller,
+    error::Error,
+    forward::arrived::{Arrived, Arriving},
+    partition::idempotency::Hash,
+};
 
 /// Who acts, and in whose data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +40,7 @@ impl Principal {
 }
 
 /// What a command carries beside what it asks for.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Context {
     /// Given by the process that first received it; the events that it causes name it.
     pub id: CommandId,
@@ -48,6 +56,10 @@ pub struct Context {
     pub traceparent: Option<String>,
     /// What the caller says belongs together: `X-Correlation-Id`, when it is a UUID.
     pub correlation: Option<Uuid>,
+    /// When its client stops to wait.
+    pub until: Instant,
+    /// The request as it came, for the process that decides it, where there may be another one.
+    pub arrived: Option<Box<Arrived>>,
 }
 
 /// What `If-Match` asks for.
@@ -153,7 +165,6 @@ impl<T: Body> FromRequest<App> for CommandRequest<T> {
         let (mut parts, body) = request.into_parts();
         let caller = Caller::from_request_parts(&mut parts, app).await?;
         let principal = allowed(&caller, T::SCOPES)?;
-        let key = idempotency_key(&parts.headers)?.map(<[u8]>::to_vec);
         let expected = Expected::parse(&parts.headers)?;
         if let Some(position) = Position::from_headers(&parts.headers).map_err(Problem::from)? {
             app.check(&position).await?;
@@ -162,26 +173,26 @@ impl<T: Body> FromRequest<App> for CommandRequest<T> {
         let trace = parts.extensions.get::<TraceContext>().copied();
         let correlation = parts.headers.get("x-correlation-id");
         let correlation = correlation.and_then(|id| Uuid::try_parse_ascii(id.as_bytes()).ok());
-        let (method, uri) = (parts.method.clone(), parts.uri.clone());
+        let arriving = Arriving::new(app, &mut parts, &caller).await?;
+        let key = arriving.key()?;
         let bytes = Bytes::from_request(Request::from_parts(parts, body), app)
             .await
             .map_err(unread)?;
-        let target = uri.path_and_query().map_or("/", |target| target.as_str());
         let keys = app.keys();
         let key_hash = key
             .as_ref()
             .map(|key| keys.keyed_hash("idempotency key", &[&principal.bytes(), key.as_slice()]));
+        let arrived = arriving.with(app, bytes.clone())?;
         let context = Context {
-            id: CommandId::new(Uuid::now_v7()),
+            id: arrived.command,
             principal,
             key: key_hash,
-            request: keys.keyed_hash(
-                "request",
-                &[method.as_str().as_bytes(), target.as_bytes(), &bytes],
-            ),
+            request: arrived.request,
             expected,
             traceparent: trace.map(|trace| trace.to_string()),
             correlation,
+            until: arrived.until,
+            arrived: app.is_shared().then(|| Box::new(arrived)),
         };
         let body = if bytes.is_empty() && T::OPTIONAL {
             Json::from_bytes(b"{}")?.0

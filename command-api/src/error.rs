@@ -7,6 +7,8 @@ use events::{content, directory, directory::Scope, download, import};
 use http::StatusCode;
 use service::{FieldError, Problem};
 
+use crate::forward::Told;
+
 /// Why a request was not done.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -81,6 +83,12 @@ pub enum Error {
         "not served at the moment: another process serves this, or it is being recovered; nothing was done"
     )]
     NotHere,
+    /// Another process forwarded it to this one, which does not serve it; nothing was done.
+    #[error("this process does not serve that partition")]
+    Misdirected,
+    /// The process that serves it has answered.
+    #[error("answered by another process")]
+    Answered(Box<Told>),
     /// It cannot be done, or its outcome told, at the moment.
     #[error("not served at the moment: {0}")]
     NotServed(&'static str),
@@ -152,6 +160,9 @@ impl Error {
                 Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "commit-too-large", detail)
             }
             Self::Busy => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail).retry_after(1),
+            Self::Misdirected => Problem::new(StatusCode::MISDIRECTED_REQUEST, "misdirected", detail),
+            // Its own response is given instead: see below.
+            Self::Answered(told) => Problem::new(told.status, "answered", detail),
             Self::NotHere | Self::NotServed(_) => {
                 Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not-served", detail).retry_after(2)
             }
@@ -266,6 +277,9 @@ impl From<directory::Rejection> for Error {
 
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
+        if let Self::Answered(told) = self {
+            return (told.status, told.headers, told.body).into_response();
+        }
         self.problem().into_response()
     }
 }

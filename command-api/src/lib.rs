@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`routes`] (what can be asked), [`caller`] and [`command`] (who asks, and what every command
 //! carries), [`partition`] (where it is decided), [`answer`] and [`error`] (what the client hears);
-//! [`directory`] is how every process knows sites and keys, [`visit`] what is made of a page view at the door.
+//! [`forward`] is what becomes of a command that another process must decide, [`directory`] is how every process knows sites and keys, [`visit`] what is made of a page view at the door.
 
 #![forbid(unsafe_code)]
 
@@ -15,6 +15,7 @@ pub mod config;
 pub mod directory;
 pub mod ends;
 pub mod error;
+pub mod forward;
 pub mod history;
 pub mod metrics;
 pub mod partition;

@@ -76,6 +76,15 @@ pub static SERVING: LazyLock<IntGaugeVec> = LazyLock::new(|| {
     ))
 });
 
+/// Commands that came for another process.
+pub static FORWARDED: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    registered(register_int_counter_vec!(
+        "annals_forwarded_total",
+        "Attempts to pass a request on to the process that serves its partition, by outcome (answered, misdirected, unreachable, unknown, no_owner, turned_away).",
+        &["outcome"]
+    ))
+});
+
 /// Visits that the log has.
 pub static VISITS: LazyLock<IntCounterVec> = LazyLock::new(|| {
     registered(register_int_counter_vec!(

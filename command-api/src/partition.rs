@@ -205,6 +205,7 @@ impl Handle {
     /// # Errors
     /// It was refused, too many wait, or the partition is not served here.
     pub async fn ask(&self, context: Context, command: Command) -> Result<(Answer, Offset), Error> {
+        let until = context.until;
         let (reply, answered) = oneshot::channel();
         self.send(Request::Ask {
             command,
@@ -212,7 +213,7 @@ impl Handle {
             arrived: Instant::now(),
             reply,
         })?;
-        let (done, next) = answer(answered).await?;
+        let (done, next) = answer(until, answered).await?;
         match done {
             Done::Admitted(answer) => Ok((answer, next)),
             Done::Unchanged(unchanged) => Ok((unchanged.into(), next)),
@@ -252,7 +253,7 @@ impl Handle {
     pub async fn used(&self, key: Hash) -> Result<bool, Error> {
         let (reply, answered) = oneshot::channel();
         self.send(Request::Used { key, reply })?;
-        answer(answered).await
+        answer(Instant::now() + PATIENCE, answered).await
     }
 
     /// What is seen of a tenant; none, when it has nothing here.
@@ -267,7 +268,7 @@ impl Handle {
             let _ = reply.send(seen.map(|(tenant, next)| (tenant.map(see), next)));
         });
         self.send(Request::Look { tenant, look })?;
-        answer(answered).await
+        answer(Instant::now() + PATIENCE, answered).await
     }
 
     /// Waits until the partition is served, was given up, or is known to be another process's.
@@ -286,6 +287,11 @@ impl Handle {
             Standing::Here(Status::Starting | Status::Recovering | Status::Serving { .. }) => false,
         })
         .await;
+    }
+
+    /// Whether requests are taken here.
+    pub fn is_open(&self) -> bool {
+        self.0.requests().is_some()
     }
 
     /// Where the partition is served.
@@ -338,17 +344,18 @@ impl Handle {
 }
 
 /// How long a client is kept waiting while the log does not say what became of its command.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(10);
 
-async fn answer<T>(answered: oneshot::Receiver<Result<T, Error>>) -> Result<T, Error> {
-    match tokio::time::timeout(PATIENCE, answered).await {
+async fn answer<T>(until: Instant, answered: oneshot::Receiver<Result<T, Error>>) -> Result<T, Error> {
+    match tokio::time::timeout_at(until.into(), answered).await {
         Ok(answer) => answer.map_err(|_| Error::NotServed("the process is stopping"))?,
         // It is still decided and answered by the rules; only nobody waits for it any more.
         Err(_) => Err(Error::NotServed(UNKNOWN)),
     }
 }
 
-const UNKNOWN: &str = "it is not known yet whether this was done; the same Idempotency-Key will tell";
+/// What is said when the log does not say what became of a command.
+pub const UNKNOWN: &str = "it is not known yet whether this was done; the same Idempotency-Key will tell";
 
 /// The clock.
 pub fn now() -> Timestamp {

@@ -13,11 +13,15 @@ pub mod tenants;
 pub mod view;
 pub mod visits;
 
-use axum::{Router, extract::DefaultBodyLimit, routing::options};
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    routing::{options, post},
+};
 use utoipa::{OpenApi as _, openapi::OpenApi};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{App, visit};
+use crate::{App, forward, visit};
 
 /// The largest body of a command without content, in bytes.
 const SMALL: usize = 256 * 1024;
@@ -73,6 +77,7 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(log::records))
         .routes(routes!(view::view))
         .route("/api/event", options(event::preflight))
+        .route(forward::USED, post(forward::used))
         .layer(DefaultBodyLimit::max(SMALL))
         .merge(trackers)
         .merge(with_content)

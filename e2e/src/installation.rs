@@ -30,6 +30,8 @@ pub enum Role {
     All,
     /// Takes commands.
     Command,
+    /// Takes commands, too: shares the partitions with the first.
+    AnotherCommand,
     /// Answers queries.
     Query,
     /// Folds the log into tables.
@@ -40,9 +42,17 @@ impl Role {
     const fn name(self) -> &'static str {
         match self {
             Self::All => "all",
-            Self::Command => "command",
+            Self::Command | Self::AnotherCommand => "command",
             Self::Query => "query",
             Self::Projector => "projector",
+        }
+    }
+
+    /// Of its own, where two have one role.
+    const fn label(self) -> &'static str {
+        match self {
+            Self::AnotherCommand => "another-command",
+            Self::All | Self::Command | Self::Query | Self::Projector => self.name(),
         }
     }
 }
@@ -182,6 +192,10 @@ impl Installation {
                 }))
                 .envs(&self.environment)
                 .env("ANNALS_LISTEN", format!("127.0.0.1:{port}"))
+                .env(
+                    "ANNALS_STATE_DIR",
+                    self.folder.path().join(format!("state-{}", role.label())),
+                )
                 .stdin(Stdio::null())
                 .stdout(log.try_clone()?)
                 .stderr(log)
@@ -193,7 +207,7 @@ impl Installation {
     }
 
     fn log_file(&self, role: Role) -> PathBuf {
-        self.folder.path().join(format!("{}.log", role.name()))
+        self.folder.path().join(format!("{}.log", role.label()))
     }
 
     /// What a process has written, for people who look for the reason of a failure.
@@ -293,7 +307,8 @@ impl Installation {
         self.address(&[Role::All, Role::Projector])
     }
 
-    fn address(&self, roles: &[Role]) -> String {
+    /// Where a process listens: host and port.
+    pub fn address(&self, roles: &[Role]) -> String {
         let port = roles
             .iter()
             .find_map(|role| self.ports.get(role))
@@ -350,9 +365,23 @@ impl Installation {
         key: &str,
         body: Value,
     ) -> anyhow::Result<Answer> {
-        let request = self
-            .http
-            .request(method, format!("http://{}{path}", self.command_address()));
+        let address = self.command_address();
+        self.command_at(&address, method, path, key, body).await
+    }
+
+    /// Sends a command to this process: host and port.
+    ///
+    /// # Errors
+    /// There is no answer.
+    pub async fn command_at(
+        &self,
+        address: &str,
+        method: Method,
+        path: &str,
+        key: &str,
+        body: Value,
+    ) -> anyhow::Result<Answer> {
+        let request = self.http.request(method, format!("http://{address}{path}"));
         let request = if key.is_empty() {
             request
         } else {

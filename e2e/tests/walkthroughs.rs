@@ -8,6 +8,8 @@
 mod command;
 #[path = "walkthroughs/dashboard.rs"]
 mod dashboard;
+#[path = "walkthroughs/fleet.rs"]
+mod fleet;
 #[path = "walkthroughs/imports.rs"]
 mod imports;
 #[path = "walkthroughs/isolation.rs"]

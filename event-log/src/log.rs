@@ -291,6 +291,11 @@ impl Log {
         self.0.adapter.end(partition).await
     }
 
+    /// Whether several processes may have it open.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.0.adapter, Adapter::Kafka(_))
+    }
+
     /// Takes part in the sharing of the fenced partitions among processes. A process that is gone without a word is
     /// believed to be there for `session`.
     ///

@@ -47,8 +47,7 @@ pub async fn view(
     request: CommandRequest<ViewBody>,
 ) -> Result<Accepted, Error> {
     let tenant = request.context.principal.tenant;
-    let (handle, ledger) = app.ledger(tenant)?;
-    let (piece, next) = handle.piece(tenant, id).await?;
+    let (piece, seen) = app.piece(&request.context, id).await?;
     let piece = piece.ok_or(Error::NotFound("content"))?;
     let site = app
         .directory()
@@ -61,7 +60,7 @@ pub async fn view(
                 .with_label_values(&[DOOR, dropped.reason()])
                 .inc();
             let body = json!({"accepted": 0, "dropped": dropped.reason()});
-            return Ok(accepted(body, app.position(ledger, next)));
+            return Ok(accepted(body, seen));
         }
     };
     let at = now();

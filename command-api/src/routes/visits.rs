@@ -27,8 +27,9 @@ use crate::{
     answer::{Accepted, Answer},
     app::DAY_MICROS,
     caller::Caller,
-    command::{Context, Expected, Principal, idempotency_key, unread},
+    command::{Context, Expected, Principal, unread},
     error::Error,
+    forward::arrived::{Arrived, Arriving},
     metrics,
     partition::{idempotency::Hash, now},
     recorder::Traced,
@@ -88,10 +89,12 @@ pub async fn visits(State(app): State<App>, traced: Traced, request: Request) ->
     let caller = Caller::from_request_parts(&mut parts, &app).await?;
     let principal = caller.may(Scope::VisitsWrite)?;
     check_type(&parts.headers)?;
-    let key = idempotency_key(&parts.headers)?.map(<[u8]>::to_vec);
+    let arriving = Arriving::new(&app, &mut parts, &caller).await?;
+    let key = arriving.key()?;
     let bytes = Bytes::from_request(Request::from_parts(parts, body), &app)
         .await
         .map_err(unread)?;
+    let arrived = arriving.with(&app, bytes.clone())?;
     // With the request in it: the same key with other visits must not make the same ids, for then they were lost.
     let key = key.map(|key| {
         app.keys()
@@ -105,14 +108,14 @@ pub async fn visits(State(app): State<App>, traced: Traced, request: Request) ->
         None => None,
     };
     let progress = match import {
-        Some(import) => Some((import, progress(&app, principal.tenant, import).await?)),
+        Some(import) => Some((import, progress(&app, import, &arrived).await?)),
         None => None,
     };
     let mut batch = Batch::new(&app, principal.tenant, at, key, traced, progress);
     for (index, item) in items.into_iter().enumerate() {
         batch.add(index, item).await?;
     }
-    batch.finish(principal).await
+    batch.finish(principal, arrived).await
 }
 
 /// JSON, NDJSON, or plain text that is one of them.
@@ -159,9 +162,8 @@ fn only_import(items: &[Result<Item, Vec<FieldError>>]) -> Result<Option<ImportI
     Ok(first)
 }
 
-async fn progress(app: &App, tenant: TenantId, import: ImportId) -> Result<import::Progress, Error> {
-    let (handle, _) = app.ledger(tenant)?;
-    match handle.import(tenant, import).await? {
+async fn progress(app: &App, import: ImportId, arrived: &Arrived) -> Result<import::Progress, Error> {
+    match app.import(import, arrived).await? {
         import::Import::Nothing => Err(Error::NotFound("import")),
         import::Import::Completed(_) => Err(import::Rejection::Completed.into()),
         import::Import::Running(progress) => Ok(progress),
@@ -310,7 +312,7 @@ impl<'a> Batch<'a> {
     }
 
     /// Appends, then moves the import's mark, so that `next` never passes what the log has.
-    async fn finish(mut self, principal: Principal) -> Result<Accepted, Error> {
+    async fn finish(mut self, principal: Principal, arrived: Arrived) -> Result<Accepted, Error> {
         self.answer.accepted = self.events.len();
         let recorded = self.app.recorder().record(self.events).await?;
         metrics::VISITS
@@ -328,6 +330,10 @@ impl<'a> Batch<'a> {
                 expected: Expected::Any,
                 traceparent: self.traced.text(),
                 correlation: None,
+                until: arrived.until,
+                // When it is decided elsewhere by now, all of the request goes there: its visits have the same ids,
+                // or are below the import's mark.
+                arrived: self.app.is_shared().then(|| Box::new(arrived)),
             };
             // Lines that the client left out, because they are no visits, are not missing.
             let advance = import::Command::Advance {

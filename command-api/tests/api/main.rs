@@ -12,6 +12,7 @@ mod fuzz;
 mod idempotency;
 mod kafka;
 mod refusals;
+mod sharing;
 mod stopped;
 mod strange;
 mod visits;

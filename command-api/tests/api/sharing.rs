@@ -1,0 +1,204 @@
+//! What processes believe of each other: hints that are wrong or late, and headers that are forged.
+
+use std::sync::{Arc, Mutex};
+
+use axum::{Router, extract::Request};
+use event_log::Hint;
+use http::{HeaderMap, StatusCode};
+use serde_json::json;
+use tokio::net::TcpListener;
+
+use crate::{
+    kafka::{Fleet, hint, piece},
+    world::{OPERATOR, until},
+};
+
+fn count(outcome: &str) -> u64 {
+    command_api::metrics::FORWARDED
+        .with_label_values(&[outcome])
+        .get()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_late_hint_of_a_zombie_is_answered_by_the_owner() {
+    let fleet = Fleet::new(2).await;
+    let [(tenant, partition), _] = fleet.tenants().await;
+    let (owner, other) = fleet.owner_and_other(partition);
+    let log = fleet.log().await;
+    let right = hint(&log, partition).await;
+    assert_eq!(right.url.as_deref(), Some(owner.base.as_str()));
+    let late = Hint {
+        epoch: right.epoch - 1,
+        owner: "a zombie".to_owned(),
+        url: Some("http://127.0.0.1:1".to_owned()),
+        ..right.clone()
+    };
+    log.owners().tell(partition, &late).await.unwrap();
+    other.draft(&tenant, "meanwhile").await;
+    // Whoever comes later, and finds what compaction leaves, finds the owner.
+    until("the owner says again who it is", async || {
+        let mut known = log.owners().known();
+        let all = known.wait_for(|hints| hints.complete).await.unwrap();
+        let known = all.of(partition).unwrap();
+        assert_eq!(known.hint, right);
+        (!known.buried).then_some(())
+    })
+    .await;
+    fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_guess_is_told_so_and_the_owner_is_looked_up_once_more() {
+    let fleet = Fleet::new(3).await;
+    let [(tenant, partition), _] = fleet.tenants().await;
+    let (owner, other) = fleet.owner_and_other(partition);
+    let third = fleet
+        .processes
+        .iter()
+        .find(|it| it.base != owner.base && it.base != other.base)
+        .unwrap();
+    let log = fleet.log().await;
+    let owners = log.owners();
+    let right = hint(&log, partition).await;
+    let wrong = Hint {
+        url: Some(third.base.clone()),
+        ..right
+    };
+    let before = count("misdirected");
+    let mut number = 0;
+    until("a command goes to the wrong process first", async || {
+        number += 1;
+        owners.tell(partition, &wrong).await.unwrap();
+        other.draft(&tenant, &format!("piece {number}")).await;
+        (count("misdirected") > before).then_some(())
+    })
+    .await;
+    fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hint_of_an_owner_that_never_was_is_overcome() {
+    let fleet = Fleet::new(2).await;
+    let [(tenant, partition), _] = fleet.tenants().await;
+    let (_, other) = fleet.owner_and_other(partition);
+    let log = fleet.log().await;
+    let right = hint(&log, partition).await;
+    let lie = Hint {
+        epoch: right.epoch + 1,
+        owner: "nobody".to_owned(),
+        url: Some("http://127.0.0.1:1".to_owned()),
+        ..right
+    };
+    log.owners().tell(partition, &lie).await.unwrap();
+    let body = piece(&tenant, "all the same");
+    until("the owner has claimed again", async || {
+        let answer = other.post("/api/v1/content", &tenant.key, &body).send().await;
+        match answer.status.as_u16() {
+            201 => Some(()),
+            503 => None,
+            status => panic!("{status}: {}", answer.text),
+        }
+    })
+    .await;
+    assert!(hint(&log, partition).await.epoch > lie.epoch - 1);
+    fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_without_the_secret_can_say_who_called() {
+    let fleet = Fleet::new(2).await;
+    let [(tenant, partition), _] = fleet.tenants().await;
+    let (owner, other) = fleet.owner_and_other(partition);
+    // Someone who listens between two processes.
+    let heard: Arc<Mutex<Option<HeaderMap>>> = Arc::default();
+    let ear = heard.clone();
+    let spy = Router::new().fallback(async move |request: Request| {
+        *ear.lock().unwrap() = Some(request.headers().clone());
+        StatusCode::MISDIRECTED_REQUEST
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let server = tokio::spawn(async move { axum::serve(listener, spy).await });
+    let log = fleet.log().await;
+    let owners = log.owners();
+    let wrong = Hint {
+        url: Some(url),
+        ..hint(&log, partition).await
+    };
+    let body = piece(&tenant, "overheard");
+    let mut number = 0;
+    let (heard, key, id) = until("a request is overheard", async || {
+        number += 1;
+        let key = format!("key {number}");
+        owners.tell(partition, &wrong).await.unwrap();
+        let mut body = body.clone();
+        body["slug"] = json!(format!("overheard-{number}"));
+        let call = other
+            .post("/api/v1/content", &tenant.key, &body)
+            .header("idempotency-key", &key);
+        let answer = call.send().await.expect(201);
+        let headers = heard.lock().unwrap().take()?;
+        assert!(
+            !headers.contains_key("authorization"),
+            "the client's key is told to others"
+        );
+        Some((headers, key, answer.body["id"].clone()))
+    })
+    .await;
+    let (stamp, trace) = (&heard["annals-forwarded"], &heard["traceparent"]);
+    let (stamp, trace) = (stamp.to_str().unwrap().to_owned(), trace.to_str().unwrap());
+    let mut said = body.clone();
+    said["slug"] = json!(format!("overheard-{number}"));
+    let send = |path: &'static str, stamp: String, key: String, body: serde_json::Value| {
+        let call = owner.call(reqwest::Method::POST, path).json(&body);
+        call.header("annals-forwarded", &stamp)
+            .header("traceparent", trace)
+            .header("idempotency-key", &key)
+            .send()
+    };
+    // Said again it is the same command; it cannot be turned into another one.
+    let again = send("/api/v1/content", stamp.clone(), key.clone(), said.clone())
+        .await
+        .expect(201);
+    assert_eq!(again.body["id"], id);
+    let mut other_body = said.clone();
+    other_body["title"] = json!("forged");
+    send("/api/v1/content", stamp.clone(), key.clone(), other_body)
+        .await
+        .problem(401, "unauthorized");
+    send("/api/v1/downloads", stamp.clone(), key.clone(), said.clone())
+        .await
+        .problem(401, "unauthorized");
+    send(
+        "/api/v1/content",
+        stamp.clone(),
+        "another".to_owned(),
+        said.clone(),
+    )
+    .await
+    .problem(401, "unauthorized");
+    let (json, mac) = stamp.rsplit_once('.').unwrap();
+    let mut forged: serde_json::Value = serde_json::from_str(json).unwrap();
+    forged["scopes"] = json!(["operator"]);
+    let forged = format!("{forged}.{mac}");
+    send("/api/v1/content", forged.clone(), key.clone(), said.clone())
+        .await
+        .problem(401, "unauthorized");
+    let tenants = json!({"name": "a tenant of my own"});
+    send("/api/v1/tenants", forged, key.clone(), tenants)
+        .await
+        .problem(401, "unauthorized");
+    // Nor does a header in that name make a client's own key worth more, or an address another.
+    let call = owner
+        .post("/api/v1/content", &tenant.key, &said)
+        .header("annals-forwarded", "{}.00");
+    call.send().await.problem(401, "unauthorized");
+    let question = json!({"key": uuid::Uuid::nil()});
+    owner
+        .post("/internal/keys/used", OPERATOR, &question)
+        .send()
+        .await
+        .problem(404, "not-found");
+    server.abort();
+    fleet.stop().await;
+}
