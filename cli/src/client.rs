@@ -70,6 +70,8 @@ pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     /// Where a redirect leads.
     pub(crate) location: Option<String>,
+    /// Where in the log it stands.
+    pub(crate) position: Option<String>,
     pub(crate) body: Value,
 }
 
@@ -333,6 +335,7 @@ impl Client {
                 .map(str::to_owned)
         };
         let location = header("location");
+        let position = header("annals-position");
         let asked = header(RETRY_AFTER.as_str())
             .and_then(|seconds| seconds.parse().ok())
             .map(Duration::from_secs);
@@ -352,6 +355,7 @@ impl Client {
             return Ok(Outcome::Answer(Answer {
                 status,
                 location,
+                position,
                 body,
             }));
         }

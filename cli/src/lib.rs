@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod client;
+mod events;
 mod import;
 mod keys;
 mod log;
@@ -41,6 +42,7 @@ enum Command {
     /// Bring in what exists elsewhere; repeatable, resumable.
     #[command(subcommand)]
     Import(import::Import),
+    Events(events::Events),
     Status(status::Status),
     Verify(verify::Verify),
     Rebuild(rebuild::Rebuild),
@@ -61,6 +63,7 @@ impl Command {
             Self::Keys(keys) => keys.run().await,
             Self::Sites(sites) => sites.run().await,
             Self::Import(import) => import.run().await,
+            Self::Events(events) => events.run().await,
             Self::Status(status) => status.run().await,
             Self::Verify(verify) => verify.run().await,
             Self::Rebuild(rebuild) => rebuild.run().await,

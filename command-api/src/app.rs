@@ -37,6 +37,7 @@ use crate::{
     partition::{Command, Handle, Settings, Standing, idempotency::Hash, ownership::Sharing},
     recorder::{Imports, Recorder},
     routes,
+    subscription::Subscriptions,
 };
 
 /// Microseconds of a day.
@@ -82,6 +83,7 @@ struct Inner {
     salt_at_hand: RwLock<Option<(i64, Instant, Salt)>>,
     imports: Imports,
     history: History,
+    subscriptions: Subscriptions,
     tasks: TaskTracker,
     _stop: DropGuard,
 }
@@ -119,6 +121,13 @@ impl App {
         tasks.spawn(watch_log(log.clone(), health.register("log"), stop.clone()));
         let watching = watch_keys(keys.clone(), health.register("key store"), stop.clone());
         tasks.spawn(health.clone().vital("the watching of the key store", watching));
+        let subscriptions = Subscriptions::new(
+            log.clone(),
+            (keys.clone(), ends.clone()),
+            health.clone(),
+            &tasks,
+            stop.clone(),
+        );
         Self(Arc::new(Inner {
             recorder: Recorder::new(&log, config.waiting_visits.get(), &health, &tasks),
             ends,
@@ -140,6 +149,7 @@ impl App {
             salt_at_hand: RwLock::default(),
             imports: Imports::default(),
             history: History::default(),
+            subscriptions,
             tasks,
             _stop: stop.drop_guard(),
         }))
@@ -486,6 +496,11 @@ impl App {
     /// The log, as operators read it.
     pub fn history(&self) -> &History {
         &self.0.history
+    }
+
+    /// Where a tenant's events are given out.
+    pub fn subscriptions(&self) -> &Subscriptions {
+        &self.0.subscriptions
     }
 
     /// The key store.

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use axum::extract::{ConnectInfo, FromRequestParts};
 use events::{
-    PrincipalId, TenantId,
+    KeyId, PrincipalId, TenantId,
     directory::{Scope, Scopes},
 };
 use http::{HeaderMap, header, request::Parts};
@@ -20,6 +20,7 @@ use crate::{App, command::Principal, error::Error, forward::arrived::Forwarded};
 pub struct Caller {
     principal: Principal,
     scopes: Scopes,
+    key: Option<KeyId>,
 }
 
 /// The operator key of the configuration speaks for this principal, in no tenant.
@@ -43,7 +44,11 @@ impl Caller {
 
     /// Another process has found out who it is.
     pub(crate) fn known(principal: Principal, scopes: Scopes) -> Self {
-        Self { principal, scopes }
+        Self {
+            principal,
+            scopes,
+            key: None,
+        }
     }
 
     /// Who it is, whatever it may do.
@@ -54,6 +59,11 @@ impl Caller {
     /// What it may do.
     pub(crate) fn scopes(&self) -> Scopes {
         self.scopes
+    }
+
+    /// The key that it showed; none for the one of the configuration.
+    pub fn key(&self) -> Option<&KeyId> {
+        self.key.as_ref()
     }
 
     /// Whether it stands above tenants.
@@ -74,6 +84,7 @@ impl FromRequestParts<App> for Caller {
             return Ok(Self {
                 principal: OPERATOR,
                 scopes: Scopes::from_iter([Scope::Operator]),
+                key: None,
             });
         }
         let key: service::key::Key = key.parse().map_err(|_| Error::Unauthenticated)?;
@@ -89,6 +100,7 @@ impl FromRequestParts<App> for Caller {
         Ok(Self {
             principal,
             scopes: known.scopes,
+            key: Some(id),
         })
     }
 }

@@ -112,6 +112,16 @@ impl Directory {
         self.look(|known| known.key(id).cloned()).await
     }
 
+    /// Whether the key is known here and not revoked.
+    pub fn holds(&self, id: &KeyId) -> bool {
+        self.known().key(id).is_some()
+    }
+
+    /// Tells of every change of what is known.
+    pub fn changes(&self) -> watch::Receiver<Offset> {
+        self.0.next.subscribe()
+    }
+
     /// Whose a key is, revoked or not, looked for up to the directory's end.
     ///
     /// # Errors

@@ -2,7 +2,9 @@
 //!
 //! Reading order: [`routes`] (what can be asked), [`caller`] and [`command`] (who asks, and what every command
 //! carries), [`partition`] (where it is decided), [`answer`] and [`error`] (what the client hears);
-//! [`forward`] is what becomes of a command that another process must decide, [`directory`] is how every process knows sites and keys, [`visit`] what is made of a page view at the door.
+//! [`forward`] is what becomes of a command that another process must decide, [`directory`] is how every process
+//! knows sites and keys, [`visit`] what is made of a page view at the door, [`subscription`] how the log's events go
+//! out again.
 
 #![forbid(unsafe_code)]
 
@@ -21,6 +23,7 @@ pub mod metrics;
 pub mod partition;
 pub mod recorder;
 pub mod routes;
+pub mod subscription;
 pub mod visit;
 
 pub use app::{App, Deps, run, serve};

@@ -3,8 +3,8 @@
 use std::sync::LazyLock;
 
 use prometheus::{
-    Histogram, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, register_histogram,
-    register_histogram_vec, register_int_counter_vec, register_int_gauge_vec,
+    Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, register_histogram,
+    register_histogram_vec, register_int_counter_vec, register_int_gauge, register_int_gauge_vec,
 };
 
 /// From a fifth of a millisecond, which a pipelined append takes, to what clients still wait for.
@@ -53,7 +53,7 @@ pub static WAITING: LazyLock<IntGaugeVec> = LazyLock::new(|| {
 pub static TURNED_AWAY: LazyLock<IntCounterVec> = LazyLock::new(|| {
     registered(register_int_counter_vec!(
         "annals_turned_away_total",
-        "Commands and visits turned away with 503 because too many wait, by where.",
+        "Commands, visits and subscribers turned away because too many wait, by where.",
         &["where"]
     ))
 });
@@ -112,5 +112,22 @@ pub static VISIT_SECONDS: LazyLock<Histogram> = LazyLock::new(|| {
         "annals_visit_append_seconds",
         "Seconds that an append of visits took until the log acknowledged it.",
         SECONDS.to_vec()
+    ))
+});
+
+/// Those who ask for events, or wait for them.
+pub static SUBSCRIBERS: LazyLock<IntGauge> = LazyLock::new(|| {
+    registered(register_int_gauge!(
+        "annals_subscribers",
+        "Requests for events under way: batches that wait, and streams."
+    ))
+});
+
+/// Events that went out to subscribers.
+pub static EVENTS_GIVEN: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    registered(register_int_counter_vec!(
+        "annals_events_given_total",
+        "Events given to subscribers, by where they were taken from (follower, log).",
+        &["from"]
     ))
 });

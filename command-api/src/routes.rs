@@ -9,6 +9,7 @@ pub mod imports;
 pub mod keys;
 pub mod log;
 pub mod sites;
+pub mod subscription;
 pub mod tenants;
 pub mod view;
 pub mod visits;
@@ -72,6 +73,7 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(downloads::fail))
         .routes(routes!(imports::start))
         .routes(routes!(imports::complete))
+        .routes(routes!(subscription::events))
         .routes(routes!(log::show))
         .routes(routes!(log::verify))
         .routes(routes!(log::records))

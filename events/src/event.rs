@@ -19,6 +19,11 @@ macro_rules! events {
             #[expect(missing_docs, reason = "each variant is documented at its payload")]
             pub enum $enum { $($variant($payload),)+ }
 
+            impl $enum {
+                /// The names on the wire of this family's current events.
+                pub const NAMES: &'static [&'static str] = &[$($wire),+];
+            }
+
             $(impl From<$payload> for $enum {
                 fn from(payload: $payload) -> Self {
                     Self::$variant(payload)

@@ -11,6 +11,7 @@ use read_models::{
 use service::{
     Position, Problem,
     position::{self, InvalidPosition},
+    prefer,
 };
 use uuid::Uuid;
 
@@ -25,7 +26,7 @@ use crate::{
 /// How long a positioned read waits when it does not say.
 const WAIT: Duration = Duration::from_secs(2);
 /// How long it waits at most, whatever it says.
-const MAX_WAIT: u64 = 10;
+const MAX_WAIT: Duration = Duration::from_secs(10);
 
 /// A request, as every query sees it.
 pub(crate) struct Ask {
@@ -51,7 +52,7 @@ impl FromRequestParts<App> for Ask {
             deadline: Instant::now(),
         };
         if let Some(position) = Position::from_headers(headers).map_err(Problem::from)? {
-            ask.deadline += wait(headers);
+            ask.deadline += prefer::wait(headers, MAX_WAIT).unwrap_or(WAIT);
             ask.parts = ask.of_our_log(app.progress(), &position)?;
             if ask.parts.iter().any(|part| part.topic == Topic::Directory) {
                 ask.wait(app.progress(), Projection::Directory, None, None)
@@ -169,42 +170,5 @@ const fn theirs(topic: Topic) -> service::Topic {
         Topic::Directory => service::Topic::Directory,
         Topic::Ledger => service::Topic::Ledger,
         Topic::Visits => service::Topic::Visits,
-    }
-}
-
-/// `Prefer: wait=SECONDS` (RFC 7240), at most 10; what cannot be read is passed over, as the RFC asks.
-fn wait(headers: &HeaderMap) -> Duration {
-    let preferences = headers
-        .get_all("prefer")
-        .iter()
-        .filter_map(|value| value.to_str().ok());
-    preferences
-        .flat_map(|value| value.split([',', ';']))
-        .filter_map(|preference| preference.split_once('='))
-        .find(|(name, _)| name.trim().eq_ignore_ascii_case("wait"))
-        .and_then(|(_, seconds)| seconds.trim().trim_matches('"').parse::<u64>().ok())
-        .map_or(WAIT, |seconds| Duration::from_secs(seconds.min(MAX_WAIT)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_preference_is_read_and_bounded() {
-        for (value, seconds) in [
-            ("wait=5", 5),
-            ("respond-async, wait=3", 3),
-            ("Wait=0", 0),
-            ("wait=\"7\"", 7),
-            ("wait=99999", 10),
-            ("wait=-1", 2),
-            ("wait=soon", 2),
-            ("return=minimal", 2),
-        ] {
-            let mut headers = HeaderMap::new();
-            headers.insert("prefer", HeaderValue::from_static(value));
-            assert_eq!(wait(&headers), Duration::from_secs(seconds), "{value}");
-        }
     }
 }

@@ -8,7 +8,7 @@ use http::{Method, StatusCode, Uri};
 
 use crate::Problem;
 
-pub use server::serve;
+pub use server::{Stopping, serve};
 
 /// Puts around a process's routes what all of them share: a problem for an unknown path (404) or method (405),
 /// a caught panic (500), the trace, the log line of a failure, and the metrics. Called once, on the merged routes.

@@ -2,7 +2,7 @@
 //! tell what they do, and stop.
 //!
 //! Reading order: [`problem`] (the one body of every error), [`extract`] (requests parsed at the door),
-//! [`position`] and [`key`] (texts that clients carry), [`http`] (the layers and the server), then
+//! [`position`], [`key`] and [`prefer`] (texts that clients carry), [`http`] (the layers and the server), then
 //! [`health`], [`metrics`], [`telemetry`], [`trace`], [`shutdown`].
 //!
 //! A process builds its routes as a plain [`axum::Router`], merges what stands beside them, and gives the whole
@@ -16,6 +16,7 @@ pub mod http;
 pub mod key;
 pub mod metrics;
 pub mod position;
+pub mod prefer;
 pub mod problem;
 pub mod shutdown;
 pub mod telemetry;
@@ -23,7 +24,7 @@ pub mod trace;
 
 pub use extract::{Json, Path, Query};
 pub use health::Health;
-pub use http::{finish, serve};
+pub use http::{Stopping, finish, serve};
 pub use position::{Position, Topic};
 pub use problem::{FieldError, Problem};
 pub use trace::TraceContext;

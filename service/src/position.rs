@@ -2,8 +2,9 @@
 //!
 //! `Annals-Position` of a command says where its commit is; a query that carries it is answered from a read
 //! model that has it. The text is opaque: base64url without padding of version (1), log id (16 bytes), then
-//! for each partition a topic letter, the partition and the next offset (LEB128 both), then the CRC-16/XMODEM
-//! of all before it, so that a cut or mistyped text is refused instead of waited for.
+//! for each partition a topic letter, the partition and the next offset (LEB128 both), then, when there is one, the
+//! letter `n`, the length and the bytes of a note, then the CRC-16/XMODEM of all before it, so that a cut or mistyped
+//! text is refused instead of waited for.
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
@@ -20,6 +21,9 @@ pub const HEADER: HeaderName = HeaderName::from_static("annals-position");
 const MAX_TEXT: usize = 8 * 1024;
 /// More partitions than this are in no log of ours.
 const MAX_PARTS: usize = 1024;
+/// No note of ours has more bytes.
+const MAX_NOTE: usize = 128;
+const NOTE: u8 = b'n';
 const VERSION: u8 = 1;
 const CHECK: crc::Crc<u16> = crc::Crc::<u16>::new(&crc::CRC_16_XMODEM);
 
@@ -80,6 +84,7 @@ impl fmt::Display for Topic {
 pub struct Position {
     log: Uuid,
     parts: BTreeMap<(Topic, u32), u64>,
+    note: Vec<u8>,
 }
 
 /// Why a text is no position that we can use.
@@ -111,6 +116,7 @@ impl Position {
         Self {
             log,
             parts: BTreeMap::new(),
+            note: Vec::new(),
         }
     }
 
@@ -121,8 +127,23 @@ impl Position {
         self
     }
 
+    /// This position with a note of whoever gives it out, for its like who gets it back: at most 128 bytes, which
+    /// mean nothing to anybody else and are lost when the position is joined with others or moved.
+    #[must_use]
+    pub fn with_note(mut self, note: Vec<u8>) -> Self {
+        debug_assert!(note.len() <= MAX_NOTE);
+        self.note = note;
+        self
+    }
+
+    /// The note; empty when there is none.
+    pub fn note(&self) -> &[u8] {
+        &self.note
+    }
+
     /// Means also everything of the partition before `next`.
     pub fn include(&mut self, topic: Topic, partition: u32, next: u64) {
+        self.note.clear();
         let known = self.parts.entry((topic, partition)).or_default();
         *known = next.max(*known);
     }
@@ -157,6 +178,7 @@ impl Position {
         if self.log != other.log {
             return Err(InvalidPosition::OtherLog);
         }
+        self.note.clear();
         for (topic, partition, next) in other.parts() {
             self.include(topic, partition, next);
         }
@@ -211,6 +233,13 @@ impl Position {
         let log = Uuid::from_slice(&head[1..]).map_err(|_| InvalidPosition::Unreadable)?;
         let mut position = Self::new(log);
         while let Some((letter, after)) = rest.split_first() {
+            if *letter == NOTE {
+                let (length, note) = leb128(after).ok_or(InvalidPosition::Unreadable)?;
+                if note.is_empty() || note.len() > MAX_NOTE || note.len() as u64 != length {
+                    return Err(InvalidPosition::Unreadable);
+                }
+                return Ok(position.with_note(note.to_vec()));
+            }
             let topic = Topic::from_letter(*letter).ok_or(InvalidPosition::Unreadable)?;
             let (partition, after) = leb128(after).ok_or(InvalidPosition::Unreadable)?;
             let (next, after) = leb128(after).ok_or(InvalidPosition::Unreadable)?;
@@ -252,6 +281,11 @@ impl fmt::Display for Position {
             push_leb128(&mut bytes, u64::from(partition));
             push_leb128(&mut bytes, next);
         }
+        if !self.note.is_empty() {
+            bytes.push(NOTE);
+            push_leb128(&mut bytes, self.note.len() as u64);
+            bytes.extend_from_slice(&self.note);
+        }
         let check = CHECK.checksum(&bytes);
         bytes.extend_from_slice(&check.to_be_bytes());
         f.write_str(&URL_SAFE_NO_PAD.encode(bytes))
@@ -289,12 +323,14 @@ mod tests {
 
     fn positions() -> impl Strategy<Value = Position> {
         let topic = prop_oneof![Just(Topic::Directory), Just(Topic::Ledger), Just(Topic::Visits)];
-        proptest::collection::vec((topic, any::<u32>(), any::<u64>()), 0..8).prop_map(|parts| {
+        let parts = proptest::collection::vec((topic, any::<u32>(), any::<u64>()), 0..8);
+        let note = proptest::collection::vec(any::<u8>(), 0..=MAX_NOTE);
+        (parts, note).prop_map(|(parts, note)| {
             let mut position = Position::new(Uuid::from_u128(7));
             parts
                 .into_iter()
                 .for_each(|(topic, partition, next)| position.include(topic, partition, next));
-            position
+            position.with_note(note)
         })
     }
 
@@ -308,6 +344,7 @@ mod tests {
         fn joined_positions_cover_each_of_them(a in positions(), b in positions()) {
             let joined: Position = format!("{a}, {b}").parse().unwrap();
             prop_assert!(joined.covers(&a) && joined.covers(&b));
+            prop_assert!(joined.note().is_empty(), "it was about one of them");
         }
 
         #[test]

@@ -30,6 +30,7 @@ pub(super) fn describe(mut api: OpenApi) -> OpenApi {
             match path.as_str() {
                 "/api/event" => {}
                 log if log.starts_with("/api/v1/log/") => {}
+                "/api/v1/events" => {}
                 "/api/v1/visits" => {
                     parameters(operation, [VISIT_KEY]);
                     answered(operation, [POSITION]);

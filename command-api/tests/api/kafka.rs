@@ -1,8 +1,8 @@
 //! Several processes on a real Kafka, each with a log and a listener of its own.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, num::NonZeroU32};
 
-use command_api::partition::Standing;
+use command_api::{Config, partition::Standing};
 use event_log::{Hint, KafkaConfig, Log, LogConfig, Partition, Store, driver::Status};
 use futures::future::join_all;
 use key_store::KeyStore;
@@ -312,4 +312,27 @@ async fn a_process_that_stops_hands_over_and_nobody_is_refused_or_forgotten() {
         assert_ne!(hint(&log, partition).await.url, Some(first_base.clone()));
     }
     fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn subscribers_see_what_counts_of_a_takeover() {
+    let fleet = Fleet::new(0).await;
+    let log = fleet.log().await;
+    // Long enough that it does not claim again while this goes on.
+    let config = Config {
+        reclaim_seconds: NonZeroU32::new(600).unwrap(),
+        ..config()
+    };
+    let process = Process::start(log.clone(), fleet.keys.clone(), &config).await;
+    within("it serves", process.app.ready()).await.unwrap();
+    let ours = process.tenant().await;
+    let place = |tenant: &Tenant| log.ledger_partition(tenant.id.parse().unwrap());
+    let theirs = loop {
+        let theirs = process.tenant().await;
+        if place(&theirs) == place(&ours) {
+            break theirs;
+        }
+    };
+    crate::subscription::takeover(&process, &log, &ours, &theirs).await;
+    process.stop().await;
 }

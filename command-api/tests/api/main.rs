@@ -15,5 +15,7 @@ mod refusals;
 mod sharing;
 mod stopped;
 mod strange;
+mod subscription;
 mod visits;
 mod world;
+mod writer;

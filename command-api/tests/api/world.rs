@@ -259,8 +259,13 @@ impl Call {
         Self(self.0.header(name, value))
     }
 
+    /// The answer, its body to come.
+    pub(crate) async fn open(self) -> reqwest::Response {
+        within("an answer", self.0.send()).await.unwrap()
+    }
+
     pub(crate) async fn send(self) -> Answer {
-        let response = within("an answer", self.0.send()).await.unwrap();
+        let response = self.open().await;
         let (status, headers) = (response.status(), response.headers().clone());
         let text = response.text().await.unwrap();
         let body = serde_json::from_str(&text).unwrap_or(Value::Null);

@@ -1,8 +1,8 @@
 //! A command: decided, kept, answered, read back, and answered the same when it is repeated.
 
-use e2e::installation::LogKind;
+use e2e::installation::{Installation, LogKind};
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 #[tokio::test]
 async fn a_command_is_read_back_at_its_position_on_the_embedded_log() {
@@ -115,6 +115,24 @@ async fn a_command_is_read_back_at_its_position(log: LogKind) {
         "{history:?}"
     );
 
+    // Whoever keeps a position gets what happened, each event once.
+    let folder = tempfile::tempdir().unwrap();
+    let kept = folder.path().join("position");
+    let subscriber = ["events", "--types", "content.*", "--keep", kept.to_str().unwrap()];
+    let heard = async |annals: &Installation| {
+        let output = annals.annals(&key, &subscriber).output().await.unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let lines = String::from_utf8(output.stdout).unwrap();
+        let events = lines.lines().map(|line| serde_json::from_str(line).unwrap());
+        let types: Vec<String> = events
+            .map(|event: Value| event["type"].as_str().unwrap().to_owned())
+            .collect();
+        types
+    };
+    let first = heard(&annals).await;
+    assert_eq!(first.last().unwrap(), "content.published.v1");
+    assert!(heard(&annals).await.is_empty());
+
     // It outlives a restart.
     annals.stop().await.unwrap();
     annals.start().await.unwrap();
@@ -134,5 +152,6 @@ async fn a_command_is_read_back_at_its_position(log: LogKind) {
         .unwrap();
     assert_eq!(revised.status, 200, "{revised:?}");
     assert_eq!(revised.body["version"], 3);
+    assert_eq!(heard(&annals).await, ["content.revised.v1"]);
     crate::finish(annals).await;
 }

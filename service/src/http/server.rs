@@ -37,8 +37,12 @@ const MAX_HEADERS: usize = 100;
 /// Requests that are being answered when it is time to stop have this long.
 const DRAIN: Duration = Duration::from_secs(20);
 
+/// In a request's extensions: cancelled when it is time to stop. An answer that would go on for ever ends then.
+#[derive(Debug, Clone, Default)]
+pub struct Stopping(pub CancellationToken);
+
 /// Serves the routes until `shutdown`, then answers what has begun, for at most 20 s, and returns.
-/// Handlers find the peer's address in [`ConnectInfo<SocketAddr>`].
+/// Handlers find the peer's address in [`ConnectInfo<SocketAddr>`], and `shutdown` in [`Stopping`].
 ///
 /// # Errors
 /// None after it began: errors of single connections end those connections.
@@ -94,7 +98,7 @@ async fn serve_within(
         };
         connection(
             (stream, permit),
-            peer,
+            (peer, Stopping(shutdown.clone())),
             &router,
             &builder,
             &graceful,
@@ -110,7 +114,7 @@ async fn serve_within(
 
 fn connection(
     (stream, permit): (TcpStream, OwnedSemaphorePermit),
-    peer: SocketAddr,
+    (peer, stopping): (SocketAddr, Stopping),
     router: &Router,
     builder: &http1::Builder,
     graceful: &GracefulShutdown,
@@ -123,6 +127,7 @@ fn connection(
     let router = router.clone();
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
+        request.extensions_mut().insert(stopping.clone());
         let request = request.map(|body| {
             if hyper::body::Body::is_end_stream(&body) {
                 Body::empty()
