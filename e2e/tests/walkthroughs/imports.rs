@@ -1,7 +1,10 @@
 //! Imports: everything is there once, however often they were interrupted and repeated, and the statistics are what
 //! the log says.
 
-use std::io::Write as _;
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+};
 
 use e2e::{
     installation::{Installation, LogKind},
@@ -268,4 +271,67 @@ fn same(counted: &sample::Expected, expected: &sample::Expected) {
         assert_eq!(counted.by_page.get(page), Some(count), "page views of {page}");
     }
     assert_eq!(counted, expected);
+}
+
+/// Real input as a whole: `ANNALS_TEST_DATA` names a folder with `posts/` and `access.log`; without it there is nothing
+/// to do.
+#[tokio::test]
+async fn the_whole_of_a_real_blog_and_its_log_are_imported() {
+    let Some(folder) = std::env::var_os("ANNALS_TEST_DATA").map(PathBuf::from) else {
+        println!("ANNALS_TEST_DATA is not set: nothing is imported");
+        return;
+    };
+    let (posts, log) = (folder.join("posts"), folder.join("access.log"));
+    let annals = crate::running(LogKind::Embedded).await;
+    let key = annals.tenant("blog", SITE).await.unwrap();
+
+    let files = markdown(&posts);
+    let import = ["import", "posts", posts.to_str().unwrap(), "--site", SITE];
+    let (_, said) = run(&annals, &key, &import).await;
+    let (created, refused) = (told(&said, " created"), told(&said, " not imported"));
+    assert_eq!(created + refused, files, "every file is told: {said}");
+    assert!(refused * 20 < files, "{said}");
+    sample::posts_shown(&annals, &key, SITE, created).await;
+    let (_, said) = run(&annals, &key, &import).await;
+    assert_eq!(
+        (
+            told(&said, " created"),
+            told(&said, " changed"),
+            told(&said, " unchanged")
+        ),
+        (0, 0, created),
+        "{said}"
+    );
+
+    let text = std::fs::read_to_string(&log).unwrap();
+    let import = ["import", "access-log", log.to_str().unwrap(), "--site", SITE];
+    let (code, said) = run(&annals, &key, &import).await;
+    assert_eq!(code, Some(0), "{said}");
+    let accepted = told(&said, "page views imported");
+    let lines = accepted + sum(&said, "visits not counted") + sum(&said, "lines skipped");
+    assert_eq!(lines, text.lines().count() as u64, "every line is told: {said}");
+    sample::pageviews_shown(&annals, &key, SITE, accepted).await;
+    same(
+        &sample::counted(&annals, &key, SITE).await,
+        &sample::expected(&text),
+    );
+
+    let operator = annals.operator_key().to_owned();
+    let (code, said) = run(&annals, &operator, &["verify"]).await;
+    assert_eq!(code, Some(0), "{said}");
+    crate::finish(annals).await;
+}
+
+/// How many Markdown files a folder holds, at any depth.
+fn markdown(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    entries
+        .map(|path| match path.extension() {
+            _ if path.is_dir() => markdown(&path),
+            Some(ending) if ending == "md" || ending == "markdown" => 1,
+            Some(_) | None => 0,
+        })
+        .sum()
 }
