@@ -1,4 +1,6 @@
 //! One Annals: databases, a log and processes of its own, all of it gone in the end.
+//!
+//! Longer than a file should be: everything that a test may do to an installation, on one type.
 
 use std::{
     collections::BTreeMap,

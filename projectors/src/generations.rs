@@ -7,6 +7,8 @@
 //!
 //! One that is being built is proved before it answers: it has come to where the log ended, it is compared with the
 //! log row by row, and it has parked nothing that the live one has not. Then it is switched.
+//!
+//! Longer than a file should be: one loop and the steps that it takes, in their order.
 
 use std::{
     collections::{BTreeMap, HashMap},

@@ -3,6 +3,8 @@
 //! [`Writer::prepare`] finds or makes the generation that this release fills: the live one when this release's fold
 //! made it, else one beside it. A generation whose tables or checkpoints are incomplete is filled anew from the log
 //! in its place, so whatever was deleted comes back at the next start. [`switch`] makes another one live.
+//!
+//! Longer than a file should be: finding and making are steps under one lock, and each relies on the others.
 
 use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, Executor, Postgres, Transaction};

@@ -2,6 +2,8 @@
 //!
 //! Reading order: [`machine`] (the protocol), this file (its effects), `gather.rs` (reading and folding ahead
 //! of the inserts), [`facts`] (the projection that needs none of it).
+//!
+//! Longer than a file should be: each effect of the machine has its function here, next to the state that they share.
 
 pub mod facts;
 mod gather;

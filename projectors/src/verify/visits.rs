@@ -3,6 +3,9 @@
 //! A visit counts once among the last ids of its partition, and a line of an import when it is above the import's
 //! mark. It belongs to the nearest session of its visitor that is at most half an hour away. A session is let go
 //! when it was quiet for long enough, by the log's own count and times, never by a clock.
+//!
+//! Longer than a file should be: a second fold of visits that shares nothing with the first, read in one go beside the
+//! documents that it follows.
 
 use std::{
     borrow::Cow,

@@ -4,12 +4,18 @@
 //! ignored test `speed` in `tests.rs` measures both). Whatever does not have the one form that our own writer gives an event
 //! goes through the domain's decoder instead, so both read the same and errors are the domain's.
 
+mod text;
+mod time;
+
 use std::{borrow::Cow, fmt};
 
-use events::{DecodeError, Event, Recorded, Timestamp, event::VisitEvent};
-use serde::{Deserialize, Deserializer, de};
+use events::{DecodeError, Event, Recorded, event::VisitEvent};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
+
+pub use self::text::{Pairs, Text};
+use self::time::Instant;
 
 /// An event of a visit.
 #[derive(Debug, Clone, PartialEq)]
@@ -357,171 +363,9 @@ impl<'a> Incoming<'a> {
     }
 }
 
-/// A text that borrows from the record where it can. (`Option<Cow<str>>` would always copy.)
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub struct Text<'a>(pub Cow<'a, str>);
-
-impl AsRef<str> for Text<'_> {
-    fn as_ref(&self) -> &str {
-        &self.0
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl<'de> de::Visitor<'de> for Visitor {
-            type Value = Text<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a text")
-            }
-
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Text<'de>, E> {
-                Ok(Text(Cow::Borrowed(text)))
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<Text<'de>, E> {
-                Ok(Text(Cow::Owned(text.to_owned())))
-            }
-        }
-        deserializer.deserialize_str(Visitor)
-    }
-}
-
-/// Names and values, ordered by name, each name once.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Pairs<'a>(pub Vec<(Text<'a>, Text<'a>)>);
-
-impl Pairs<'_> {
-    /// The value of a name; empty for none.
-    pub fn get(&self, name: &str) -> &str {
-        let found = self.0.iter().find(|(known, _)| known.as_ref() == name);
-        found.map_or("", |(_, value)| value.as_ref())
-    }
-
-    /// Names and values.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (name.as_ref(), value.as_ref()))
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Pairs<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl<'de> de::Visitor<'de> for Visitor {
-            type Value = Pairs<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object of texts")
-            }
-
-            fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Pairs<'de>, A::Error> {
-                let mut pairs: Vec<(Text<'de>, Text<'de>)> = Vec::new();
-                while let Some(pair) = map.next_entry()? {
-                    pairs.push(pair);
-                }
-                // As the domain's map has them: ordered, and of a name that stands twice the last value.
-                pairs.sort_by(|one, other| one.0.cmp(&other.0));
-                pairs.reverse();
-                pairs.dedup_by(|one, other| one.0 == other.0);
-                pairs.reverse();
-                Ok(Pairs(pairs))
-            }
-        }
-        deserializer.deserialize_map(Visitor)
-    }
-}
-
-/// A time in the log's one form, without a calendar's detours.
-struct Instant(i64);
-
-impl<'de> Deserialize<'de> for Instant {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = Text::deserialize(deserializer)?;
-        let micros = match micros(text.as_ref().as_bytes()) {
-            Some(micros) => micros,
-            None => text
-                .as_ref()
-                .parse::<Timestamp>()
-                .map_err(de::Error::custom)?
-                .micros(),
-        };
-        Ok(Self(micros))
-    }
-}
-
-/// `2026-11-21T16:03:00.000000Z`, of years from 1970 on; anything else is left to the calendar.
-fn micros(text: &[u8]) -> Option<i64> {
-    let text: &[u8; 27] = text.try_into().ok()?;
-    let marks = [
-        (4, b'-'),
-        (7, b'-'),
-        (10, b'T'),
-        (13, b':'),
-        (16, b':'),
-        (19, b'.'),
-        (26, b'Z'),
-    ];
-    if marks.iter().any(|(place, mark)| text[*place] != *mark) {
-        return None;
-    }
-    let number = |from: usize, to: usize| {
-        text[from..to].iter().try_fold(0_i64, |number, digit| {
-            digit
-                .is_ascii_digit()
-                .then(|| number * 10 + i64::from(digit - b'0'))
-        })
-    };
-    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
-    let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
-    let fits = year >= 1970 && (1..=12).contains(&month) && (1..=28).contains(&day);
-    let in_day = hour < 24 && minute < 60 && second < 60;
-    // The 29th to 31st need a calendar only where the month may not have them.
-    let long = matches!(
-        (month, day),
-        (1 | 3 | 5 | 7 | 8 | 10 | 12, 29..=31) | (4 | 6 | 9 | 11, 29..=30)
-    );
-    if !(in_day && (fits || (year >= 1970 && long))) {
-        return None;
-    }
-    // Days from civil, <https://howardhinnant.github.io/date_algorithms.html>.
-    let (shifted_year, shifted_month) = if month > 2 {
-        (year, month - 3)
-    } else {
-        (year - 1, month + 9)
-    };
-    let (era, year_of_era) = (shifted_year / 400, shifted_year % 400);
-    let day_of_year = (153 * shifted_month + 2) / 5 + day - 1;
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    let days = era * 146_097 + day_of_era - 719_468;
-    Some(((days * 24 + hour) * 60 + minute) * 60_000_000 + second * 1_000_000 + number(20, 26)?)
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
-
-    proptest! {
-        #[test]
-        fn a_time_is_the_calendars_time(micros in 0_i64..4_102_444_800_000_000) {
-            let time = Timestamp::from_micros(micros).unwrap();
-            prop_assert_eq!(super::micros(time.to_string().as_bytes()).unwrap_or(micros), micros);
-        }
-    }
-
-    #[test]
-    fn days_that_do_not_exist_are_left_to_the_calendar() {
-        for text in [
-            "2026-02-30T00:00:00.000000Z",
-            "2026-13-01T00:00:00.000000Z",
-            "2026-04-31T00:00:00.000000Z",
-        ] {
-            assert_eq!(micros(text.as_bytes()), None, "{text}");
-        }
-    }
 
     #[test]
     fn a_reason_is_short_whatever_it_quotes() {

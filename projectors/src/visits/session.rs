@@ -4,6 +4,8 @@
 //! tenant, site and visitor when it lies at most 30 minutes before its earliest or after its latest event;
 //! of several the nearest one, of equals the one that was opened first. Sessions are never merged, because
 //! rows that name them are written already.
+//!
+//! Longer than a file should be: a session and the table of the open ones know each other's insides, for speed.
 
 use std::{collections::HashMap, hash::Hasher};
 

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::{Config, Error, Limits, Reader, Writer, live_database};
+use super::{Config, Error, Limits, Reader, Writer, live::live_database};
 
 /// Databases of one's own. Drop them with [`Scratch::erase`]; a test that fails leaves them for a look.
 #[derive(Debug, Clone)]
