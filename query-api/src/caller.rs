@@ -108,16 +108,23 @@ impl App {
         if known.hash != key.hash() || known.revoked {
             return Err(unknown());
         }
-        if !self.hears_of_revocations() {
+        if !self.hears_of_revocations().await {
             return Err(unconfirmed().into());
         }
         Ok(Some(known.caller))
     }
 
     /// Whether the directory's tables were complete lately: else this key may have been revoked without our knowing.
-    fn hears_of_revocations(&self) -> bool {
-        let complete = self.progress().at_end(Projection::Directory, 0);
-        complete.is_some_and(|at| at.elapsed() < self.0.keys_unconfirmed)
+    async fn hears_of_revocations(&self) -> bool {
+        let lately = || {
+            let complete = self.progress().at_end(Projection::Directory, 0);
+            complete.is_some_and(|at| at.elapsed() < self.0.keys_unconfirmed)
+        };
+        if !lately() {
+            // A projector that has just come back is not notified of: nothing has moved.
+            self.progress().ask_again(NEW_KEY).await;
+        }
+        lately()
     }
 
     /// Whether the directory's tables were at the log's end a moment ago.

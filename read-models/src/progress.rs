@@ -207,6 +207,14 @@ impl Progress {
         state.at_end.get(&(projection, generation, partition)).copied()
     }
 
+    /// Has the tables asked at once, instead of at the next refresh, and waits for that at most so long.
+    pub async fn ask_again(&self, within: Duration) {
+        let reloaded = self.shared.reloaded.notified();
+        self.shared.reload.notify_one();
+        // Whether or not it came in time, what is known then is what is known.
+        let _ = tokio::time::timeout(within, reloaded).await;
+    }
+
     /// A number that changes whenever rows of the projection may have changed, or another generation answers.
     /// What was read from the tables after asking this is valid as long as the number is the same.
     pub fn changes(&self, projection: Projection) -> u64 {

@@ -198,8 +198,7 @@ async fn a_key_is_not_called_unknown_by_who_has_not_read_the_directory() {
 /// A revocation may be among what the directory's tables lack while nobody fills them.
 #[tokio::test]
 async fn keys_do_not_count_while_nobody_hears_of_revocations() {
-    // Longer than the five seconds after which everything is read again although nothing was heard.
-    let mut stage = Stage::doubting_after(8).await;
+    let mut stage = Stage::doubting_after(3).await;
     let tenant = stage.tenant("a").await;
     stage.draft(post(&tenant, "seen")).await;
     let status = async |stage: &Stage| stage.get("/api/v1/sites", Some(&tenant.key)).await.status;
