@@ -150,9 +150,10 @@ impl From<read_models::Error> for SinkError {
 pub async fn drive<S: Sink>(mut sink: S, plan: Plan) {
     let projection = sink.projection();
     let mut pause = PAUSE;
+    let mut held = Vec::new();
     loop {
         let begun = Instant::now();
-        let error = match session(&mut sink, &plan).await {
+        let error = match session(&mut sink, &plan, &mut held).await {
             Ok(()) => return,
             Err(error) => error,
         };
@@ -164,17 +165,27 @@ pub async fn drive<S: Sink>(mut sink: S, plan: Plan) {
                 if begun.elapsed() > LONGEST_PAUSE {
                     pause = PAUSE;
                 }
+                stands_still(&mut sink, &plan, &held).await;
                 let paused = plan.shutdown.run_until_cancelled(tokio::time::sleep(pause)).await;
                 if paused.is_none() {
                     return;
                 }
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
-            SinkError::Fenced | SinkError::Stop(_) => {
+            SinkError::Fenced => {
                 tracing::error!(%projection, %error, "stopped");
                 plan.health.degraded(error.to_string());
                 if plan.until == Until::Shutdown {
                     plan.shutdown.cancelled().await;
+                }
+                return;
+            }
+            SinkError::Stop(_) => {
+                tracing::error!(%projection, %error, "stopped");
+                plan.health.degraded(error.to_string());
+                let idle = || plan.shutdown.run_until_cancelled(tokio::time::sleep(IDLE));
+                while plan.until == Until::Shutdown && idle().await.is_some() {
+                    stands_still(&mut sink, &plan, &held).await;
                 }
                 return;
             }
@@ -183,8 +194,9 @@ pub async fn drive<S: Sink>(mut sink: S, plan: Plan) {
 }
 
 /// From taking over to the next error, or to the end. Why it stops for good is left for people to see.
-async fn session<S: Sink>(sink: &mut S, plan: &Plan) -> Result<(), SinkError> {
+async fn session<S: Sink>(sink: &mut S, plan: &Plan, held: &mut Vec<Checkpoint>) -> Result<(), SinkError> {
     let checkpoints = sink.take_over().await?;
+    held.clone_from(&checkpoints);
     let ended = work(sink, plan, &checkpoints).await;
     if let Err(SinkError::Stop(reason)) = &ended {
         for checkpoint in &checkpoints {
@@ -351,6 +363,20 @@ pub(crate) fn go_on_panicking(ended: JoinError) {
     if let Ok(panic) = ended.try_into_panic() {
         std::panic::resume_unwind(panic);
     }
+}
+
+/// Lag is told, and grows, also while nothing can be written and after a person is needed.
+async fn stands_still<S: Sink>(sink: &mut S, plan: &Plan, held: &[Checkpoint]) {
+    let tell = async {
+        for checkpoint in held {
+            // The tables may be what is away: then the metric alone hears of it.
+            let told = tokio::time::timeout(IDLE, saw_end(sink, plan, feed::partition(checkpoint))).await;
+            if let Ok(Err(error)) = told {
+                tracing::debug!(%error, "the log's end cannot be told");
+            }
+        }
+    };
+    plan.shutdown.run_until_cancelled(tell).await;
 }
 
 async fn saw_end<S: Sink>(sink: &mut S, plan: &Plan, partition: Partition) -> Result<(), SinkError> {

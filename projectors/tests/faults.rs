@@ -13,13 +13,14 @@ use projectors::{
     content::ContentFold,
     downloads::DownloadsFold,
     run::Dependencies,
-    runner::{Gather, Sink, SinkError, Until, feed::Feed},
+    runner::{Gather, Plan, Sink, SinkError, Throttle, Until, drive, feed::Feed},
 };
 use read_models::{
     Projection, Reader, Writer,
     content::list::{Filter, Page, Sort, list},
     progress::{Part, WaitError, Wanted},
     scratch::Scratch,
+    status::PartitionStatus,
 };
 use service::health::Health;
 use tokio_util::sync::CancellationToken;
@@ -124,6 +125,59 @@ async fn more_parked_aggregates_than_the_limit_stop_the_partition() {
     assert!(reason.contains("20 aggregates are parked"), "{reason}");
     // Nothing of the batch was written, so nothing is parked.
     assert_eq!(tables.holds().await["parked"].len(), 0);
+    tables.scratch.erase().await.unwrap();
+}
+
+/// Whoever looks at a projection that has stopped sees how far behind it is, not how far it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_lag_of_a_projection_that_has_stopped_grows() {
+    let tables = TestTables::<DownloadsFold>::make().await;
+    let mut log = TestLog::make().await;
+    let shutdown = CancellationToken::new();
+    let plan = Plan {
+        log: log.log.clone(),
+        gather: Gather::AT_ONCE,
+        throttle: Throttle::default(),
+        until: Until::Shutdown,
+        health: Health::new().register("downloads"),
+        shutdown: shutdown.clone(),
+    };
+    let driving = tokio::spawn(drive(tables.sink(), plan));
+    let reader = Reader::connect(&tables.scratch.reader_url(), 1).unwrap();
+    let until = async |what: &str, holds: &dyn Fn(&PartitionStatus) -> bool| {
+        let deadline = in_time();
+        loop {
+            let found = read_models::status::projections(&reader).await.unwrap();
+            match found
+                .into_iter()
+                .find(|row| row.projection == "downloads" && holds(row))
+            {
+                Some(row) => return row,
+                None => assert!(Instant::now() < deadline, "waited in vain until {what}"),
+            }
+        }
+    };
+    for n in 0..=kit::LIMIT {
+        let id = piece(n as u128).to_string();
+        log.ledger
+            .commit(tenant(0), vec![(id, 1, download::Started {}.into())])
+            .await;
+    }
+    let stopped = until("it has stopped", &|row| row.stopped.is_some()).await;
+    let mut end = 0;
+    for n in 100..103 {
+        let id = piece(n).to_string();
+        end = log
+            .ledger
+            .commit(tenant(0), vec![(id, 1, download::Started {}.into())])
+            .await;
+    }
+    let end = i64::try_from(end).unwrap();
+    let behind = until("the log's end is told", &|row| row.log_end == end).await;
+    assert!(behind.lag_events > 2 && behind.next_offset == stopped.next_offset);
+    assert!(behind.lag_seconds > 0.0, "{behind:?}");
+    shutdown.cancel();
+    driving.await.unwrap();
     tables.scratch.erase().await.unwrap();
 }
 

@@ -82,11 +82,12 @@ pub type Stops = std::sync::Arc<dyn Fn(&'static str) -> bool + Send + Sync>;
 /// Projects visits until it is done; after a failure it rests and takes over again.
 pub async fn run_visits(engines: Engines, plan: Plan) {
     let mut pause = PAUSE;
+    let mut held = HashMap::new();
     loop {
         let began = Instant::now();
         let outcome = tokio::select! {
             () = plan.shutdown.cancelled() => return,
-            outcome = one_run(&engines, &plan, None) => outcome,
+            outcome = run_once(&engines, &plan, None, &mut held) => outcome,
         };
         let Err(failure) = outcome else { return };
         metrics::RETRIES
@@ -97,12 +98,14 @@ pub async fn run_visits(engines: Engines, plan: Plan) {
         if began.elapsed() > LONGEST_PAUSE {
             pause = PAUSE;
         }
-        if plan
-            .shutdown
-            .run_until_cancelled(tokio::time::sleep(pause))
-            .await
-            .is_none()
-        {
+        let rest = async {
+            // Lag grows also while nothing can be written. PostgreSQL may be what is away: then the metric alone hears.
+            if let Ok(Err(error)) = tokio::time::timeout(IDLE, saw_end(&engines, &held)).await {
+                tracing::debug!(error = chain(&error), "the log's end cannot be told");
+            }
+            tokio::time::sleep(pause).await;
+        };
+        if plan.shutdown.run_until_cancelled(rest).await.is_none() {
             return;
         }
         pause = (pause * 2).min(LONGEST_PAUSE);
@@ -114,6 +117,16 @@ pub async fn run_visits(engines: Engines, plan: Plan) {
 /// # Errors
 /// See [`Failure`].
 pub async fn one_run(engines: &Engines, plan: &Plan, stops: Option<Stops>) -> Result<(), Failure> {
+    run_once(engines, plan, stops, &mut HashMap::new()).await
+}
+
+/// The same; leaves the checkpoints that it held last.
+async fn run_once(
+    engines: &Engines,
+    plan: &Plan,
+    stops: Option<Stops>,
+    held: &mut HashMap<u32, Checkpoint>,
+) -> Result<(), Failure> {
     let partitions = engines.log.partitions(Topic::Visits);
     prepare(engines).await?;
     let generation = engines.generation;
@@ -142,29 +155,28 @@ pub async fn one_run(engines: &Engines, plan: &Plan, stops: Option<Stops>) -> Re
         stopped: HashSet::new(),
         span: Span::none(),
     };
-    let (mut machine, mut effect) = Machine::begin();
-    loop {
-        let step = name(&effect);
-        if stops.as_ref().is_some_and(|stops| stops(step)) {
-            return Err(Failure::Stopped(step));
-        }
-        if effect == Effect::Fold {
-            if run.stopped.is_empty() {
-                plan.health.ok();
-            }
-            if run.is_done() {
-                return Ok(());
-            }
-        }
-        let span = run.span.clone();
-        let input = run.perform(effect).instrument(span).await?;
-        if input == Input::Advanced {
-            plan.throttle.spent(std::mem::take(&mut run.written)).await;
-        }
-        effect = machine
-            .on(input)
-            .map_err(|error| Failure::Protocol(error.to_string()))?;
+    let outcome = run.follow(stops).await;
+    if !run.held.is_empty() {
+        *held = run.held;
     }
+    outcome
+}
+
+/// Keeps the log's end known while nothing happens.
+async fn saw_end(engines: &Engines, held: &HashMap<u32, Checkpoint>) -> Result<(), read_models::Error> {
+    let mut ends = Vec::with_capacity(held.len());
+    for checkpoint in held.values() {
+        let partition = Partition::visits(checkpoint.partition);
+        if let Ok(end) = engines.log.end(partition).await {
+            let of = (Projection::Visits, engines.generation);
+            metrics::lag(of, partition, checkpoint.next_offset, end, Some(checkpoint.since));
+            ends.push((checkpoint, end));
+        }
+    }
+    for (checkpoint, end) in ends {
+        engines.control.saw_end(checkpoint, end).await?;
+    }
+    Ok(())
 }
 
 /// Makes the tables where they are missing.
@@ -221,6 +233,33 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
+    /// Does what the machine says, until it is done or something fails.
+    async fn follow(&mut self, stops: Option<Stops>) -> Result<(), Failure> {
+        let (mut machine, mut effect) = Machine::begin();
+        loop {
+            let step = name(&effect);
+            if stops.as_ref().is_some_and(|stops| stops(step)) {
+                return Err(Failure::Stopped(step));
+            }
+            if effect == Effect::Fold {
+                if self.stopped.is_empty() {
+                    self.plan.health.ok();
+                }
+                if self.is_done() {
+                    return Ok(());
+                }
+            }
+            let span = self.span.clone();
+            let input = self.perform(effect).instrument(span).await?;
+            if input == Input::Advanced {
+                self.plan.throttle.spent(std::mem::take(&mut self.written)).await;
+            }
+            effect = machine
+                .on(input)
+                .map_err(|error| Failure::Protocol(error.to_string()))?;
+        }
+    }
+
     async fn perform(&mut self, effect: Effect) -> Result<Input, Failure> {
         match effect {
             Effect::TakeOver => self.take_over().await,
@@ -396,7 +435,7 @@ impl Run<'_> {
                         if self.is_done() {
                             return Ok(Input::Folded(Vec::new()));
                         }
-                        self.saw_end().await?;
+                        saw_end(self.engines, &self.held).await?;
                     }
                 }
             }
@@ -409,19 +448,6 @@ impl Run<'_> {
         Ok(Input::Folded(
             self.batch.iter().map(|ready| range(&part(ready, 0))).collect(),
         ))
-    }
-
-    /// Keeps the log's end known while nothing happens.
-    async fn saw_end(&self) -> Result<(), Failure> {
-        for checkpoint in self.held.values() {
-            let partition = Partition::visits(checkpoint.partition);
-            if let Ok(end) = self.engines.log.end(partition).await {
-                let of = (Projection::Visits, self.generation);
-                metrics::lag(of, partition, checkpoint.next_offset, end, Some(checkpoint.since));
-                self.engines.control.saw_end(checkpoint, end).await?;
-            }
-        }
-        Ok(())
     }
 
     /// A partition with more that cannot be read than may be parked stays where it is; the others go on.

@@ -108,7 +108,6 @@ impl<F: Fold> Sink for PostgresSink<F> {
     }
 
     async fn take_over(&mut self) -> Result<Vec<Checkpoint>, SinkError> {
-        self.held = None;
         let checkpoint = self
             .writer
             .take_over(F::PROJECTION, self.tables.generation(), self.partition)

@@ -168,7 +168,6 @@ impl Sink for FactsSink {
     }
 
     async fn take_over(&mut self) -> Result<Vec<Checkpoint>, SinkError> {
-        self.held = None;
         let generation = self.generation;
         self.prepare().await?;
         let tables = self.control.tables(Projection::ContentFacts, generation, 1);
