@@ -18,6 +18,10 @@ use hyper_util::{
 /// What a statement of ours could come back with.
 pub type Error = clickhouse::error::Error;
 
+/// A database is dropped again so many times when a table appears in it meanwhile (code 219, "Try again"): of a
+/// predecessor that died while it made them, whose last statement was still on its way.
+const DROPS: usize = 5;
+
 /// One generation of a projection has a database of its own, named after both.
 pub type Generation = i32;
 
@@ -255,8 +259,14 @@ impl Writer {
     /// When ClickHouse does not answer or refuses.
     pub async fn drop_generation(&self, projection: &str, generation: Generation) -> Result<(), Error> {
         let name = database(&self.prefix, projection, generation);
-        self.change(&self.client, &format!("DROP DATABASE IF EXISTS {name} SYNC"))
-            .await
+        let statement = format!("DROP DATABASE IF EXISTS {name} SYNC");
+        for _ in 0..DROPS {
+            match self.change(&self.client, &statement).await {
+                Err(error) if error.to_string().contains("Code: 219") => {}
+                outcome => return outcome,
+            }
+        }
+        self.change(&self.client, &statement).await
     }
 
     async fn create(&self, database: &str, tables: &str) -> Result<(), Error> {
