@@ -11,7 +11,7 @@ use std::{net::SocketAddr, process::ExitCode};
 
 use anyhow::Context as _;
 use axum::Router;
-use event_log::{Log, OpenError};
+use event_log::{Log, OpenError, StateStores};
 use key_store::KeyStore;
 use service::Health;
 use tokio::net::TcpListener;
@@ -114,7 +114,7 @@ impl Serve {
         let command = command.reached_at(listener.local_addr()?);
         let (log, keys) = tokio::try_join!(open_log(log, environment), connect_keys(keys))?;
         let reads = reading(&clickhouse, &command);
-        let writes = command_api::App::start(writing(&log, keys, &health), &command);
+        let writes = command_api::App::start(writing(&log, keys, &health, &command)?, &command);
         let reads = query_api::App::new(&query, reads)?;
         let fold = folding(&log, &clickhouse, &health);
         let operation = projectors::api::App::new(&projectors, &fold, command.operator_key.as_deref())?;
@@ -163,7 +163,7 @@ impl Serve {
     ) -> anyhow::Result<()> {
         let command = self.command.needed()?.reached_at(listener.local_addr()?);
         let (log, keys) = tokio::try_join!(open_log(self.log, self.environment), connect_keys(self.keys))?;
-        let app = command_api::App::start(writing(&log, keys, &health), &command);
+        let app = command_api::App::start(writing(&log, keys, &health, &command)?, &command);
         let document = Url::new("command", "/openapi/command.json");
         let page = SwaggerUi::new("/docs").url(document, command_api::openapi());
         let routes = command_api::router(app.clone())
@@ -229,12 +229,19 @@ async fn connect_keys(keys: Deferred<settings::Keys>) -> anyhow::Result<KeyStore
         .context("cannot open the key store (ANNALS_KEYSTORE_URL)")
 }
 
-fn writing(log: &Log, keys: KeyStore, health: &Health) -> command_api::Deps {
-    command_api::Deps {
+fn writing(
+    log: &Log,
+    keys: KeyStore,
+    health: &Health,
+    command: &command_api::Config,
+) -> anyhow::Result<command_api::Deps> {
+    let state = StateStores::open(command.state_dir.as_deref());
+    Ok(command_api::Deps {
         log: log.clone(),
         keys,
         health: health.clone(),
-    }
+        state: state.context("cannot open the folder for decision state (ANNALS_STATE_DIR)")?,
+    })
 }
 
 fn reading(clickhouse: &ClickHouse, command: &command_api::Config) -> query_api::Dependencies {

@@ -11,14 +11,14 @@ use futures::future::{BoxFuture, FutureExt, ready};
 
 /// An aggregate of the domain as `eventually` sees it: what its rules need to know comes with it.
 pub struct Pure<'a, A: events::Aggregate> {
-    lookup: &'a A::Lookup,
+    lookup: &'a A::Lookup<'a>,
     at: Timestamp,
     aggregate: PhantomData<fn() -> A>,
 }
 
 impl<'a, A: events::Aggregate> Pure<'a, A> {
     /// The aggregate at this time, beside these others.
-    pub fn new(lookup: &'a A::Lookup, at: Timestamp) -> Self {
+    pub fn new(lookup: &'a A::Lookup<'a>, at: Timestamp) -> Self {
         Self {
             lookup,
             at,
@@ -58,10 +58,10 @@ where
 ///
 /// # Errors
 /// The rule that stands in the way.
-pub fn decide<A>(
+pub fn decide<'a, A>(
     state: &A,
     command: A::Command,
-    lookup: &A::Lookup,
+    lookup: &'a A::Lookup<'a>,
     at: Timestamp,
 ) -> Result<Vec<A::Event>, A::Rejection>
 where

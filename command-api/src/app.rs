@@ -6,7 +6,7 @@ use std::{
 };
 
 use axum::Router;
-use event_log::{Log, Membership, Offset, Partition, Topic};
+use event_log::{Log, Membership, Offset, Partition, StateStores, Topic};
 use events::{
     ContentId, ImportId, PrincipalId, Sealed, TenantId, Timestamp,
     content::Piece,
@@ -58,6 +58,8 @@ pub struct Deps {
     pub keys: KeyStore,
     /// Where its parts report how they do.
     pub health: Health,
+    /// Where the state that decisions are taken on is kept on the disk.
+    pub state: StateStores,
 }
 
 /// The write side of one process. Cheap to clone; its tasks end when the last clone is dropped.
@@ -92,10 +94,18 @@ impl App {
     /// Starts to follow the directory and to serve the partitions that are this process's. It answers at once; what
     /// is not served yet is 503 until it is: see [`App::ready`].
     pub fn start(deps: Deps, config: &Config) -> Self {
-        let Deps { log, keys, health } = deps;
+        let Deps {
+            log,
+            keys,
+            health,
+            state,
+        } = deps;
         let tasks = TaskTracker::new();
         let stop = CancellationToken::new();
+        let cache = u64::from(config.state_cache_mib.get()) * 1024 * 1024;
         let settings = Settings {
+            stores: state,
+            recent_bytes: cache / u64::from(log.partitions(Topic::Ledger) + 1),
             waiting: config.waiting_commands.get(),
             reclaim: Duration::from_secs(config.reclaim_seconds.get().into()),
             owner: format!("{}/{}", config.owner, Uuid::new_v4()),

@@ -3,6 +3,7 @@
 use std::{
     net::SocketAddr,
     num::{NonZeroU32, NonZeroUsize},
+    path::PathBuf,
 };
 
 use clap::Args;
@@ -52,6 +53,15 @@ pub struct Config {
     #[arg(long, env = "ANNALS_RECLAIM_SECONDS", default_value = "10")]
     pub reclaim_seconds: NonZeroU32,
 
+    /// Folder for the state that decisions are taken on: it makes a start short, and may be lost. Each process has
+    /// its own. Without it, a folder for this run alone: every start reads the whole ledger.
+    #[arg(long, env = "ANNALS_STATE_DIR")]
+    pub state_dir: Option<PathBuf>,
+
+    /// Memory for the part of that state that is used often, in MiB; the rest is read from the folder.
+    #[arg(long, env = "ANNALS_STATE_CACHE_MIB", default_value = "32")]
+    pub state_cache_mib: NonZeroU32,
+
     /// How this process calls itself in its claims, for people who read the log.
     #[arg(long, env = "ANNALS_OWNER", default_value = "annals")]
     pub owner: String,
@@ -89,7 +99,7 @@ impl Config {
 
 impl Default for Config {
     /// What an empty environment gives.
-    #[expect(clippy::expect_used, reason = "6, 10, 1024 and 4096 are not zero")]
+    #[expect(clippy::expect_used, reason = "6, 10, 32, 1024 and 4096 are not zero")]
     fn default() -> Self {
         Self {
             operator_key: None,
@@ -100,6 +110,8 @@ impl Default for Config {
             advertise: None,
             session_seconds: NonZeroU32::new(6).expect("not zero"),
             reclaim_seconds: NonZeroU32::new(10).expect("not zero"),
+            state_dir: None,
+            state_cache_mib: NonZeroU32::new(32).expect("not zero"),
             owner: "annals".to_owned(),
         }
     }

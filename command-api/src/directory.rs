@@ -237,11 +237,11 @@ impl Fold {
                 }
                 if let Some(CommandHashes {
                     name: CommandName::Key(key),
-                    request,
+                    ..
                 }) = commit.command
                     && let Some(last) = commit.events.last()
                 {
-                    keys.admitted(key, request, stored.offset, last.envelope.time);
+                    keys.admitted(key, last.envelope.time);
                 }
             }
             admission::Verdict::Void(why) => {

@@ -2,12 +2,14 @@
 //! `event_log::driver` append and answer by the rules of a writer.
 //!
 //! Reading order: this file (the door: what goes in, what comes out), [`decider`] (one decision),
-//! [`state`] (what decisions depend on), [`idempotency`], [`timers`], [`ownership`] (claiming, letting go, and claiming
-//! again).
+//! [`state`] (what decisions depend on) over [`layers`] of [`row`]s, [`idempotency`], [`timers`], [`ownership`]
+//! (claiming, letting go, and claiming again).
 
 pub mod decider;
 pub mod idempotency;
+pub mod layers;
 pub mod ownership;
+pub mod row;
 pub mod state;
 pub mod timers;
 
@@ -17,7 +19,7 @@ use std::{
 };
 
 use event_log::{
-    Commit, Log, Offset, Partition,
+    Commit, Log, Offset, Partition, StateStores,
     driver::{Outcome, Status},
     record::Stated,
 };
@@ -78,12 +80,23 @@ pub enum Request {
         /// Who waits.
         reply: oneshot::Sender<Result<(Done, Offset), Error>>,
     },
-    /// Someone wants to know how a tenant's aggregates stand.
-    Look {
+    /// Someone wants to know how a piece of content stands.
+    Piece {
         /// Whose.
         tenant: TenantId,
-        /// Takes what it wants from them; gets none when the tenant has nothing here.
-        look: Look,
+        /// Which.
+        content: ContentId,
+        /// Who waits; hears the next offset after what the answer rests on, too.
+        reply: oneshot::Sender<Result<(Option<Piece>, Offset), Error>>,
+    },
+    /// Someone wants to know how an import stands.
+    Import {
+        /// Whose.
+        tenant: TenantId,
+        /// Which.
+        import: ImportId,
+        /// Who waits.
+        reply: oneshot::Sender<Result<Import, Error>>,
     },
     /// Someone wants to know whether a command had this key: the directory, whose own keys are kept elsewhere.
     Used {
@@ -98,9 +111,6 @@ pub enum Request {
         reply: oneshot::Sender<()>,
     },
 }
-
-/// Looks at a tenant's aggregates, when they may be looked at; is given the next offset after what it sees.
-pub type Look = Box<dyn FnOnce(Result<(Option<&events::Tenant>, Offset), Error>) + Send + Sync>;
 
 /// The door of a partition. Cheap to clone.
 #[derive(Clone)]
@@ -138,11 +148,17 @@ pub enum Standing {
     Elsewhere,
     /// Here, or at least it should be.
     Here(Status),
+    /// Not here until a person has seen to it: why, and what to do.
+    Beyond(String),
 }
 
 /// How a partition is run.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Settings {
+    /// Where its state is kept on the disk.
+    pub stores: StateStores,
+    /// Bytes of memory for the rows of its state that are used often.
+    pub recent_bytes: u64,
     /// How many commands may wait.
     pub waiting: usize,
     /// How long it waits before it claims again for the first time.
@@ -230,9 +246,13 @@ impl Handle {
         tenant: TenantId,
         content: ContentId,
     ) -> Result<(Option<Piece>, Offset), Error> {
-        self.look(tenant, move |tenant| tenant.content().piece(content).cloned())
-            .await
-            .map(|(piece, next)| (piece.flatten(), next))
+        let (reply, answered) = oneshot::channel();
+        self.send(Request::Piece {
+            tenant,
+            content,
+            reply,
+        })?;
+        answer(Instant::now() + PATIENCE, answered).await
     }
 
     /// How an import stands now.
@@ -240,10 +260,13 @@ impl Handle {
     /// # Errors
     /// Too many wait, or the partition is not served here.
     pub async fn import(&self, tenant: TenantId, import: ImportId) -> Result<Import, Error> {
-        let (found, _) = self
-            .look(tenant, move |tenant| tenant.imports().import(import).clone())
-            .await?;
-        Ok(found.unwrap_or_default())
+        let (reply, answered) = oneshot::channel();
+        self.send(Request::Import {
+            tenant,
+            import,
+            reply,
+        })?;
+        answer(Instant::now() + PATIENCE, answered).await
     }
 
     /// Whether a command that was decided here had this key in the last 24 hours.
@@ -256,25 +279,12 @@ impl Handle {
         answer(Instant::now() + PATIENCE, answered).await
     }
 
-    /// What is seen of a tenant; none, when it has nothing here.
-    async fn look<T: Send + 'static>(
-        &self,
-        tenant: TenantId,
-        see: impl FnOnce(&events::Tenant) -> T + Send + Sync + 'static,
-    ) -> Result<(Option<T>, Offset), Error> {
-        let (reply, answered) = oneshot::channel();
-        let look: Look = Box::new(move |seen| {
-            // Whoever asked may have gone.
-            let _ = reply.send(seen.map(|(tenant, next)| (tenant.map(see), next)));
-        });
-        self.send(Request::Look { tenant, look })?;
-        answer(Instant::now() + PATIENCE, answered).await
-    }
-
     /// Waits until the partition is served, was given up, or is known to be another process's.
     pub async fn settled(&self) {
         self.comes_to(|standing| match standing {
-            Standing::Elsewhere | Standing::Here(Status::Serving { .. } | Status::SteppedDown(_)) => true,
+            Standing::Elsewhere
+            | Standing::Beyond(_)
+            | Standing::Here(Status::Serving { .. } | Status::SteppedDown(_)) => true,
             Standing::Unknown | Standing::Here(Status::Starting | Status::Recovering) => false,
         })
         .await;
@@ -283,7 +293,10 @@ impl Handle {
     /// Waits until the partition is not served here any more.
     pub async fn let_go(&self) {
         self.comes_to(|standing| match standing {
-            Standing::Elsewhere | Standing::Unknown | Standing::Here(Status::SteppedDown(_)) => true,
+            Standing::Elsewhere
+            | Standing::Unknown
+            | Standing::Beyond(_)
+            | Standing::Here(Status::SteppedDown(_)) => true,
             Standing::Here(Status::Starting | Status::Recovering | Status::Serving { .. }) => false,
         })
         .await;

@@ -117,6 +117,7 @@ impl Installation {
         set("ANNALS_CLICKHOUSE_READER_USER", &engines.clickhouse_reader.0);
         set("ANNALS_CLICKHOUSE_READER_PASSWORD", &engines.clickhouse_reader.1);
         set("ANNALS_OPERATOR_KEY", &operator_key);
+        set("ANNALS_STATE_DIR", &folder.path().join("state").to_string_lossy());
         match log {
             LogKind::Embedded => {
                 set("ANNALS_LOG", "embedded");

@@ -251,7 +251,7 @@ fn open_database(dir: &Path) -> Result<Database, OpenError> {
 }
 
 /// What the store said, in words that help.
-fn told(error: &fjall::Error) -> String {
+pub(crate) fn told(error: &fjall::Error) -> String {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(this) = cause {
         if let Some(io) = this.downcast_ref::<std::io::Error>() {

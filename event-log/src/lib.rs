@@ -29,6 +29,7 @@ pub mod partition;
 pub mod record;
 pub mod restore;
 pub mod slot;
+pub mod state_store;
 pub mod view;
 pub mod visits;
 pub mod writer;
@@ -44,3 +45,4 @@ pub use log::{
 pub use ownership::{Assignment, Hint, Hints, Known, Membership, Owners};
 pub use partition::{Offset, Partition, Topic};
 pub use record::{CommandHashes, CommandName, CommitHeaders, Headers, Record};
+pub use state_store::{StateError, StateStore, StateStores};

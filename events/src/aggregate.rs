@@ -15,7 +15,7 @@ pub trait Aggregate: Default {
     /// Why it may refuse.
     type Rejection;
     /// What its rules need to know of other aggregates of the tenant.
-    type Lookup;
+    type Lookup<'a>: ?Sized;
 
     /// What the past makes of it. An event that makes no sense here changes nothing but the version:
     /// what is in the log has happened.
@@ -29,7 +29,7 @@ pub trait Aggregate: Default {
     fn decide(
         &self,
         command: Self::Command,
-        lookup: &Self::Lookup,
+        lookup: &Self::Lookup<'_>,
         at: Timestamp,
     ) -> Result<Vec<Self::Event>, Self::Rejection>;
 

@@ -1,9 +1,8 @@
 //! A piece of content: a post, a project, an idea, a page, a résumé.
 //!
 //! In order: events, state and what they make of it, commands and what it answers, rejections, tests.
-//! Longer than other files, because all rules of a piece stand on this one page; `contents` holds many pieces.
+//! Longer than other files, because all rules of a piece stand on this one page.
 
-mod contents;
 pub mod slug;
 #[cfg(test)]
 mod tests;
@@ -13,7 +12,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-pub use contents::Contents;
 pub use slug::{Slug, Slugs};
 pub use text::{Body, Language, Metadata, Summary, Tags, Title};
 
@@ -130,7 +128,7 @@ pub struct Unpublished {}
 pub struct Archived {}
 
 /// What the past makes of a piece: little, and never its body.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Content {
     /// There is nothing yet.
     #[default]
@@ -140,7 +138,7 @@ pub enum Content {
 }
 
 /// A piece as its rules see it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "as in the events")]
 pub struct Piece {
     pub version: u64,
@@ -152,8 +150,7 @@ pub struct Piece {
 }
 
 /// Where a piece stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase", tag = "status")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Status {
     /// Written, never published.
     Draft,
@@ -187,7 +184,7 @@ impl Status {
 }
 
 /// The first 16 bytes of the BLAKE3 hash of each field: enough to see that a revision changes nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Fields {
     title: Print,
     body: Print,
@@ -290,8 +287,18 @@ impl Piece {
     }
 
     /// The slug that it holds: an archived piece holds none.
-    fn held_slug(&self) -> Option<&Slug> {
+    pub(crate) fn held_slug(&self) -> Option<&Slug> {
         (self.status != Status::Archived).then_some(&self.slug)
+    }
+}
+
+impl Content {
+    /// The piece, when there is one.
+    pub fn piece(&self) -> Option<&Piece> {
+        match self {
+            Self::Nothing => None,
+            Self::Piece(piece) => Some(piece),
+        }
     }
 }
 
@@ -351,7 +358,7 @@ impl Aggregate for Content {
     type Event = ContentEvent;
     type Command = Command;
     type Rejection = Rejection;
-    type Lookup = Slugs;
+    type Lookup<'a> = dyn Slugs + 'a;
 
     fn evolve(self, event: &ContentEvent) -> Self {
         let Self::Piece(mut piece) = self else {
@@ -378,7 +385,12 @@ impl Aggregate for Content {
         Self::Piece(piece)
     }
 
-    fn decide(&self, command: Command, slugs: &Slugs, at: Timestamp) -> Result<Vec<ContentEvent>, Rejection> {
+    fn decide(
+        &self,
+        command: Command,
+        slugs: &(dyn Slugs + '_),
+        at: Timestamp,
+    ) -> Result<Vec<ContentEvent>, Rejection> {
         let piece = match self {
             Self::Nothing => {
                 let Command::Draft(draft) = command else {
@@ -420,7 +432,7 @@ impl Aggregate for Content {
     }
 }
 
-fn draft_new(draft: Draft, slugs: &Slugs) -> Result<Vec<ContentEvent>, Rejection> {
+fn draft_new(draft: Draft, slugs: &dyn Slugs) -> Result<Vec<ContentEvent>, Rejection> {
     let Draft {
         site,
         kind,
@@ -449,7 +461,7 @@ fn draft_new(draft: Draft, slugs: &Slugs) -> Result<Vec<ContentEvent>, Rejection
     Ok(vec![event.into()])
 }
 
-fn revise(piece: &Piece, mut revision: Revision, slugs: &Slugs) -> Result<Vec<ContentEvent>, Rejection> {
+fn revise(piece: &Piece, mut revision: Revision, slugs: &dyn Slugs) -> Result<Vec<ContentEvent>, Rejection> {
     let mut events = Vec::new();
     let slug = revision.slug.take().filter(|slug| *slug != piece.slug);
     let revised = piece.differences(revision);
@@ -490,8 +502,8 @@ fn publish(piece: &Piece, date: Timestamp, now: Timestamp) -> Result<Vec<Content
     }
 }
 
-fn untaken(slugs: &Slugs, site: SiteId, kind: Kind, slug: &Slug) -> Result<(), Rejection> {
-    match slugs.holder(site, kind, slug.as_str()) {
+fn untaken(slugs: &dyn Slugs, site: SiteId, kind: Kind, slug: &Slug) -> Result<(), Rejection> {
+    match slugs.holder(site, kind, slug) {
         None => Ok(()),
         Some(_) => Err(Rejection::SlugTaken {
             free: slugs.free(site, kind, slug),

@@ -1,10 +1,10 @@
 //! A download in a tenant's queue.
 //!
 //! In order: events, state and what they make of it, commands and what it answers, rejections, tests.
-//! A little long, because all rules of a download stand on this one page; `queue` holds many of them.
+//! A little long, because all rules of a download stand on this one page; `reorder` is about several.
 
 pub mod address;
-mod queue;
+mod reorder;
 #[cfg(test)]
 mod tests;
 
@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use address::{DownloadUrl, PrivateAddresses};
-pub use queue::{Downloads, REORDER_MAX};
+pub use reorder::{REORDER_MAX, reorder};
 
 use crate::{
     Aggregate, DownloadId, Sha256, Timestamp, Whole,
@@ -90,7 +90,7 @@ pub struct Cancelled {}
 pub struct Retried {}
 
 /// What the past makes of a download.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Download {
     /// There is nothing yet.
     #[default]
@@ -100,7 +100,7 @@ pub enum Download {
 }
 
 /// A download as its rules see it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "as in the events")]
 pub struct Entry {
     pub version: u64,
@@ -111,7 +111,7 @@ pub struct Entry {
 }
 
 /// Where a download stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum Status {
     Queued,
@@ -221,7 +221,7 @@ impl Aggregate for Download {
     type Event = DownloadEvent;
     type Command = Command;
     type Rejection = Rejection;
-    type Lookup = ();
+    type Lookup<'a> = ();
 
     fn evolve(self, event: &DownloadEvent) -> Self {
         let Self::Entry(mut entry) = self else {

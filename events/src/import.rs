@@ -10,8 +10,6 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -48,7 +46,7 @@ pub struct Advanced {
 pub struct Completed {}
 
 /// What the past makes of an import.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Import {
     /// There is nothing yet.
     #[default]
@@ -60,7 +58,7 @@ pub enum Import {
 }
 
 /// How far an import is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "as in the events")]
 pub struct Progress {
     pub version: u64,
@@ -136,7 +134,7 @@ impl Aggregate for Import {
     type Event = ImportEvent;
     type Command = Command;
     type Rejection = Rejection;
-    type Lookup = Fingerprints;
+    type Lookup<'a> = dyn Fingerprints + 'a;
 
     fn evolve(self, event: &ImportEvent) -> Self {
         let Some(mut progress) = self.progress() else {
@@ -164,7 +162,7 @@ impl Aggregate for Import {
     fn decide(
         &self,
         command: Command,
-        known: &Fingerprints,
+        known: &(dyn Fingerprints + '_),
         _: Timestamp,
     ) -> Result<Vec<ImportEvent>, Rejection> {
         match (self, command) {
@@ -242,58 +240,7 @@ rejections! {
 }
 
 /// Which import has which fingerprint, of one tenant.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Fingerprints(HashMap<(SiteId, Sha256), ImportId>);
-
-impl Fingerprints {
+pub trait Fingerprints {
     /// The import of this site that has this fingerprint.
-    pub fn find(&self, site: SiteId, fingerprint: Sha256) -> Option<ImportId> {
-        self.0.get(&(site, fingerprint)).copied()
-    }
-}
-
-/// Every import of a tenant.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Imports {
-    imports: HashMap<ImportId, Import>,
-    fingerprints: Fingerprints,
-}
-
-impl Imports {
-    /// What the past makes of the tenant's imports.
-    pub fn evolve(&mut self, id: ImportId, event: &ImportEvent) {
-        if let ImportEvent::Started(Started {
-            site, fingerprint, ..
-        }) = event
-        {
-            self.fingerprints.0.entry((*site, *fingerprint)).or_insert(id);
-        }
-        let import = self.imports.remove(&id).unwrap_or_default().evolve(event);
-        if import != Import::Nothing {
-            self.imports.insert(id, import);
-        }
-    }
-
-    /// What an import answers to a command.
-    ///
-    /// # Errors
-    /// The rule that stands in the way.
-    pub fn decide(
-        &self,
-        id: ImportId,
-        command: Command,
-        at: Timestamp,
-    ) -> Result<Vec<ImportEvent>, Rejection> {
-        self.import(id).decide(command, &self.fingerprints, at)
-    }
-
-    /// An import; [`Import::Nothing`] when there is none.
-    pub fn import(&self, id: ImportId) -> &Import {
-        self.imports.get(&id).unwrap_or(&Import::Nothing)
-    }
-
-    /// Which import has which fingerprint.
-    pub fn fingerprints(&self) -> &Fingerprints {
-        &self.fingerprints
-    }
+    fn find(&self, site: SiteId, fingerprint: Sha256) -> Option<ImportId>;
 }

@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`event`] (everything that can happen, on one screen), [`envelope`] (who, when, to what),
 //! [`aggregate`] (the shape that all share), then one file per aggregate, each in the order events, state,
-//! commands, rejections, tests: [`content`], [`download`], [`import`]; [`tenant`] holds all three.
+//! commands, rejections, tests: [`content`], [`download`], [`import`]; [`tenant`] has all three.
 //! [`directory`] is the one aggregate above tenants; [`visit`] has events only, for visits are not decided.
 //! [`upcast`] is what old versions of events go through; [`id`], [`number`], [`time`], [`sealed`] are the words.
 
@@ -31,5 +31,4 @@ pub use id::{
 };
 pub use number::{Sha256, Whole};
 pub use sealed::Sealed;
-pub use tenant::Tenant;
 pub use time::Timestamp;

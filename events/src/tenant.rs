@@ -2,21 +2,17 @@
 //!
 //! One tenant, one partition, one order: so a rule over several aggregates needs no saga.
 
-use crate::{
-    Aggregate, ContentId, DownloadId, Event, ImportId, Recorded, Timestamp,
-    content::{self, Contents},
-    download::{self, Downloads},
-    id::InvalidId,
-    import::{self, Imports},
-};
+#[cfg(test)]
+pub(crate) mod memory;
 
-/// The decision state of a tenant: small, and never a body.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Tenant {
-    content: Contents,
-    downloads: Downloads,
-    imports: Imports,
-}
+use crate::{
+    Aggregate, ContentId, DownloadId, Event, ImportId, Recorded, Sha256, SiteId,
+    content::{self, Content, Kind, Slug, Slugs},
+    download::{self, Download},
+    event::{ContentEvent, ImportEvent},
+    id::InvalidId,
+    import::{self, Fingerprints, Import},
+};
 
 /// An aggregate of a tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -102,72 +98,87 @@ impl Rejection {
     }
 }
 
-impl Tenant {
-    /// What the past makes of it. What is not about content, downloads or imports changes nothing.
-    pub fn evolve(&mut self, subject: Subject, event: &Event) {
-        match (subject, event) {
-            (Subject::Content(id), Event::Content(event)) => self.content.evolve(id, event),
-            (Subject::Download(id), Event::Download(event)) => self.downloads.evolve(id, event),
-            (Subject::Import(id), Event::Import(event)) => self.imports.evolve(id, event),
-            (
-                Subject::Content(_) | Subject::Download(_) | Subject::Import(_),
-                Event::Content(_)
-                | Event::Download(_)
-                | Event::Import(_)
-                | Event::Directory(_)
-                | Event::Visit(_),
-            ) => {}
-        }
-    }
+/// The aggregates of one tenant, and who holds what must be unique: looked up one at a time, so that they may be
+/// kept anywhere.
+pub trait Repository: Slugs + Fingerprints {
+    /// A piece of content; [`Content::Nothing`] when there is none.
+    fn content(&self, id: ContentId) -> Content;
+    /// A download; [`Download::Nothing`] when there is none.
+    fn download(&self, id: DownloadId) -> Download;
+    /// An import; [`Import::Nothing`] when there is none.
+    fn import(&self, id: ImportId) -> Import;
+}
 
-    /// What it answers: every event with the aggregate that it happens to. All of them are one commit.
-    /// No events: everything is as asked for already.
-    ///
-    /// # Errors
-    /// The rule that stands in the way.
-    pub fn decide(&self, command: Command, at: Timestamp) -> Result<Vec<(Subject, Event)>, Rejection> {
-        fn about<E: Into<Event>>(subject: Subject, events: Vec<E>) -> Vec<(Subject, Event)> {
-            events.into_iter().map(|event| (subject, event.into())).collect()
-        }
-        Ok(match command {
-            Command::Content(id, command) => {
-                about(Subject::Content(id), self.content.decide(id, command, at)?)
-            }
-            Command::Download(id, command) => {
-                about(Subject::Download(id), self.downloads.decide(id, command, at)?)
-            }
-            Command::Reorder(priorities) => {
-                let events = self.downloads.reorder(&priorities)?;
-                events
-                    .into_iter()
-                    .map(|(id, event)| (Subject::Download(id), event.into()))
-                    .collect()
-            }
-            Command::Import(id, command) => about(Subject::Import(id), self.imports.decide(id, command, at)?),
-        })
-    }
+/// What is different in a repository after an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Row {
+    /// How a piece stands now.
+    Content(ContentId, Content),
+    /// Who holds a slug now; none, when it is free again.
+    Slug(SiteId, Kind, Slug, Option<ContentId>),
+    /// How a download stands now.
+    Download(DownloadId, Download),
+    /// How an import stands now.
+    Import(ImportId, Import),
+    /// Which import has a fingerprint.
+    Fingerprint(SiteId, Sha256, ImportId),
+}
 
-    /// How many events an aggregate has behind it; 0 when there is none.
-    pub fn version(&self, subject: Subject) -> u64 {
-        match subject {
-            Subject::Content(id) => self.content.content(id).version(),
-            Subject::Download(id) => self.downloads.download(id).version(),
-            Subject::Import(id) => self.imports.import(id).version(),
-        }
+/// What the past makes of a tenant: at most three rows differ. What is not about content, downloads or imports
+/// changes nothing.
+pub fn evolve(before: &impl Repository, subject: Subject, event: &Event) -> Vec<Row> {
+    match (subject, event) {
+        (Subject::Content(id), Event::Content(event)) => evolve_content(before, id, event),
+        (Subject::Download(id), Event::Download(event)) => match before.download(id).evolve(event) {
+            Download::Nothing => Vec::new(),
+            download @ Download::Entry(_) => vec![Row::Download(id, download)],
+        },
+        (Subject::Import(id), Event::Import(event)) => evolve_import(before, id, event),
+        (
+            Subject::Content(_) | Subject::Download(_) | Subject::Import(_),
+            Event::Content(_) | Event::Download(_) | Event::Import(_) | Event::Directory(_) | Event::Visit(_),
+        ) => Vec::new(),
     }
+}
 
-    /// Its content.
-    pub fn content(&self) -> &Contents {
-        &self.content
+fn evolve_content(slugs: &impl Repository, id: ContentId, event: &ContentEvent) -> Vec<Row> {
+    let before = slugs.content(id);
+    let after = before.clone().evolve(event);
+    let held = |content: &Content| {
+        let piece = content.piece()?;
+        piece
+            .held_slug()
+            .map(|slug| (piece.site, piece.kind, slug.clone()))
+    };
+    let (had, has) = (held(&before), held(&after));
+    let mut rows = Vec::with_capacity(3);
+    if had != has {
+        // Only its holder gives a slug back.
+        let own = |(site, kind, slug): &(SiteId, Kind, Slug)| slugs.holder(*site, *kind, slug) == Some(id);
+        rows.extend(
+            had.filter(own)
+                .map(|(site, kind, slug)| Row::Slug(site, kind, slug, None)),
+        );
+        rows.extend(has.map(|(site, kind, slug)| Row::Slug(site, kind, slug, Some(id))));
     }
+    if after != Content::Nothing {
+        rows.push(Row::Content(id, after));
+    }
+    rows
+}
 
-    /// Its downloads.
-    pub fn downloads(&self) -> &Downloads {
-        &self.downloads
+fn evolve_import(known: &impl Repository, id: ImportId, event: &ImportEvent) -> Vec<Row> {
+    let mut rows = Vec::with_capacity(2);
+    if let ImportEvent::Started(import::Started {
+        site, fingerprint, ..
+    }) = event
+        && known.find(*site, *fingerprint).is_none()
+    {
+        rows.push(Row::Fingerprint(*site, *fingerprint, id));
     }
-
-    /// Its imports.
-    pub fn imports(&self) -> &Imports {
-        &self.imports
+    match known.import(id).evolve(event) {
+        Import::Nothing => {}
+        import @ (Import::Running(_) | Import::Completed(_)) => rows.push(Row::Import(id, import)),
     }
+    rows
 }

@@ -325,11 +325,22 @@ async fn a_queue_runs_by_priority_and_then_in_the_order_of_queueing() {
         sha256: None,
         priority,
     };
-    for (n, (title, priority)) in (0..).zip([("c", 100), ("d", 100), ("b", 100), ("a", 5), ("e", 100)]) {
+    for (n, (title, priority)) in (0..).zip([
+        ("c", 100),
+        ("d", 100),
+        ("b", 100),
+        ("a", 5),
+        ("e", 100),
+        ("f", 100),
+    ]) {
         past.happen(owner, n, queued(title, priority)).await;
     }
     past.happen(owner, 2, download::Reprioritised { priority: 50 })
         .await;
+    // What comes back to its priority has its place among equals again.
+    for priority in [7, 100] {
+        past.happen(owner, 4, download::Reprioritised { priority }).await;
+    }
     past.happen(owner, 0, download::Cancelled {}).await;
     past.happen(owner, 1, download::Started {}).await;
     past.happen(owner, 1, download::Failed { reason: "x".into() })
@@ -340,7 +351,7 @@ async fn a_queue_runs_by_priority_and_then_in_the_order_of_queueing() {
     let live = snapshot(&reader, Projection::Downloads).await;
     let queue = downloads::queue(&live, owner.uuid(), 1, 10).await.unwrap();
     let titles: Vec<_> = queue.iter().map(|row| row.title.as_str()).collect();
-    assert_eq!(titles, ["a", "b", "e", "d"]);
+    assert_eq!(titles, ["a", "b", "e", "f", "d"]);
     let cancelled = downloads::Filter {
         tenant: owner.uuid(),
         status: Some("cancelled".into()),
@@ -350,7 +361,7 @@ async fn a_queue_runs_by_priority_and_then_in_the_order_of_queueing() {
         downloads::list(&live, &cancelled, 1, 10).await.unwrap()[0].title,
         "c"
     );
-    let id = queue[3].download;
+    let id = queue[4].download;
     assert_eq!(
         downloads::by_id(&live, owner.uuid(), id)
             .await

@@ -13,9 +13,9 @@ use uuid::Uuid;
 
 use super::{
     Request, heard,
-    idempotency::{Hash, Keys, Seen},
-    now,
-    state::{self, Change, State, Unchanged},
+    idempotency::{Hash, Seen},
+    layers, now,
+    state::{self, Change, State, Unchanged, unreadable},
 };
 use crate::{
     answer::Answer,
@@ -45,15 +45,10 @@ pub enum Reply {
     Rung,
 }
 
-/// The state of a partition, twice, and its idempotency keys.
+/// The state of a partition, as admitted and as it will be when all that is under way is admitted.
 pub struct Decider {
-    /// As admitted.
-    admitted: State,
-    /// As it will be when all that is under way is admitted. Decisions are taken on this.
-    speculated: State,
-    /// Whether `speculated` must be made a copy of `admitted` before it is used: nothing is under way.
-    stale: bool,
-    keys: Keys,
+    partition: Partition,
+    state: State,
     /// Commits decided and not yet admitted, the oldest first.
     under_way: VecDeque<(Commit, Option<(Hash, Hash)>)>,
     next_due: watch::Sender<Option<Timestamp>>,
@@ -80,15 +75,14 @@ struct Cause<'a> {
 }
 
 impl Decider {
-    /// Of a partition whose log was not read yet. Tells the timer when the next publication is due.
-    pub fn new(partition: Partition, next_due: watch::Sender<Option<Timestamp>>) -> Self {
+    /// With what is known of the partition already. Tells the timer when the next publication is due.
+    pub fn new(partition: Partition, state: State, next_due: watch::Sender<Option<Timestamp>>) -> Self {
         let label = partition.to_string();
         let outcome = |outcome| metrics::COMMANDS.with_label_values(&[label.as_str(), outcome]);
+        next_due.send_replace(state.next_due());
         Self {
-            admitted: State::default(),
-            speculated: State::default(),
-            stale: false,
-            keys: Keys::default(),
+            partition,
+            state,
             under_way: VecDeque::new(),
             next_due,
             counters: Counters {
@@ -108,9 +102,13 @@ impl Decider {
         context: &Context,
         command: &super::Command,
     ) -> Decision<Result<Reply, Error>> {
-        let at = self.speculated.commit_time(now());
-        if let Some(key) = &context.key {
-            match self.keys.seen(key, &context.request, at) {
+        let at = self.state.commit_time(now());
+        if let Some(key) = context.key {
+            let used = match self.state.used(key, layers::Seen::Decided) {
+                Ok(used) => used,
+                Err(error) => return refuse(unreadable(error)),
+            };
+            match used.map_or(Seen::New, |used| used.seen(&context.request, at)) {
                 Seen::New => {}
                 Seen::Running => return refuse(Error::Running),
                 Seen::Answered(offset) => return Decision::Answer(Ok(Reply::Done(Done::Stored(offset)))),
@@ -118,10 +116,7 @@ impl Decider {
             }
         }
         let tenant = context.principal.tenant;
-        let changes = match self
-            .speculated
-            .decide(tenant, command.clone(), &context.expected, at)
-        {
+        let changes = match self.state.decide(tenant, command.clone(), &context.expected, at) {
             Ok(state::Decision::Commit(changes)) => changes,
             Ok(state::Decision::Unchanged(unchanged)) => {
                 return Decision::Answer(Ok(Reply::Done(Done::Unchanged(unchanged))));
@@ -150,15 +145,14 @@ impl Decider {
 
     /// Publishes the first piece whose time has come.
     fn decide_due(&mut self) -> Decision<Result<Reply, Error>> {
-        let at = self.speculated.commit_time(now());
-        let Some(timer) = self.speculated.timers().first_due(at).cloned() else {
-            return Decision::Answer(Ok(Reply::Rung));
+        let at = self.state.commit_time(now());
+        let (tenant, content, timer) = match self.state.first_due(at) {
+            Ok(Some(due)) => due,
+            Ok(None) => return Decision::Answer(Ok(Reply::Rung)),
+            Err(error) => return refuse(unreadable(error)),
         };
-        let command = tenant::Command::Content(timer.content, content::Command::PublishDue);
-        match self
-            .speculated
-            .decide(timer.tenant, command.into(), &Expected::Any, at)
-        {
+        let command = tenant::Command::Content(content, content::Command::PublishDue);
+        match self.state.decide(tenant, command.into(), &Expected::Any, at) {
             Ok(state::Decision::Commit(changes)) => {
                 let cause = Cause {
                     actor: timer.actor,
@@ -168,11 +162,11 @@ impl Decider {
                 };
                 self.append(changes, at, &cause, None, None, |_| Reply::Rung)
             }
+            Err(error @ Error::Outside { .. }) => refuse(error),
             Ok(state::Decision::Unchanged(_)) | Err(_) => {
                 // The timer and the piece follow the same events, so this cannot be; it must not ring for ever.
-                tracing::error!(content = %timer.content, "a scheduled publication was refused");
-                self.speculated.stop_timer(timer.content);
-                self.admitted.stop_timer(timer.content);
+                tracing::error!(%content, "a scheduled publication was refused");
+                self.state.stop_timer(tenant, content);
                 self.tell_timer();
                 Decision::Answer(Ok(Reply::Rung))
             }
@@ -197,7 +191,7 @@ impl Decider {
             .collect();
         let commit = Commit {
             tenant,
-            tenant_seq: self.speculated.next_seq(tenant),
+            tenant_seq: self.state.next_seq(tenant),
             command,
             events,
         };
@@ -208,11 +202,8 @@ impl Decider {
                 return refuse(Error::outside("encoding a commit", error));
             }
         };
-        if let Err(error) = self.speculated.evolve(&commit) {
+        if let Err(error) = self.state.decided(&commit, key) {
             return refuse(Error::outside("folding a decision", error));
-        }
-        if let Some((key, request)) = key {
-            self.keys.runs(key, request, at);
         }
         let reply = reply(&commit.events);
         self.under_way.push_back((commit, key));
@@ -221,35 +212,31 @@ impl Decider {
     }
 
     fn tell_timer(&self) {
-        let state = if self.stale {
-            &self.admitted
-        } else {
-            &self.speculated
-        };
-        let next = state.timers().next();
+        let next = self.state.next_due();
         self.next_due
             .send_if_modified(|known| std::mem::replace(known, next) != next);
     }
+}
 
-    /// Copying once is less than folding everything twice, at start and after a failure.
-    fn refresh(&mut self) {
-        if std::mem::take(&mut self.stale) {
-            self.speculated = self.admitted.clone();
-        }
+/// Key and request of a command that brought an Idempotency-Key.
+fn key_of(commit: &Commit) -> Option<(Hash, Hash)> {
+    let CommandHashes { name, request } = commit.command?;
+    match name {
+        CommandName::Key(key) => Some((key, request)),
+        CommandName::Id(_) => None,
     }
+}
 
-    fn fold(&mut self, at: Offset, commit: &Commit) -> Result<(), Unreadable> {
-        let unreadable = |error| Unreadable(format!("offset {at}: {error}"));
-        self.admitted.evolve(commit).map_err(unreadable)?;
-        if let Some(CommandHashes {
-            name: CommandName::Key(key),
-            request,
-        }) = commit.command
-            && let Some(last) = commit.events.last()
-        {
-            self.keys.admitted(key, request, at, last.envelope.time);
+impl Drop for Decider {
+    /// The next start folds less.
+    fn drop(&mut self) {
+        // What was half done when a thread panicked is not to be kept.
+        if std::thread::panicking() {
+            return;
         }
-        Ok(())
+        if let Err(error) = self.state.write() {
+            tracing::warn!(partition = %self.partition, %error, "the next start reads more of the log");
+        }
     }
 }
 
@@ -282,38 +269,35 @@ impl driver::Decider for Decider {
     fn apply(&mut self, at: Offset, headers: &CommitHeaders, record: &Record) -> Result<(), Unreadable> {
         let commit = Commit::decode(headers, record)
             .map_err(|error| Unreadable(format!("offset {at}: {}", service::problem::chain(&error))))?;
-        self.fold(at, &commit)?;
-        self.stale = true;
+        let folded = self.state.apply(at, &commit, key_of(&commit));
+        folded.map_err(|error| Unreadable(format!("offset {at}: {error}")))?;
         self.tell_timer();
         Ok(())
     }
 
     fn forget(&mut self) -> Rewound {
-        for (_, key) in self.under_way.drain(..) {
-            if let Some((key, _)) = key {
-                self.keys.failed(&key);
-            }
-        }
-        self.stale = true;
+        self.under_way.clear();
+        self.state.forget();
         self.tell_timer();
         Rewound::Here
     }
 
     fn decide(&mut self, request: &mut Request) -> Decision<Self::Answer> {
-        self.refresh();
         match request {
             Request::Ask { command, context, .. } => self.decide_command(context, command),
-            Request::Look { .. } | Request::Used { .. } => Decision::Answer(Ok(Reply::Settled)),
+            Request::Piece { .. } | Request::Import { .. } | Request::Used { .. } => {
+                Decision::Answer(Ok(Reply::Settled))
+            }
             Request::Due { .. } => self.decide_due(),
         }
     }
 
     fn admitted(&mut self, at: Offset) {
-        if let Some((commit, _)) = self.under_way.pop_front() {
-            // What was decided here was folded here once already, so it folds again.
-            if let Err(Unreadable(why)) = self.fold(at, &commit) {
-                tracing::error!(why, "a commit of ours does not fold");
-            }
+        if let Some((commit, key)) = self.under_way.pop_front()
+            && let Err(error) = self.state.admitted(at, &commit, key)
+        {
+            // It is in the log and in memory; only the disk is behind.
+            tracing::error!(partition = %self.partition, %error, "cannot write decision state");
         }
     }
 
@@ -344,11 +328,25 @@ impl driver::Decider for Decider {
                 }));
             }
             // What is admitted now is at least what was there when it was asked.
-            Request::Look { tenant, look } => {
-                look(heard.map(|(_, next)| (self.admitted.tenant(tenant), next)));
+            Request::Piece {
+                tenant,
+                content,
+                reply,
+            } => {
+                let piece = |(_, next)| Ok((self.state.piece(tenant, content).map_err(unreadable)?, next));
+                let _ = reply.send(heard.and_then(piece));
+            }
+            Request::Import {
+                tenant,
+                import,
+                reply,
+            } => {
+                let _ = reply.send(heard.and_then(|_| self.state.import(tenant, import).map_err(unreadable)));
             }
             Request::Used { key, reply } => {
-                let _ = reply.send(heard.map(|_| self.keys.used(&key, now())));
+                let used = |_| self.state.used(key, layers::Seen::Admitted).map_err(unreadable);
+                let used = heard.and_then(used);
+                let _ = reply.send(used.map(|used| used.is_some_and(|used| used.is_fresh(now()))));
             }
             Request::Due { reply } => {
                 if heard.is_ok() {

@@ -16,8 +16,9 @@ use std::{
 };
 
 use event_log::{
-    Hint, Hints, Log, Membership, Owners, Partition,
+    Hint, Hints, Log, Membership, Owners, Partition, ReadError, StateError,
     driver::{Options, Start, Status, drive},
+    state_store,
 };
 use service::{Health, health::Reporter};
 use tokio::{
@@ -26,7 +27,12 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Door, Request, Settings, Standing, decider::Decider, timers};
+use super::{
+    Door, Request, Settings, Standing,
+    decider::Decider,
+    state::{FOLD, State},
+    timers,
+};
 use crate::metrics;
 
 /// How long a partition that is assigned to another process is served here while that one has not claimed it.
@@ -35,6 +41,8 @@ const LINGER: Duration = Duration::from_secs(20);
 const CONFIRM_AGAIN: Duration = Duration::from_millis(500);
 /// How often to look whether what others should know of this process is known.
 const TELL_AGAIN: Duration = Duration::from_secs(2);
+/// How long to wait before a log that cannot be read is asked again.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// Whoever served this long starts to count its lost claims anew.
 const CALM: Duration = Duration::from_secs(600);
 
@@ -101,9 +109,20 @@ impl Supervision {
                     incoming
                 }
             };
+            self.stand(Standing::Here(Status::Starting));
+            let known = match gone.run_until_cancelled(self.known()).await {
+                None => return,
+                Some(Ok(known)) => known,
+                Some(Err(why)) => {
+                    tracing::error!(partition = %self.partition, %why, "cannot serve the partition");
+                    self.close();
+                    self.stand(Standing::Beyond(why));
+                    return;
+                }
+            };
             let began = Instant::now();
             let version = self.sharing.membership.assignment().borrow().version;
-            let (ended, epoch, driving) = self.serve(incoming).await;
+            let (ended, epoch, driving) = self.serve(known, incoming).await;
             // It answers what is under way first. Two must never drive one partition of a process.
             let _ = driving.await;
             if let Some(epoch) = epoch.filter(|_| ended != Ended::Lost) {
@@ -177,9 +196,13 @@ impl Supervision {
 
     /// Drives the partition until it is over. The task that is given back ends when all is answered; with it the
     /// last epoch that was served.
-    async fn serve(&self, incoming: mpsc::Receiver<Request>) -> (Ended, Option<u64>, JoinHandle<Option<()>>) {
+    async fn serve(
+        &self,
+        known: (State, Start),
+        incoming: mpsc::Receiver<Request>,
+    ) -> (Ended, Option<u64>, JoinHandle<Option<()>>) {
         let (status, mut seen) = watch::channel(Status::Starting);
-        let driving = self.drive(incoming, status);
+        let driving = self.drive(known, incoming, status);
         let mut assignment = self.sharing.membership.assignment();
         let mut hints = self.sharing.owners.known();
         let mut epoch = None;
@@ -245,14 +268,14 @@ impl Supervision {
     /// Starts the tasks that serve.
     fn drive(
         &self,
+        (state, start): (State, Start),
         incoming: mpsc::Receiver<Request>,
         status: watch::Sender<Status>,
     ) -> JoinHandle<Option<()>> {
         let partition = self.partition;
         let (next_due, due) = watch::channel(None);
-        let decider = Decider::new(partition, next_due);
+        let decider = Decider::new(partition, state, next_due);
         let options = Options::new(self.settings.owner.clone());
-        let start = Start::default();
         let driving = drive(
             self.log.clone(),
             partition,
@@ -335,6 +358,64 @@ impl Supervision {
     }
 }
 
+impl Supervision {
+    /// What this process' disk knows of the partition already, when the log says so, too.
+    ///
+    /// # Errors
+    /// The disk fails, or the log has lost what was admitted: for people.
+    async fn known(&self) -> Result<(State, Start), String> {
+        let told = |error: StateError| error.to_string();
+        let stores = &self.settings.stores;
+        let store = stores
+            .store(self.log.id(), self.partition, FOLD)
+            .map_err(told)?;
+        let standing = if self.partition == Partition::DIRECTORY {
+            // It is folded into memory, so only its keys are here.
+            None
+        } else {
+            store.standing().map_err(told)?
+        };
+        let start = match standing {
+            None => None,
+            Some(standing) => self.confirmed(standing).await?.map(|state| Start {
+                next: standing.at + 1,
+                state,
+            }),
+        };
+        if start.is_none() {
+            store.clear().map_err(told)?;
+        }
+        let state = State::new(store, self.settings.recent_bytes).map_err(told)?;
+        Ok((state, start.unwrap_or_default()))
+    }
+
+    /// The state of admission where a store stands; none, when the log does not have what it was made of.
+    async fn confirmed(&self, standing: state_store::Standing) -> Result<Option<event_log::State>, String> {
+        loop {
+            match standing.confirm(&self.log, self.partition).await {
+                Ok(Some(state)) => return Ok(Some(state)),
+                Ok(None) => {
+                    tracing::warn!(
+                        partition = %self.partition, offset = standing.at,
+                        "the log has another record where the decision state on disk stands: folding the log anew"
+                    );
+                    return Ok(None);
+                }
+                Err(error @ ReadError::Failed { .. }) => {
+                    tracing::warn!(partition = %self.partition, %error, "looking again");
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                }
+                Err(error @ (ReadError::OutOfRange { .. } | ReadError::NoPartition(_))) => {
+                    return Err(format!(
+                        "{error}: the log has lost commits that this process has seen admitted. Restore the log; or, if \
+                         it was cut back on purpose, delete the folder ANNALS_STATE_DIR and start again"
+                    ));
+                }
+            }
+        }
+    }
+}
+
 /// Waits for a change; for ever, when there will be none.
 async fn changed<T>(watched: &mut watch::Receiver<T>) {
     if watched.changed().await.is_err() {
@@ -378,6 +459,7 @@ pub(super) async fn report(
         serving.set(matches!(now, Standing::Here(Status::Serving { .. })).into());
         match &now {
             Standing::Unknown => reporter.down("waits to hear which process is to serve it"),
+            Standing::Beyond(why) => reporter.down(why.as_str()),
             Standing::Elsewhere => {
                 let known = hints.borrow_and_update();
                 if known.of(partition).is_some_and(|known| !known.hint.released) {

@@ -1,40 +1,51 @@
 //! What the owner of a partition must know to decide: small, and never a body.
 //!
-//! The same state serves the directory's partition and the ledger's. It is kept twice: as admitted, and as it
-//! will be when everything under way is admitted. Decisions are taken on the second; when an append fails,
-//! the second becomes a copy of the first again.
+//! The same state serves the directory's partition and the ledger's. Aggregates are rows ([`super::layers`]), seen as
+//! admitted or as they will be when everything under way is admitted; decisions are taken on the second. The
+//! directory is one thing in memory, kept twice; when an append fails, the second becomes a copy of the first again.
 
-use std::collections::HashMap;
-
-use event_log::Commit;
+use event_log::{Commit, Offset, StateError, StateStore, state_store::Standing};
 use events::{
-    Aggregate, ContentId, DownloadId, Event, ImportId, TenantId, Timestamp, content,
+    Aggregate, ContentId, DownloadId, Event, ImportId, Sha256, SiteId, TenantId, Timestamp,
+    content::{self, Content, Kind, Piece, Slugs},
     directory::{self, Directory, Happened},
     download::{self, Download},
     id::InvalidId,
-    import::{self, Import},
-    tenant,
+    import::{self, Fingerprints, Import},
+    tenant::{self, Repository},
 };
 use serde_json::{Value, json};
 
-use super::{Command, timers::Timers};
+use super::{
+    Command,
+    idempotency::{Hash, Used, forgotten_before},
+    layers::{Layers, Seen},
+    row::{Key, Row},
+    timers::{Timer, Timers},
+};
 use crate::{aggregate, command::Expected, error::Error};
 
+/// The fold, by name: it changes with the rows that it makes of the same events, and then every process makes its
+/// state anew from the log.
+pub const FOLD: &str = "1";
+
 /// Everything that a partition's decisions depend on.
-#[derive(Debug, Clone, Default)]
 pub struct State {
-    tenants: HashMap<TenantId, Tenant>,
-    directory: Directory,
+    rows: Layers,
     timers: Timers,
-    /// The time of the last commit: commit times never go backwards.
-    time: Option<Timestamp>,
+    directory: Twice<Directory>,
+    time: Twice<Option<Timestamp>>,
+    /// The last admitted commit that was folded.
+    standing: Option<Standing>,
+    /// A commit was folded in part only: nothing of this may be kept.
+    broken: bool,
 }
 
-#[derive(Debug, Clone, Default)]
-struct Tenant {
-    /// The number of its last commit.
-    seq: u64,
-    aggregates: events::Tenant,
+/// As admitted, and as it will be when everything under way is admitted.
+#[derive(Debug, Default)]
+struct Twice<T> {
+    admitted: T,
+    decided: T,
 }
 
 /// An event to be, and where it belongs.
@@ -68,36 +79,127 @@ pub struct Unchanged {
     pub body: Value,
 }
 
+/// Why a commit cannot be folded.
+#[derive(Debug, thiserror::Error)]
+pub enum FoldError {
+    /// A subject that is no id of what its event is about: this release cannot serve the partition.
+    #[error(transparent)]
+    Subject(#[from] InvalidId),
+    /// The disk failed.
+    #[error(transparent)]
+    Disk(#[from] StateError),
+}
+
+/// A tenant's aggregates in the rows.
+struct Here<'a> {
+    rows: &'a Layers,
+    tenant: TenantId,
+    seen: Seen,
+}
+
 impl State {
+    /// What a store holds, with so many bytes for what is used often. Empty, it is what there is before any record.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn new(store: StateStore, recent_bytes: u64) -> Result<Self, StateError> {
+        let standing = store.standing()?;
+        let rows = Layers::new(store, recent_bytes);
+        let mut timers = Timers::default();
+        for entry in rows.stored(&Key::TIMERS) {
+            let (key, row) = entry?;
+            let (tenant, content) =
+                Key::of_timer(&key).ok_or_else(|| StateError::damaged("the key of a timer"))?;
+            if let Row::Timer(timer) = row {
+                timers.set(tenant, content, Some(timer.at));
+            }
+        }
+        let time = rows.get(&Key::Time, Seen::Admitted).and_then(Row::time);
+        rows.check()?;
+        Ok(Self {
+            rows,
+            timers,
+            directory: Twice::default(),
+            time: Twice {
+                admitted: time,
+                decided: time,
+            },
+            standing,
+            broken: false,
+        })
+    }
+
     /// When a commit that is made now is made: the clock's time, unless a commit bears a later one.
     pub fn commit_time(&self, now: Timestamp) -> Timestamp {
-        self.time.map_or(now, |last| last.max(now))
+        self.time.decided.map_or(now, |last| last.max(now))
     }
 
     /// The number of the tenant's next commit.
     pub fn next_seq(&self, tenant: TenantId) -> u64 {
-        self.tenants.get(&tenant).map_or(0, |tenant| tenant.seq) + 1
+        let last = self.rows.get(&Key::Tenant(tenant), Seen::Decided);
+        last.and_then(Row::tenant).unwrap_or(0) + 1
     }
 
-    /// A tenant's aggregates, when it has any here.
-    pub fn tenant(&self, tenant: TenantId) -> Option<&events::Tenant> {
-        self.tenants.get(&tenant).map(|tenant| &tenant.aggregates)
+    /// How a piece stands in admitted history.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn piece(&self, tenant: TenantId, id: ContentId) -> Result<Option<Piece>, StateError> {
+        let content = self.here(tenant, Seen::Admitted).content(id);
+        self.rows.check()?;
+        Ok(match content {
+            Content::Piece(piece) => Some(piece),
+            Content::Nothing => None,
+        })
     }
 
-    /// Forgets a timer.
-    pub fn stop_timer(&mut self, content: ContentId) {
-        self.timers.stop(content);
+    /// How an import stands in admitted history.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn import(&self, tenant: TenantId, id: ImportId) -> Result<Import, StateError> {
+        let import = self.here(tenant, Seen::Admitted).import(id);
+        self.rows.check()?;
+        Ok(import)
     }
 
-    /// What is to be published when.
-    pub fn timers(&self) -> &Timers {
-        &self.timers
+    /// What is remembered of an Idempotency-Key.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn used(&self, key: Hash, seen: Seen) -> Result<Option<Used>, StateError> {
+        let row = self.rows.get(&Key::Command(key), seen);
+        self.rows.check()?;
+        Ok(row.and_then(Row::command))
+    }
+
+    /// When the next publication is due.
+    pub fn next_due(&self) -> Option<Timestamp> {
+        self.timers.next()
+    }
+
+    /// The first publication whose time has come.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn first_due(&self, now: Timestamp) -> Result<Option<(TenantId, ContentId, Box<Timer>)>, StateError> {
+        let Some((tenant, content)) = self.timers.first_due(now) else {
+            return Ok(None);
+        };
+        let row = self.rows.get(&Key::Timer(tenant, content), Seen::Decided);
+        self.rows.check()?;
+        Ok(row.and_then(Row::timer).map(|timer| (tenant, content, timer)))
+    }
+
+    /// Lets a timer that makes no sense ring no more.
+    pub fn stop_timer(&mut self, tenant: TenantId, content: ContentId) {
+        self.timers.set(tenant, content, None);
     }
 
     /// What a command brings about, given all this.
     ///
     /// # Errors
-    /// The rule, the version or the absence that stands in the way.
+    /// The rule, the version or the absence that stands in the way; the disk failed.
     pub fn decide(
         &self,
         tenant: TenantId,
@@ -105,34 +207,36 @@ impl State {
         expected: &Expected,
         at: Timestamp,
     ) -> Result<Decision, Error> {
-        let nothing = Tenant::default();
-        let here = self.tenants.get(&tenant).unwrap_or(&nothing);
-        match command {
+        let here = self.here(tenant, Seen::Decided);
+        let decided = match command {
             Command::Tenant(tenant::Command::Content(id, command)) => {
-                here.content(tenant, id, command, expected, at)
+                decide_content(&here, id, command, expected, at)
             }
             Command::Tenant(tenant::Command::Download(id, command)) => {
-                here.download(tenant, id, command, expected, at)
+                decide_download(&here, id, command, expected, at)
             }
             Command::Tenant(tenant::Command::Reorder(priorities)) => {
-                here.reorder(tenant, &priorities, expected)
+                decide_reorder(&here, &priorities, expected)
             }
             Command::Tenant(tenant::Command::Import(id, command)) => {
-                here.import(tenant, id, command, expected, at)
+                decide_import(&here, id, command, expected, at)
             }
             Command::Directory(command) => self.decide_directory(command, expected),
-        }
+        };
+        self.rows.check().map_err(unreadable)?;
+        decided
     }
 
     fn decide_directory(&self, command: directory::Command, expected: &Expected) -> Result<Decision, Error> {
+        let directory = &self.directory.decided;
         let asked = match &command {
             directory::Command::RevokeKey { key, .. } => Some(directory::Subject::Key(key.clone())),
             directory::Command::CreateTenant { .. }
             | directory::Command::CreateSite { .. }
             | directory::Command::IssueKey { .. } => None,
         };
-        let version = asked.as_ref().map(|subject| self.directory.version(subject));
-        let happened = self.directory.decide(command)?;
+        let version = asked.as_ref().map(|subject| directory.version(subject));
+        let happened = directory.decide(command)?;
         expect(version.unwrap_or(0), expected)?;
         if happened.is_empty() {
             return Ok(Decision::Unchanged(Unchanged {
@@ -142,137 +246,330 @@ impl State {
         }
         let changes = happened.into_iter().map(|happened| Change {
             tenant: happened.tenant,
-            version: self.directory.version(&happened.subject) + 1,
+            version: directory.version(&happened.subject) + 1,
             subject: happened.subject.to_string(),
             event: happened.event.into(),
         });
         Ok(Decision::Commit(changes.collect()))
     }
 
-    /// What a commit that is admitted, or will be, makes of all this.
+    /// A commit is decided: what it will make of all this. On an error nothing has changed.
     ///
     /// # Errors
-    /// A subject that is no id of what its event is about: this release cannot serve the partition.
-    pub fn evolve(&mut self, commit: &Commit) -> Result<(), InvalidId> {
-        let tenant = self.tenants.entry(commit.tenant).or_default();
-        tenant.seq = commit.tenant_seq;
-        for recorded in &commit.events {
-            if let Some(happened) = Happened::read(recorded)? {
-                self.directory.evolve(&happened);
+    /// It cannot be folded.
+    pub fn decided(&mut self, commit: &Commit, key: Option<(Hash, Hash)>) -> Result<(), FoldError> {
+        self.rows.begin();
+        match self.fold(commit, key, Seen::Decided, None) {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                let undone: Vec<_> = self.rows.undo().collect();
+                self.ring_as_before(undone.into_iter());
+                Err(error)
             }
+        }
+    }
+
+    /// The oldest commit that was decided is admitted, at this offset.
+    ///
+    /// # Errors
+    /// It cannot be folded, or written.
+    pub fn admitted(
+        &mut self,
+        at: Offset,
+        commit: &Commit,
+        key: Option<(Hash, Hash)>,
+    ) -> Result<(), FoldError> {
+        self.rows.admit();
+        if let (Some((key, request)), Some(last)) = (key, commit.events.last()) {
+            let used = Used {
+                request,
+                time: last.envelope.time,
+                offset: Some(at),
+            };
+            self.rows
+                .put(Key::Command(key), Some(Row::Command(used)), Seen::Admitted);
+        }
+        for recorded in &commit.events {
+            // What was decided here was read here once already, so it is read again.
+            if let Some(happened) = Happened::read(recorded).inspect_err(|_| self.broken = true)? {
+                self.directory.admitted.evolve(&happened);
+            }
+        }
+        self.stands(at, commit);
+        self.write_when_full()?;
+        Ok(())
+    }
+
+    /// A commit that was not decided here is admitted; nothing is under way.
+    ///
+    /// # Errors
+    /// It cannot be folded, or written.
+    pub fn apply(&mut self, at: Offset, commit: &Commit, key: Option<(Hash, Hash)>) -> Result<(), FoldError> {
+        let folded = self.fold(commit, key, Seen::Admitted, Some(at));
+        folded.inspect_err(|_| self.broken = true)?;
+        self.stands(at, commit);
+        self.write_when_full()?;
+        Ok(())
+    }
+
+    /// Nothing of what was decided and is not admitted ever was.
+    pub fn forget(&mut self) {
+        let undone: Vec<_> = self.rows.forget().collect();
+        self.ring_as_before(undone.into_iter());
+        self.time.decided = self.time.admitted;
+        if self.directory.decided != self.directory.admitted {
+            self.directory.decided = self.directory.admitted.clone();
+        }
+    }
+
+    /// Writes what is admitted to the disk.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn write(&mut self) -> Result<(), StateError> {
+        let Some(standing) = self.standing.filter(|_| !self.broken) else {
+            return Ok(());
+        };
+        if let Some(time) = self.time.admitted {
+            self.rows.put(Key::Time, Some(Row::Time(time)), Seen::Admitted);
+        }
+        let forgotten = self
+            .time
+            .admitted
+            .map_or(i64::MIN, |time| forgotten_before(time).micros());
+        self.rows.write(standing, forgotten)
+    }
+
+    fn write_when_full(&mut self) -> Result<(), StateError> {
+        if self.rows.is_full() { self.write() } else { Ok(()) }
+    }
+
+    fn stands(&mut self, at: Offset, commit: &Commit) {
+        if let Some(last) = commit.events.last() {
+            self.standing = Some(Standing {
+                at,
+                event: last.envelope.id,
+            });
+            self.time.admitted = self.time.admitted.max(Some(last.envelope.time));
+            self.time.decided = self.time.decided.max(self.time.admitted);
+        }
+    }
+
+    fn here(&self, tenant: TenantId, seen: Seen) -> Here<'_> {
+        Here {
+            rows: &self.rows,
+            tenant,
+            seen,
+        }
+    }
+
+    fn fold(
+        &mut self,
+        commit: &Commit,
+        key: Option<(Hash, Hash)>,
+        seen: Seen,
+        at: Option<Offset>,
+    ) -> Result<(), FoldError> {
+        let tenant = commit.tenant;
+        let mut happened = Vec::new();
+        self.rows
+            .put(Key::Tenant(tenant), Some(Row::Tenant(commit.tenant_seq)), seen);
+        for recorded in &commit.events {
+            happened.extend(Happened::read(recorded)?);
             if let Some(subject) = tenant::Subject::of(recorded)? {
-                tenant.aggregates.evolve(subject, &recorded.event);
-                if let (tenant::Subject::Content(id), Event::Content(event)) = (subject, &recorded.event) {
-                    self.timers.follow(id, event, &recorded.envelope);
+                let rows = tenant::evolve(&self.here(tenant, seen), subject, &recorded.event);
+                self.rows.check()?;
+                for row in rows {
+                    let (key, row) = placed(tenant, row);
+                    self.rows.put(key, row, seen);
+                }
+                if let (tenant::Subject::Content(id), Event::Content(event)) = (subject, &recorded.event)
+                    && let Some(timer) = Timer::follow(event, &recorded.envelope)
+                {
+                    self.timers.set(tenant, id, timer.as_ref().map(|timer| timer.at));
+                    let row = timer.map(|timer| Row::Timer(Box::new(timer)));
+                    self.rows.put(Key::Timer(tenant, id), row, seen);
                 }
             }
-            self.time = self.time.max(Some(recorded.envelope.time));
+        }
+        if let (Some((key, request)), Some(last)) = (key, commit.events.last()) {
+            let used = Used {
+                request,
+                time: last.envelope.time,
+                offset: at,
+            };
+            self.rows.put(Key::Command(key), Some(Row::Command(used)), seen);
+        }
+        // After all that may fail.
+        for happened in &happened {
+            self.directory.decided.evolve(happened);
+            if seen == Seen::Admitted {
+                self.directory.admitted.evolve(happened);
+            }
+        }
+        if let Some(last) = commit.events.last() {
+            self.time.decided = self.time.decided.max(Some(last.envelope.time));
         }
         Ok(())
     }
+
+    fn ring_as_before(&mut self, undone: impl Iterator<Item = Key>) {
+        for key in undone {
+            if let Key::Timer(tenant, content) = key {
+                let timer = self.rows.get(&key, Seen::Decided).and_then(Row::timer);
+                self.timers.set(tenant, content, timer.map(|timer| timer.at));
+            }
+        }
+    }
 }
 
-impl Tenant {
-    fn content(
-        &self,
-        tenant: TenantId,
-        id: ContentId,
-        command: content::Command,
-        expected: &Expected,
-        at: Timestamp,
-    ) -> Result<Decision, Error> {
-        let contents = self.aggregates.content();
-        let piece = contents.content(id);
-        if !matches!(command, content::Command::Draft(_)) && piece.version() == 0 {
-            return Err(Error::NotFound("content"));
+/// What clients hear of a disk that fails: nothing was done, and another process may be able to.
+pub fn unreadable(error: StateError) -> Error {
+    Error::outside("reading the decision state", error)
+}
+
+fn placed(tenant: TenantId, row: tenant::Row) -> (Key, Option<Row>) {
+    match row {
+        tenant::Row::Content(id, content) => (Key::Content(tenant, id), Some(Row::Content(content))),
+        tenant::Row::Slug(site, kind, slug, holder) => {
+            (Key::Slug(tenant, site, kind, slug), holder.map(Row::Holder))
         }
-        expect(piece.version(), expected)?;
-        let events = aggregate::decide(piece, command, contents.slugs(), at)?;
-        let changes = changes(tenant, &id, piece.version(), events);
-        let unchanged = || {
-            let piece = contents.piece(id);
-            let status = piece.map(|piece| piece.status.name());
-            let slug = piece.map(|piece| piece.slug.as_str());
-            json!({"id": id, "slug": slug, "status": status, "version": piece.map(|piece| piece.version)})
+        tenant::Row::Download(id, download) => (Key::Download(tenant, id), Some(Row::Download(download))),
+        tenant::Row::Import(id, import) => (Key::Import(tenant, id), Some(Row::Import(import))),
+        tenant::Row::Fingerprint(site, fingerprint, id) => {
+            (Key::Fingerprint(tenant, site, fingerprint), Some(Row::Source(id)))
+        }
+    }
+}
+
+impl Here<'_> {
+    fn get(&self, key: &Key) -> Option<Row> {
+        self.rows.get(key, self.seen)
+    }
+}
+
+impl Slugs for Here<'_> {
+    fn holder(&self, site: SiteId, kind: Kind, slug: &content::Slug) -> Option<ContentId> {
+        self.get(&Key::Slug(self.tenant, site, kind, slug.clone()))?
+            .holder()
+    }
+}
+
+impl Fingerprints for Here<'_> {
+    fn find(&self, site: SiteId, fingerprint: Sha256) -> Option<ImportId> {
+        self.get(&Key::Fingerprint(self.tenant, site, fingerprint))?
+            .source()
+    }
+}
+
+impl Repository for Here<'_> {
+    fn content(&self, id: ContentId) -> Content {
+        let row = self.get(&Key::Content(self.tenant, id));
+        row.and_then(Row::content).unwrap_or_default()
+    }
+
+    fn download(&self, id: DownloadId) -> Download {
+        let row = self.get(&Key::Download(self.tenant, id));
+        row.and_then(Row::download).unwrap_or_default()
+    }
+
+    fn import(&self, id: ImportId) -> Import {
+        let row = self.get(&Key::Import(self.tenant, id));
+        row.and_then(Row::import).unwrap_or_default()
+    }
+}
+
+fn decide_content(
+    here: &Here<'_>,
+    id: ContentId,
+    command: content::Command,
+    expected: &Expected,
+    at: Timestamp,
+) -> Result<Decision, Error> {
+    let content = here.content(id);
+    if !matches!(command, content::Command::Draft(_)) && content.version() == 0 {
+        return Err(Error::NotFound("content"));
+    }
+    expect(content.version(), expected)?;
+    let events = aggregate::decide(&content, command, here, at)?;
+    let changes = changes(here.tenant, &id, content.version(), events);
+    let unchanged = || {
+        let piece = content.piece();
+        let status = piece.map(|piece| piece.status.name());
+        let slug = piece.map(|piece| piece.slug.as_str());
+        json!({"id": id, "slug": slug, "status": status, "version": piece.map(|piece| piece.version)})
+    };
+    Ok(committed(changes, content.version(), unchanged))
+}
+
+fn decide_download(
+    here: &Here<'_>,
+    id: DownloadId,
+    command: download::Command,
+    expected: &Expected,
+    at: Timestamp,
+) -> Result<Decision, Error> {
+    let download = here.download(id);
+    let new = matches!(command, download::Command::Queue(_));
+    if !new && download.version() == 0 {
+        return Err(Error::NotFound("download"));
+    }
+    expect(download.version(), expected)?;
+    let events = aggregate::decide(&download, command, &(), at)?;
+    let changes = changes(here.tenant, &id, download.version(), events);
+    let unchanged = || {
+        let status = match &download {
+            Download::Nothing => None,
+            Download::Entry(entry) => Some(entry.status.name()),
         };
-        Ok(committed(changes, piece.version(), unchanged))
-    }
+        json!({"id": id, "status": status, "version": download.version()})
+    };
+    Ok(committed(changes, download.version(), unchanged))
+}
 
-    fn download(
-        &self,
-        tenant: TenantId,
-        id: DownloadId,
-        command: download::Command,
-        expected: &Expected,
-        at: Timestamp,
-    ) -> Result<Decision, Error> {
-        let download = self.aggregates.downloads().download(id);
-        let new = matches!(command, download::Command::Queue(_));
-        if !new && download.version() == 0 {
-            return Err(Error::NotFound("download"));
-        }
-        expect(download.version(), expected)?;
-        let events = aggregate::decide(download, command, &(), at)?;
-        let changes = changes(tenant, &id, download.version(), events);
-        let unchanged = || {
-            let status = match download {
-                Download::Nothing => None,
-                Download::Entry(entry) => Some(entry.status.name()),
-            };
-            json!({"id": id, "status": status, "version": download.version()})
-        };
-        Ok(committed(changes, download.version(), unchanged))
+fn decide_reorder(
+    here: &Here<'_>,
+    priorities: &[(DownloadId, i32)],
+    expected: &Expected,
+) -> Result<Decision, Error> {
+    if *expected != Expected::Any {
+        return Err(Error::NoVersion);
     }
-
-    fn reorder(
-        &self,
-        tenant: TenantId,
-        priorities: &[(DownloadId, i32)],
-        expected: &Expected,
-    ) -> Result<Decision, Error> {
-        if *expected != Expected::Any {
-            return Err(Error::NoVersion);
-        }
-        let downloads = self.aggregates.downloads();
-        let changes: Vec<_> = downloads
-            .reorder(priorities)?
-            .into_iter()
-            .flat_map(|(id, event)| changes(tenant, &id, downloads.download(id).version(), vec![event]))
-            .collect();
-        if changes.is_empty() {
-            return Ok(Decision::Unchanged(Unchanged {
-                version: None,
-                body: json!({"changed": []}),
-            }));
-        }
-        Ok(Decision::Commit(changes))
+    let changes: Vec<_> = download::reorder(priorities, |id| here.download(id))?
+        .into_iter()
+        .flat_map(|(id, event)| changes(here.tenant, &id, here.download(id).version(), vec![event]))
+        .collect();
+    if changes.is_empty() {
+        return Ok(Decision::Unchanged(Unchanged {
+            version: None,
+            body: json!({"changed": []}),
+        }));
     }
+    Ok(Decision::Commit(changes))
+}
 
-    fn import(
-        &self,
-        tenant: TenantId,
-        id: ImportId,
-        command: import::Command,
-        expected: &Expected,
-        at: Timestamp,
-    ) -> Result<Decision, Error> {
-        let imports = self.aggregates.imports();
-        let import = imports.import(id);
-        expect(import.version(), expected)?;
-        match aggregate::decide(import, command, imports.fingerprints(), at) {
-            Ok(events) => {
-                let changes = changes(tenant, &id, import.version(), events);
-                Ok(committed(changes, import.version(), || import_body(id, import)))
-            }
-            // The same file again is no mistake: whoever brings it learns how far it is.
-            Err(import::Rejection::Known { id }) => {
-                let import = imports.import(id);
-                Ok(committed(Vec::new(), import.version(), || {
-                    import_body(id, import)
-                }))
-            }
-            Err(rejection) => Err(rejection.into()),
+fn decide_import(
+    here: &Here<'_>,
+    id: ImportId,
+    command: import::Command,
+    expected: &Expected,
+    at: Timestamp,
+) -> Result<Decision, Error> {
+    let import = here.import(id);
+    expect(import.version(), expected)?;
+    match aggregate::decide(&import, command, here, at) {
+        Ok(events) => {
+            let changes = changes(here.tenant, &id, import.version(), events);
+            Ok(committed(changes, import.version(), || import_body(id, &import)))
         }
+        // The same file again is no mistake: whoever brings it learns how far it is.
+        Err(import::Rejection::Known { id }) => {
+            let import = here.import(id);
+            Ok(committed(Vec::new(), import.version(), || {
+                import_body(id, &import)
+            }))
+        }
+        Err(rejection) => Err(rejection.into()),
     }
 }
 
@@ -323,3 +620,6 @@ fn committed(changes: Vec<Change>, version: u64, unchanged: impl FnOnce() -> Val
         Decision::Commit(changes)
     }
 }
+
+#[cfg(test)]
+mod tests;

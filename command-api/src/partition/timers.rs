@@ -4,23 +4,22 @@
 //! scheduled, its cause the command that did. It is rebuilt from the log, so a restart loses none.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeSet, HashMap},
     time::Duration,
 };
 
 use events::{CommandId, ContentId, Envelope, PrincipalId, TenantId, Timestamp, event::ContentEvent};
+use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
 use super::{Request, now};
 
 /// A publication to come.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timer {
-    /// Whose.
-    pub tenant: TenantId,
-    /// What.
-    pub content: ContentId,
+    /// When.
+    pub at: Timestamp,
     /// Who scheduled it.
     pub actor: Option<PrincipalId>,
     /// The command that scheduled it.
@@ -31,55 +30,56 @@ pub struct Timer {
     pub traceparent: Option<String>,
 }
 
-/// Every timer of a partition.
-#[derive(Debug, Clone, Default)]
+impl Timer {
+    /// What an event makes of the timer of its piece: `Some(None)` stops it, none leaves it as it is.
+    pub fn follow(event: &ContentEvent, envelope: &Envelope) -> Option<Option<Self>> {
+        match event {
+            ContentEvent::Scheduled(scheduled) => Some(Some(Self {
+                at: scheduled.at,
+                actor: envelope.actor,
+                causation: envelope.causation,
+                correlation: envelope.correlation,
+                traceparent: envelope.traceparent.clone(),
+            })),
+            ContentEvent::Published(_) | ContentEvent::Unpublished(_) | ContentEvent::Archived(_) => {
+                Some(None)
+            }
+            ContentEvent::Drafted(_) | ContentEvent::Revised(_) | ContentEvent::SlugChanged(_) => None,
+        }
+    }
+}
+
+/// The order in which the timers of a partition ring; the timers themselves are rows of its state.
+#[derive(Debug, Default)]
 pub struct Timers {
-    due: BTreeMap<(Timestamp, ContentId), Timer>,
+    due: BTreeSet<(Timestamp, ContentId, TenantId)>,
     times: HashMap<ContentId, Timestamp>,
 }
 
 impl Timers {
-    /// Follows what happens to a piece of content.
-    pub fn follow(&mut self, content: ContentId, event: &ContentEvent, envelope: &Envelope) {
-        match event {
-            ContentEvent::Scheduled(scheduled) => {
-                self.stop(content);
-                let timer = Timer {
-                    tenant: envelope.tenant,
-                    content,
-                    actor: envelope.actor,
-                    causation: envelope.causation,
-                    correlation: envelope.correlation,
-                    traceparent: envelope.traceparent.clone(),
-                };
-                self.due.insert((scheduled.at, content), timer);
-                self.times.insert(content, scheduled.at);
-            }
-            ContentEvent::Published(_) | ContentEvent::Unpublished(_) | ContentEvent::Archived(_) => {
-                self.stop(content);
-            }
-            ContentEvent::Drafted(_) | ContentEvent::Revised(_) | ContentEvent::SlugChanged(_) => {}
+    /// A piece is to be published then; or, without a time, not any more.
+    pub fn set(&mut self, tenant: TenantId, content: ContentId, at: Option<Timestamp>) {
+        let before = match at {
+            Some(at) => self.times.insert(content, at),
+            None => self.times.remove(&content),
+        };
+        if let Some(before) = before {
+            self.due.remove(&(before, content, tenant));
+        }
+        if let Some(at) = at {
+            self.due.insert((at, content, tenant));
         }
     }
 
     /// When the next one is due.
     pub fn next(&self) -> Option<Timestamp> {
-        self.due.keys().next().map(|(at, _)| *at)
+        self.due.first().map(|(at, ..)| *at)
     }
 
     /// The first whose time has come.
-    pub fn first_due(&self, now: Timestamp) -> Option<&Timer> {
-        self.due
-            .first_key_value()
-            .filter(|((at, _), _)| *at <= now)
-            .map(|(_, timer)| timer)
-    }
-
-    /// Forgets one.
-    pub fn stop(&mut self, content: ContentId) {
-        if let Some(at) = self.times.remove(&content) {
-            self.due.remove(&(at, content));
-        }
+    pub fn first_due(&self, now: Timestamp) -> Option<(TenantId, ContentId)> {
+        let (_, content, tenant) = self.due.first().filter(|(at, ..)| *at <= now)?;
+        Some((*tenant, *content))
     }
 }
 

@@ -13,6 +13,7 @@ mod idempotency;
 mod kafka;
 mod refusals;
 mod sharing;
+mod state;
 mod stopped;
 mod strange;
 mod subscription;

@@ -2,13 +2,13 @@
 
 use std::{
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
 use command_api::{App, Config, app::Deps};
-use event_log::{Log, LogConfig, Store};
+use event_log::{Log, LogConfig, StateStores, Store};
 use key_store::KeyStore;
 use reqwest::{Method, StatusCode, header::HeaderMap};
 use serde_json::{Value, json};
@@ -89,6 +89,7 @@ impl Process {
             log,
             keys,
             health: health.clone(),
+            state: StateStores::open(config.state_dir.as_deref()).unwrap(),
         };
         let app = App::start(deps, &config.clone().reached_at(address));
         let shutdown = CancellationToken::new();
@@ -171,6 +172,10 @@ impl World {
         let dir = TempDir::new().unwrap();
         let log = embedded(dir.path().join("log")).await;
         let keys = key_store().await;
+        let config = Config {
+            state_dir: Some(dir.path().join("state")),
+            ..config
+        };
         let process = Process::start(log.clone(), keys.clone(), &config).await;
         within("the partitions are served", process.app.ready())
             .await
@@ -183,8 +188,18 @@ impl World {
         }
     }
 
+    /// Where its log (`log`) and its state (`state`) are kept.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// Stops everything, opens the log anew and serves it again.
     pub(crate) async fn restart(self) -> Self {
+        self.restart_after(|_| ()).await
+    }
+
+    /// The same, with something done to its folder in between.
+    pub(crate) async fn restart_after(self, meanwhile: impl FnOnce(&Path)) -> Self {
         let Self {
             process,
             log,
@@ -193,8 +208,13 @@ impl World {
         } = self;
         process.stop().await;
         log.close().await;
+        meanwhile(dir.path());
         let log = embedded(dir.path().join("log")).await;
-        let process = Process::start(log.clone(), keys.clone(), &config()).await;
+        let config = Config {
+            state_dir: Some(dir.path().join("state")),
+            ..config()
+        };
+        let process = Process::start(log.clone(), keys.clone(), &config).await;
         within("the partitions are served again", process.app.ready())
             .await
             .unwrap();

@@ -1,18 +1,14 @@
 //! Slugs: the last part of a piece's address, and who holds which.
 
-use std::{
-    borrow::Borrow,
-    collections::HashMap,
-    fmt,
-    hash::{Hash, Hasher},
-    str::FromStr,
-    sync::Arc,
-};
+use std::{fmt, str::FromStr, sync::Arc};
+
+use serde::{Deserialize, Serialize};
 
 use crate::{ContentId, SiteId, aggregate::Invalid, content::Kind};
 
 /// Lower-case letters, digits and single hyphens between them; 1 to 200 characters.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Slug(Arc<str>);
 
 const MAX: usize = 200;
@@ -87,53 +83,20 @@ impl fmt::Debug for Slug {
     }
 }
 
-impl Hash for Slug {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.as_str().hash(state);
-    }
-}
-
-impl Borrow<str> for Slug {
-    fn borrow(&self) -> &str {
-        &self.0
-    }
-}
-
 /// Which piece holds which slug, of one tenant. An archived piece holds none; an old slug is free,
 /// and leads to its old holder until another piece takes it (the read models' business).
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Slugs(HashMap<(SiteId, Kind), HashMap<Slug, ContentId>>);
-
-impl Slugs {
+pub trait Slugs {
     /// Who holds this slug.
-    pub fn holder(&self, site: SiteId, kind: Kind, slug: &str) -> Option<ContentId> {
-        self.0.get(&(site, kind))?.get(slug).copied()
-    }
+    fn holder(&self, site: SiteId, kind: Kind, slug: &Slug) -> Option<ContentId>;
 
     /// A slug like this one that nobody holds.
-    pub fn free(&self, site: SiteId, kind: Kind, slug: &Slug) -> Slug {
+    fn free(&self, site: SiteId, kind: Kind, slug: &Slug) -> Slug {
         // After twenty neighbours in steps that double: some free one is found in a few dozen looks,
         // however many pieces have the same title.
         let numbers = (2..=20).chain((1..40).map(|exponent| 20_u64 << exponent));
         let mut candidates = std::iter::once(slug.clone()).chain(numbers.map(|number| slug.numbered(number)));
         candidates
-            .find(|slug| self.holder(site, kind, slug.as_str()).is_none())
+            .find(|slug| self.holder(site, kind, slug).is_none())
             .unwrap_or_else(|| slug.clone())
-    }
-
-    pub(super) fn take(&mut self, site: SiteId, kind: Kind, slug: Slug, id: ContentId) {
-        self.0.entry((site, kind)).or_default().insert(slug, id);
-    }
-
-    /// Only its holder gives a slug back.
-    pub(super) fn release(&mut self, site: SiteId, kind: Kind, slug: &str, id: ContentId) {
-        if let Some(slugs) = self.0.get_mut(&(site, kind))
-            && slugs.get(slug) == Some(&id)
-        {
-            slugs.remove(slug);
-            if slugs.is_empty() {
-                self.0.remove(&(site, kind));
-            }
-        }
     }
 }

@@ -1,12 +1,15 @@
 //! Given what happened, when this is asked, then that happens, or that rule stands in the way.
 
-use std::collections::BTreeSet;
-
-use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
-use crate::aggregate::assert_all_kinds;
+use crate::{
+    aggregate::assert_all_kinds,
+    tenant::{
+        Repository as _, Subject,
+        memory::{self, Memory},
+    },
+};
 
 const A: DownloadId = DownloadId::new(Uuid::from_u128(1));
 const B: DownloadId = DownloadId::new(Uuid::from_u128(2));
@@ -42,28 +45,19 @@ fn fail() -> Command {
     }
 }
 
-fn given(commands: impl IntoIterator<Item = (DownloadId, Command)>) -> Downloads {
-    let mut downloads = Downloads::default();
-    for (id, command) in commands {
-        for event in downloads.decide(id, command, now()).unwrap() {
-            downloads.evolve(id, &event);
-        }
-    }
-    downloads
+fn given(commands: impl IntoIterator<Item = (DownloadId, Command)>) -> Memory {
+    memory::given::<_, Download>(commands, Subject::Download, when)
 }
 
-fn when(given: &Downloads, id: DownloadId, command: Command) -> Result<Vec<DownloadEvent>, Rejection> {
-    given.decide(id, command, now())
+fn when(given: &Memory, id: DownloadId, command: Command) -> Result<Vec<DownloadEvent>, Rejection> {
+    given.download(id).decide(command, &(), now())
 }
 
-fn order(given: &Downloads) -> Vec<DownloadId> {
-    given.order().collect()
-}
-
-#[test]
-fn a_lower_priority_goes_first_and_equals_in_the_order_of_queueing() {
-    let given = given([(A, queue(100)), (B, queue(100)), (C, queue(-5))]);
-    assert_eq!(order(&given), [C, A, B]);
+fn reordered(
+    given: &Memory,
+    priorities: &[(DownloadId, i32)],
+) -> Result<Vec<(DownloadId, DownloadEvent)>, Rejection> {
+    reorder(priorities, |id| given.download(id))
 }
 
 #[test]
@@ -83,7 +77,7 @@ fn what_is_not_there_takes_no_command() {
         Command::Cancel,
         Command::Retry,
     ] {
-        assert_eq!(when(&Downloads::default(), A, command), Err(Rejection::NotThere));
+        assert_eq!(when(&Memory::default(), A, command), Err(Rejection::NotThere));
     }
 }
 
@@ -103,17 +97,6 @@ fn only_a_queued_download_changes_priority() {
 }
 
 #[test]
-fn a_download_that_changes_priority_keeps_its_place_among_equals() {
-    let given = given([
-        (A, queue(1)),
-        (B, queue(1)),
-        (A, Command::Reprioritise { priority: 2 }),
-        (A, Command::Reprioritise { priority: 1 }),
-    ]);
-    assert_eq!(order(&given), [A, B]);
-}
-
-#[test]
 fn only_a_running_download_ends() {
     let queued = given([(A, queue(1))]);
     for command in [complete(None), fail()] {
@@ -130,7 +113,6 @@ fn only_a_running_download_ends() {
     assert_eq!(when(&running, A, complete(Some(HASH))), Ok(vec![done.into()]));
     assert!(when(&running, A, complete(None)).is_ok());
     assert!(when(&running, A, fail()).is_ok());
-    assert_eq!(order(&running), []);
 }
 
 #[test]
@@ -160,15 +142,14 @@ fn what_waits_or_runs_can_be_cancelled_and_nothing_else() {
 }
 
 #[test]
-fn what_failed_or_was_cancelled_can_be_tried_again_behind_its_equals() {
+fn what_failed_or_was_cancelled_can_be_tried_again() {
     let failed = given([
         (A, queue(1)),
-        (B, queue(1)),
         (A, Command::Start),
         (A, fail()),
         (A, Command::Retry),
     ]);
-    assert_eq!(order(&failed), [B, A]);
+    assert_eq!(failed.download(A).status_name(), "queued");
     let cancelled = given([(A, queue(1)), (A, Command::Cancel)]);
     assert!(when(&cancelled, A, Command::Retry).is_ok());
     for (given, status) in [
@@ -189,7 +170,7 @@ fn what_failed_or_was_cancelled_can_be_tried_again_behind_its_equals() {
 #[test]
 fn a_reorder_moves_all_that_it_names() {
     let given = given([(A, queue(1)), (B, queue(2)), (C, queue(3))]);
-    let events = given.reorder(&[(A, 9), (B, 2), (C, 0)]).unwrap();
+    let events = reordered(&given, &[(A, 9), (B, 2), (C, 0)]).unwrap();
     assert_eq!(
         events,
         [
@@ -202,7 +183,7 @@ fn a_reorder_moves_all_that_it_names() {
 #[test]
 fn a_reorder_with_one_that_is_not_queued_moves_none() {
     let given = given([(A, queue(1)), (B, queue(2)), (B, Command::Start)]);
-    let refused = given.reorder(&[(A, 9), (B, 9)]);
+    let refused = reordered(&given, &[(A, 9), (B, 9)]);
     assert_eq!(
         refused,
         Err(Rejection::ReorderNotQueued {
@@ -210,7 +191,7 @@ fn a_reorder_with_one_that_is_not_queued_moves_none() {
             status: "running"
         })
     );
-    let refused = given.reorder(&[(A, 9), (C, 9)]);
+    let refused = reordered(&given, &[(A, 9), (C, 9)]);
     assert_eq!(
         refused,
         Err(Rejection::ReorderNotQueued {
@@ -219,7 +200,7 @@ fn a_reorder_with_one_that_is_not_queued_moves_none() {
         })
     );
     assert_eq!(
-        given.reorder(&[(A, 9), (A, 8)]),
+        reordered(&given, &[(A, 9), (A, 8)]),
         Err(Rejection::ReorderTwice { id: A })
     );
 }
@@ -232,9 +213,9 @@ fn a_reorder_has_at_most_a_thousand() {
             .collect::<Vec<_>>()
     };
     let given = given(ids(1001).into_iter().map(|(id, _)| (id, queue(1))));
-    assert_eq!(given.reorder(&ids(1000)).unwrap().len(), 1000);
+    assert_eq!(reordered(&given, &ids(1000)).unwrap().len(), 1000);
     assert_eq!(
-        given.reorder(&ids(1001)),
+        reordered(&given, &ids(1001)),
         Err(Rejection::ReorderTooLong { count: 1001 })
     );
 }
@@ -252,32 +233,9 @@ fn every_rejection_is_reached() {
         when(&running, A, complete(Some(OTHER))).unwrap_err(),
         when(&over, A, Command::Cancel).unwrap_err(),
         when(&queued, A, Command::Retry).unwrap_err(),
-        running.reorder(&[(A, 2)]).unwrap_err(),
-        queued.reorder(&[(A, 2), (A, 3)]).unwrap_err(),
-        queued.reorder(&[(A, 2); 1001]).unwrap_err(),
+        reordered(&running, &[(A, 2)]).unwrap_err(),
+        reordered(&queued, &[(A, 2), (A, 3)]).unwrap_err(),
+        reordered(&queued, &[(A, 2); 1001]).unwrap_err(),
     ];
     assert_all_kinds(Rejection::KINDS, rejections.iter().map(Rejection::kind));
-}
-
-proptest! {
-    #[test]
-    fn whatever_is_asked_for_the_queue_holds_what_is_queued_each_once(
-        commands in proptest::collection::vec((0_u128..5, 0_usize..7, 0..3), 0..80)
-    ) {
-        let mut downloads = Downloads::default();
-        for (id, which, priority) in commands {
-            let id = DownloadId::new(Uuid::from_u128(id));
-            let command = [queue(priority), Command::Reprioritise { priority }, Command::Start, complete(None), fail(), Command::Cancel, Command::Retry][which].clone();
-            for event in downloads.decide(id, command, now()).unwrap_or_default() {
-                downloads.evolve(id, &event);
-            }
-        }
-        let queued = |id: &DownloadId| downloads.download(*id).queued_with();
-        let order = order(&downloads);
-        prop_assert!(order.is_sorted_by_key(queued));
-        let all = (0..5).map(|id| DownloadId::new(Uuid::from_u128(id)));
-        let expected: BTreeSet<_> = all.filter(|id| queued(id).is_some()).collect();
-        prop_assert_eq!(order.len(), expected.len());
-        prop_assert_eq!(order.into_iter().collect::<BTreeSet<_>>(), expected);
-    }
 }

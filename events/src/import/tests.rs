@@ -3,7 +3,13 @@
 use uuid::Uuid;
 
 use super::*;
-use crate::aggregate::assert_all_kinds;
+use crate::{
+    aggregate::assert_all_kinds,
+    tenant::{
+        Repository as _, Subject,
+        memory::{self, Memory},
+    },
+};
 
 const SITE: SiteId = SiteId::new(Uuid::from_u128(1));
 const OTHER_SITE: SiteId = SiteId::new(Uuid::from_u128(2));
@@ -30,18 +36,12 @@ fn advance(first: u64, next: u64) -> Command {
     Command::Advance { first, next }
 }
 
-fn given(commands: impl IntoIterator<Item = (ImportId, Command)>) -> Imports {
-    let mut imports = Imports::default();
-    for (id, command) in commands {
-        for event in imports.decide(id, command, now()).unwrap() {
-            imports.evolve(id, &event);
-        }
-    }
-    imports
+fn given(commands: impl IntoIterator<Item = (ImportId, Command)>) -> Memory {
+    memory::given::<_, Import>(commands, Subject::Import, when)
 }
 
-fn when(given: &Imports, id: ImportId, command: Command) -> Result<Vec<ImportEvent>, Rejection> {
-    given.decide(id, command, now())
+fn when(given: &Memory, id: ImportId, command: Command) -> Result<Vec<ImportEvent>, Rejection> {
+    given.import(id).decide(command, given, now())
 }
 
 #[test]
@@ -49,13 +49,13 @@ fn an_import_begins_at_the_first_line() {
     let given = given([(A, start())]);
     assert_eq!(
         given.import(A),
-        &Import::Running(Progress {
+        Import::Running(Progress {
             version: 1,
             site: SITE,
             next: 0
         })
     );
-    assert_eq!(given.fingerprints().find(SITE, Sha256([1; 32])), Some(A));
+    assert_eq!(given.find(SITE, Sha256([1; 32])), Some(A));
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn a_complete_import_takes_no_more_lines_and_is_completed_once() {
 #[test]
 fn what_is_not_there_takes_no_command() {
     for command in [advance(0, 1), Command::Complete] {
-        assert_eq!(when(&Imports::default(), A, command), Err(Rejection::NotThere));
+        assert_eq!(when(&Memory::default(), A, command), Err(Rejection::NotThere));
     }
 }
 

@@ -1,0 +1,291 @@
+//! Whatever is decided, admitted, given up, written to the disk and read from it again: the state is the fold of what
+//! was admitted, and decisions are taken on that and what is under way.
+
+use std::collections::VecDeque;
+
+use event_log::{LogId, Partition, StateStores};
+use events::{
+    CommandId, Envelope, EventId, Recorded,
+    content::{Body, Draft, Metadata, Revision, Slug, Tags, Title},
+};
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::*;
+
+const TENANT: TenantId = TenantId::new(Uuid::from_u128(1));
+const SITE: SiteId = SiteId::new(Uuid::from_u128(2));
+const IDS: u128 = 4;
+const SLUGS: [&str; 3] = ["a", "b", "c"];
+
+/// What is done to a state.
+#[derive(Debug, Clone)]
+enum Step {
+    Ask(u128, Asked, Option<u8>),
+    Admit,
+    Forget,
+    Write,
+    /// The process ends, orderly or not, and another one goes on.
+    Reopen,
+}
+
+#[derive(Debug, Clone)]
+enum Asked {
+    Draft(usize),
+    Rename(usize),
+    Publish(Option<i64>),
+    Unpublish,
+    Archive,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let asked = prop_oneof![
+        4 => (0..SLUGS.len()).prop_map(Asked::Draft),
+        3 => (0..SLUGS.len()).prop_map(Asked::Rename),
+        2 => proptest::option::of(0_i64..100).prop_map(Asked::Publish),
+        1 => Just(Asked::Unpublish),
+        1 => Just(Asked::Archive),
+    ];
+    let step = prop_oneof![
+        6 => (0..IDS, asked, proptest::option::of(0_u8..5)).prop_map(|(id, asked, key)| Step::Ask(id, asked, key)),
+        4 => Just(Step::Admit),
+        1 => Just(Step::Forget),
+        1 => Just(Step::Write),
+        1 => Just(Step::Reopen),
+    ];
+    proptest::collection::vec(step, 0..60)
+}
+
+fn content(id: u128) -> ContentId {
+    ContentId::new(Uuid::from_u128(100 + id))
+}
+
+fn time(micros: i64) -> Timestamp {
+    Timestamp::from_micros(1_800_000_000_000_000 + micros).unwrap()
+}
+
+fn slug(index: usize) -> Slug {
+    SLUGS[index].parse().unwrap()
+}
+
+fn draft(index: usize) -> content::Command {
+    content::Command::Draft(Box::new(Draft {
+        site: SITE,
+        kind: Kind::Post,
+        title: Title::new("A").unwrap(),
+        slug: slug(index),
+        body: Body::new("b".into()).unwrap(),
+        summary: None,
+        tags: Tags::new(["t"]).unwrap(),
+        featured: false,
+        language: None,
+        metadata: Metadata::default(),
+    }))
+}
+
+fn command(asked: &Asked) -> content::Command {
+    match asked {
+        Asked::Draft(index) => draft(*index),
+        Asked::Rename(index) => content::Command::Revise(Box::new(Revision {
+            slug: Some(slug(*index)),
+            ..Revision::default()
+        })),
+        Asked::Publish(at) => content::Command::Publish {
+            at: at.map(|hours| time(hours * 3_600_000_000)),
+        },
+        Asked::Unpublish => content::Command::Unpublish,
+        Asked::Archive => content::Command::Archive,
+    }
+}
+
+/// One that folds `past` and nothing else.
+fn folded<'a>(past: impl Iterator<Item = &'a (Commit, Option<(Hash, Hash)>)>) -> (StateStores, State) {
+    let stores = StateStores::open(None).unwrap();
+    let mut state = open(&stores);
+    for (at, (commit, key)) in (1..).zip(past) {
+        state.apply(at, commit, *key).unwrap();
+    }
+    (stores, state)
+}
+
+fn open(stores: &StateStores) -> State {
+    let store = stores.store(LogId(Uuid::from_u128(9)), Partition::ledger(0), FOLD);
+    State::new(store.unwrap(), 4_000).unwrap()
+}
+
+fn ask(state: &State, id: u128, asked: &Asked, at: Timestamp) -> Result<Decision, String> {
+    let command = tenant::Command::Content(content(id), command(asked));
+    let decided = state.decide(TENANT, command.into(), &Expected::Any, at);
+    decided.map_err(|error| format!("{error:?}"))
+}
+
+fn commit(state: &State, changes: Vec<Change>, at: Timestamp, id: u128) -> Commit {
+    let recorded = |change: Change| Recorded {
+        envelope: Envelope {
+            id: EventId::new(Uuid::from_u128(1_000 + id)),
+            subject: change.subject,
+            time: at,
+            tenant: TENANT,
+            aggregate_version: Some(change.version),
+            actor: None,
+            causation: Some(CommandId::new(Uuid::from_u128(id))),
+            correlation: None,
+            traceparent: None,
+        },
+        event: change.event,
+    };
+    Commit {
+        tenant: TENANT,
+        tenant_seq: state.next_seq(TENANT),
+        command: None,
+        events: changes.into_iter().map(recorded).collect(),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn the_state_is_the_fold_of_what_was_admitted(steps in steps()) {
+        let stores = StateStores::open(None).unwrap();
+        let mut state = open(&stores);
+        let mut past: Vec<(Commit, Option<(Hash, Hash)>)> = Vec::new();
+        let mut under_way: VecDeque<(Commit, Option<(Hash, Hash)>)> = VecDeque::new();
+        for (n, step) in (0_u32..).zip(steps) {
+            match step {
+                Step::Ask(id, asked, key) => {
+                    let at = state.commit_time(time(i64::from(n)));
+                    if let Ok(Decision::Commit(changes)) = ask(&state, id, &asked, at) {
+                        let commit = commit(&state, changes, at, n.into());
+                        let key = key.map(|key| ([key; 16], [n as u8; 16]));
+                        state.decided(&commit, key).unwrap();
+                        under_way.push_back((commit, key));
+                    }
+                }
+                Step::Admit => {
+                    if let Some((commit, key)) = under_way.pop_front() {
+                        state.admitted(past.len() as u64 + 1, &commit, key).unwrap();
+                        past.push((commit, key));
+                    }
+                }
+                Step::Forget => {
+                    under_way.clear();
+                    state.forget();
+                }
+                Step::Write => state.write().unwrap(),
+                Step::Reopen => {
+                    drop(state);
+                    under_way.clear();
+                    state = open(&stores);
+                    let stands = state.standing.map_or(0, |standing| standing.at);
+                    for (at, (commit, key)) in (1..).zip(&past).filter(|(at, _)| *at > stands) {
+                        state.apply(at, commit, *key).unwrap();
+                    }
+                }
+            }
+        }
+        let (_own, admitted) = folded(past.iter());
+        for id in 0..IDS {
+            prop_assert_eq!(
+                state.piece(TENANT, content(id)).unwrap(),
+                admitted.piece(TENANT, content(id)).unwrap()
+            );
+        }
+        for key in 0..5 {
+            prop_assert_eq!(
+                state.used([key; 16], Seen::Admitted).unwrap(),
+                admitted.used([key; 16], Seen::Admitted).unwrap()
+            );
+        }
+        let (_too, decided) = folded(past.iter().chain(&under_way));
+        let later = time(1_000_000);
+        prop_assert_eq!(state.next_seq(TENANT), decided.next_seq(TENANT));
+        prop_assert_eq!(state.next_due(), decided.next_due());
+        prop_assert_eq!(state.commit_time(time(0)), decided.commit_time(time(0)));
+        for id in 0..=IDS {
+            for asked in (0..SLUGS.len()).flat_map(|slug| [Asked::Draft(slug), Asked::Rename(slug)]) {
+                prop_assert_eq!(ask(&state, id, &asked, later), ask(&decided, id, &asked, later));
+            }
+        }
+    }
+}
+
+#[test]
+fn keys_of_commands_leave_the_disk_after_their_time() {
+    let stores = StateStores::open(None).unwrap();
+    let mut state = open(&stores);
+    let day = 24 * 3_600 * 1_000_000;
+    let mut use_key = |key: u8, at: Timestamp| {
+        let Ok(Decision::Commit(changes)) = ask(&state, key.into(), &Asked::Draft(0), at) else {
+            panic!("the slug is free")
+        };
+        let drafted = commit(&state, changes, at, key.into());
+        state
+            .apply(u64::from(key), &drafted, Some(([key; 16], [0; 16])))
+            .unwrap();
+        let Ok(Decision::Commit(changes)) = ask(&state, key.into(), &Asked::Archive, at) else {
+            panic!("it can be put away")
+        };
+        let archived = commit(&state, changes, at, key.into());
+        state.apply(u64::from(key), &archived, None).unwrap();
+        state.write().unwrap();
+    };
+    use_key(1, time(0));
+    use_key(2, time(1));
+    let known = |key: u8| {
+        let store = stores
+            .store(LogId(Uuid::from_u128(9)), Partition::ledger(0), FOLD)
+            .unwrap();
+        store.get(&Key::Command([key; 16]).bytes()).unwrap().is_some()
+    };
+    assert!(known(1) && known(2));
+    use_key(3, time(day));
+    assert!(!known(1) && known(2) && known(3));
+    let expiries = stores
+        .store(LogId(Uuid::from_u128(9)), Partition::ledger(0), FOLD)
+        .unwrap();
+    assert_eq!(expiries.prefix(&Key::EXPIRIES).count(), 2);
+}
+
+#[test]
+fn the_rows_of_a_fold_are_those_of_its_name() {
+    let (_stores, mut state) = folded(std::iter::empty());
+    let mut at = 0;
+    for (id, asked) in [
+        (0, Asked::Draft(0)),
+        (0, Asked::Publish(Some(50))),
+        (1, Asked::Draft(1)),
+        (1, Asked::Rename(2)),
+        (2, Asked::Draft(1)),
+        (2, Asked::Archive),
+    ] {
+        at += 1;
+        let Ok(Decision::Commit(changes)) = ask(&state, id, &asked, time(0)) else {
+            panic!("nothing stands in the way")
+        };
+        let commit = commit(&state, changes, time(0), at.into());
+        state.apply(at, &commit, Some(([at as u8; 16], [0; 16]))).unwrap();
+    }
+    state.write().unwrap();
+    let rows: String = (1..=10)
+        .flat_map(|tag| {
+            state
+                .rows
+                .stored(&[tag])
+                .filter_map(Result::ok)
+                .collect::<Vec<_>>()
+        })
+        .map(|(key, row)| format!("{key:?} {:?}\n", row.bytes().unwrap()))
+        .collect();
+    let print = format!("{FOLD} {}", hex(&rows));
+    assert_eq!(
+        print, "1 ebf9c9e9fafaf707",
+        "the fold makes other rows: give it another name, so that no process goes on with the old ones"
+    );
+}
+
+fn hex(rows: &str) -> String {
+    use sha2::Digest;
+    let digest = sha2::Sha256::digest(rows.as_bytes());
+    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
