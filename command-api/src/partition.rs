@@ -14,7 +14,8 @@ pub mod state;
 pub mod timers;
 
 use std::{
-    sync::{Arc, PoisonError, RwLock},
+    collections::{HashMap, hash_map::Entry},
+    sync::{Arc, Mutex, PoisonError, RwLock},
     time::{Duration, Instant},
 };
 
@@ -122,6 +123,7 @@ struct Door {
     /// To the task that serves the partition now; none, while it is not served here.
     requests: RwLock<Option<mpsc::Sender<Request>>>,
     standing: watch::Sender<Standing>,
+    places: Places,
     /// Tells the supervision that the last handle was dropped.
     _gone: DropGuard,
 }
@@ -191,6 +193,10 @@ impl Handle {
             partition,
             requests: RwLock::new(requests),
             standing: standing.clone(),
+            places: Places {
+                most: settings.waiting.div_ceil(2),
+                taken: Mutex::default(),
+            },
             _gone: gone.clone().drop_guard(),
         });
         let hints = sharing.owners.known();
@@ -222,6 +228,9 @@ impl Handle {
     /// It was refused, too many wait, or the partition is not served here.
     pub async fn ask(&self, context: Context, command: Command) -> Result<(Answer, Offset), Error> {
         let until = context.until;
+        let Some(_place) = self.0.places.take(context.principal.tenant) else {
+            return Err(self.turned_away());
+        };
         let (reply, answered) = oneshot::channel();
         self.send(Request::Ask {
             command,
@@ -323,14 +332,16 @@ impl Handle {
             return Err(Error::NotHere);
         };
         requests.try_send(request).map_err(|error| match error {
-            TrySendError::Full(_) => {
-                metrics::TURNED_AWAY
-                    .with_label_values(&[&self.0.partition.to_string()])
-                    .inc();
-                Error::Busy
-            }
+            TrySendError::Full(_) => self.turned_away(),
             TrySendError::Closed(_) => Error::NotHere,
         })
+    }
+
+    fn turned_away(&self) -> Error {
+        metrics::TURNED_AWAY
+            .with_label_values(&[&self.0.partition.to_string()])
+            .inc();
+        Error::Busy
     }
 
     /// The answer of the commit at this offset, made from its record again.
@@ -353,6 +364,39 @@ impl Handle {
         let commit = Commit::decode(&headers, record)
             .map_err(|error| Error::outside("decoding a stored answer", error))?;
         Ok(Answer::of(&commit.events))
+    }
+}
+
+/// How many commands of each tenant wait: of all that may, no tenant takes more than half.
+struct Places {
+    most: usize,
+    taken: Mutex<HashMap<TenantId, usize>>,
+}
+
+/// A command that waits.
+struct Place<'a>(&'a Places, TenantId);
+
+impl Places {
+    /// A place, if the tenant does not have its share already.
+    fn take(&self, tenant: TenantId) -> Option<Place<'_>> {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = taken.entry(tenant).or_default();
+        (*count < self.most).then(|| {
+            *count += 1;
+            Place(self, tenant)
+        })
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut taken = self.0.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(mut count) = taken.entry(self.1) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
     }
 }
 
@@ -388,5 +432,29 @@ fn heard<T>(outcome: Outcome<Result<T, Error>>) -> Result<(T, Offset), Error> {
             tracing::warn!(why, "outcome unknown");
             Err(Error::NotServed(UNKNOWN))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn no_tenant_takes_the_places_of_all() {
+        let places = Places {
+            most: 2,
+            taken: Mutex::default(),
+        };
+        let [a, b] = [1, 2].map(|id| TenantId::new(Uuid::from_u128(id)));
+        let first = places.take(a).unwrap();
+        let second = places.take(a).unwrap();
+        assert!(places.take(a).is_none());
+        let other = places.take(b).unwrap();
+        drop(first);
+        assert!(places.take(a).is_some());
+        drop((second, other));
+        assert!(places.taken.lock().unwrap().is_empty());
     }
 }

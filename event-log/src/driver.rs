@@ -20,6 +20,7 @@
 //! tokio::spawn(drive(log, Partition::ledger(0), Start::default(), ledger, requests, status, Options::new("host/uuid")));
 //! ```
 
+mod queues;
 mod reading;
 mod task;
 
@@ -43,6 +44,12 @@ pub trait Decider: Send + 'static {
     type Request: Send + 'static;
     /// What a decision answers when all that it rests on is admitted.
     type Answer: Send + 'static;
+
+    /// Who of those that share the partition sent a request: while they have to wait, they take turns.
+    fn sharer(request: &Self::Request) -> u128 {
+        let _ = request;
+        0
+    }
 
     /// Folds an admitted commit that did not come from this decider's own (remembered) decisions. Called in the
     /// order of the log, and only when nothing is speculated.

@@ -266,6 +266,14 @@ impl driver::Decider for Decider {
     type Request = Request;
     type Answer = Result<Reply, Error>;
 
+    fn sharer(request: &Request) -> u128 {
+        match request {
+            Request::Ask { context, .. } => context.principal.tenant.uuid().as_u128(),
+            Request::Piece { tenant, .. } | Request::Import { tenant, .. } => tenant.uuid().as_u128(),
+            Request::Used { .. } | Request::Due { .. } => 0,
+        }
+    }
+
     fn apply(&mut self, at: Offset, headers: &CommitHeaders, record: &Record) -> Result<(), Unreadable> {
         let commit = Commit::decode(headers, record)
             .map_err(|error| Unreadable(format!("offset {at}: {}", service::problem::chain(&error))))?;

@@ -10,7 +10,9 @@ use std::{
 use futures::FutureExt;
 use tokio::sync::watch;
 
-use super::{Decider, Decision, Options, Outcome, Rewound, Start, Status, Unreadable, reading::Reading};
+use super::{
+    Decider, Decision, Options, Outcome, Rewound, Start, Status, Unreadable, queues::Queues, reading::Reading,
+};
 use crate::{
     admission::Verdict,
     clock,
@@ -46,8 +48,8 @@ pub(super) struct Task<D: Decider> {
     pub(super) claim: Pending<Result<Offset, AppendError>>,
     pub(super) end: Pending<Result<Offset, ReadError>>,
     pub(super) reading: Reading,
-    /// Arrived and not yet decided, with the time until which they wait.
-    waiting: VecDeque<(Instant, D::Request)>,
+    /// Arrived and not yet decided.
+    waiting: Queues<D::Request>,
     closing: Option<Instant>,
     status: watch::Sender<Status>,
     options: Options,
@@ -74,7 +76,7 @@ impl<D: Decider> Task<D> {
             claim: None,
             end: None,
             reading: Reading::default(),
-            waiting: VecDeque::new(),
+            waiting: Queues::default(),
             closing: None,
             status,
             options,
@@ -93,7 +95,7 @@ impl<D: Decider> Task<D> {
             if !self.has_room() {
                 return;
             }
-            let Some((_, request)) = self.waiting.pop_front() else {
+            let Some(request) = self.waiting.pop() else {
                 return;
             };
             self.decide(request);
@@ -188,9 +190,8 @@ impl<D: Decider> Task<D> {
 
     fn decide(&mut self, mut request: D::Request) {
         if !self.writer.is_serving() {
-            return self
-                .waiting
-                .push_front((Instant::now() + self.options.patience, request));
+            let until = Instant::now() + self.options.patience;
+            return self.waiting.put_back(D::sharer(&request), until, request);
         }
         // The writer serves: it gives no ticket back.
         let returned = match self.decider.decide(&mut request) {
@@ -271,7 +272,9 @@ impl<D: Decider> Task<D> {
 
     pub(super) fn arrived(&mut self, requests: impl Iterator<Item = D::Request>) {
         let until = Instant::now() + self.options.patience;
-        self.waiting.extend(requests.map(|request| (until, request)));
+        for request in requests {
+            self.waiting.push(D::sharer(&request), until, request);
+        }
     }
 
     /// When somebody has waited long enough.
@@ -279,18 +282,13 @@ impl<D: Decider> Task<D> {
         if !open && self.closing.is_none() {
             self.closing = Some(Instant::now() + self.options.patience);
         }
-        self.waiting
-            .front()
-            .map(|(until, _)| *until)
-            .into_iter()
-            .chain(self.closing)
-            .min()
+        self.waiting.deadline().into_iter().chain(self.closing).min()
     }
 
     /// Tells those who waited long enough; at the end gives up what does not come to an end.
     pub(super) fn expire(&mut self, open: bool) {
         let now = Instant::now();
-        while let Some((_, request)) = self.waiting.pop_front_if(|(until, _)| *until <= now) {
+        for request in self.waiting.expired(now) {
             let why = "the partition has not been served for some time".to_owned();
             self.decider.answer(request, Outcome::NotServing(why));
         }
@@ -312,7 +310,7 @@ impl<D: Decider> Task<D> {
 
     fn refuse_waiting(&mut self) {
         let why = self.writer.down().map_or_else(String::new, ToString::to_string);
-        for (_, request) in self.waiting.drain(..) {
+        for request in self.waiting.drain() {
             self.decider.answer(request, Outcome::NotServing(why.clone()));
         }
     }

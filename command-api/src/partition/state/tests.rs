@@ -1,7 +1,13 @@
 //! Whatever is decided, admitted, given up, written to the disk and read from it again: the state is the fold of what
 //! was admitted, and decisions are taken on that and what is under way.
 
-use std::collections::VecDeque;
+use std::{
+    collections::VecDeque,
+    sync::{
+        LazyLock,
+        atomic::{AtomicU32, Ordering},
+    },
+};
 
 use event_log::{LogId, Partition, StateStores};
 use events::{
@@ -99,18 +105,24 @@ fn command(asked: &Asked) -> content::Command {
 }
 
 /// One that folds `past` and nothing else.
-fn folded<'a>(past: impl Iterator<Item = &'a (Commit, Option<(Hash, Hash)>)>) -> (StateStores, State) {
-    let stores = StateStores::open(None).unwrap();
-    let mut state = open(&stores);
+fn folded<'a>(past: impl Iterator<Item = &'a (Commit, Option<(Hash, Hash)>)>) -> State {
+    let mut state = open(&store());
     for (at, (commit, key)) in (1..).zip(past) {
         state.apply(at, commit, *key).unwrap();
     }
-    (stores, state)
+    state
 }
 
-fn open(stores: &StateStores) -> State {
-    let store = stores.store(LogId(Uuid::from_u128(9)), Partition::ledger(0), FOLD);
-    State::new(store.unwrap(), 4_000).unwrap()
+/// A store that nobody has used.
+fn store() -> StateStore {
+    static STORES: LazyLock<StateStores> = LazyLock::new(|| StateStores::open(None).unwrap());
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let partition = Partition::ledger(NEXT.fetch_add(1, Ordering::Relaxed));
+    STORES.store(LogId(Uuid::from_u128(9)), partition, FOLD).unwrap()
+}
+
+fn open(store: &StateStore) -> State {
+    State::new(store.clone(), 4_000).unwrap()
 }
 
 fn ask(state: &State, id: u128, asked: &Asked, at: Timestamp) -> Result<Decision, String> {
@@ -143,12 +155,12 @@ fn commit(state: &State, changes: Vec<Change>, at: Timestamp, id: u128) -> Commi
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(32))]
+    #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
     fn the_state_is_the_fold_of_what_was_admitted(steps in steps()) {
-        let stores = StateStores::open(None).unwrap();
-        let mut state = open(&stores);
+        let store = store();
+        let mut state = open(&store);
         let mut past: Vec<(Commit, Option<(Hash, Hash)>)> = Vec::new();
         let mut under_way: VecDeque<(Commit, Option<(Hash, Hash)>)> = VecDeque::new();
         for (n, step) in (0_u32..).zip(steps) {
@@ -176,7 +188,7 @@ proptest! {
                 Step::Reopen => {
                     drop(state);
                     under_way.clear();
-                    state = open(&stores);
+                    state = open(&store);
                     let stands = state.standing.map_or(0, |standing| standing.at);
                     for (at, (commit, key)) in (1..).zip(&past).filter(|(at, _)| *at > stands) {
                         state.apply(at, commit, *key).unwrap();
@@ -184,7 +196,7 @@ proptest! {
                 }
             }
         }
-        let (_own, admitted) = folded(past.iter());
+        let admitted = folded(past.iter());
         for id in 0..IDS {
             prop_assert_eq!(
                 state.piece(TENANT, content(id)).unwrap(),
@@ -197,7 +209,7 @@ proptest! {
                 admitted.used([key; 16], Seen::Admitted).unwrap()
             );
         }
-        let (_too, decided) = folded(past.iter().chain(&under_way));
+        let decided = folded(past.iter().chain(&under_way));
         let later = time(1_000_000);
         prop_assert_eq!(state.next_seq(TENANT), decided.next_seq(TENANT));
         prop_assert_eq!(state.next_due(), decided.next_due());
@@ -210,46 +222,71 @@ proptest! {
     }
 }
 
+/// Asks for what nothing stands in the way of.
+fn asked(state: &State, id: u128, asked: &Asked, at: Timestamp) -> Commit {
+    match ask(state, id, asked, at) {
+        Ok(Decision::Commit(changes)) => commit(state, changes, at, id),
+        other => panic!("{asked:?} of {id}: {other:?}"),
+    }
+}
+
 #[test]
-fn keys_of_commands_leave_the_disk_after_their_time() {
-    let stores = StateStores::open(None).unwrap();
-    let mut state = open(&stores);
+fn keys_of_commands_leave_the_disk_after_their_time_unless_they_were_used_anew() {
+    let store = store();
+    let mut state = open(&store);
     let day = 24 * 3_600 * 1_000_000;
-    let mut use_key = |key: u8, at: Timestamp| {
-        let Ok(Decision::Commit(changes)) = ask(&state, key.into(), &Asked::Draft(0), at) else {
-            panic!("the slug is free")
-        };
-        let drafted = commit(&state, changes, at, key.into());
-        state
-            .apply(u64::from(key), &drafted, Some(([key; 16], [0; 16])))
-            .unwrap();
-        let Ok(Decision::Commit(changes)) = ask(&state, key.into(), &Asked::Archive, at) else {
-            panic!("it can be put away")
-        };
-        let archived = commit(&state, changes, at, key.into());
-        state.apply(u64::from(key), &archived, None).unwrap();
+    let mut at = 0;
+    let mut use_key = |key: u8, micros: i64| {
+        at += 1;
+        for (step, key) in [
+            (Asked::Draft(0), Some(([key; 16], [0; 16]))),
+            (Asked::Archive, None),
+        ] {
+            let commit = asked(&state, at.into(), &step, time(micros));
+            state.apply(at, &commit, key).unwrap();
+        }
         state.write().unwrap();
     };
-    use_key(1, time(0));
-    use_key(2, time(1));
-    let known = |key: u8| {
-        let store = stores
-            .store(LogId(Uuid::from_u128(9)), Partition::ledger(0), FOLD)
-            .unwrap();
-        store.get(&Key::Command([key; 16]).bytes()).unwrap().is_some()
-    };
+    let known = |key: u8| store.get(&Key::Command([key; 16]).bytes()).unwrap().is_some();
+    let expiries = || store.prefix(&Key::EXPIRIES).count();
+    use_key(1, 0);
+    use_key(2, 1);
     assert!(known(1) && known(2));
-    use_key(3, time(day));
+    use_key(3, day);
     assert!(!known(1) && known(2) && known(3));
-    let expiries = stores
-        .store(LogId(Uuid::from_u128(9)), Partition::ledger(0), FOLD)
-        .unwrap();
-    assert_eq!(expiries.prefix(&Key::EXPIRIES).count(), 2);
+    use_key(2, day + 1);
+    assert!(known(2), "its first use has expired, its second has not");
+    assert_eq!(expiries(), 2);
+}
+
+#[test]
+fn a_timer_that_is_given_up_rings_as_before() {
+    let mut state = folded(std::iter::empty());
+    let hour = 3_600_000_000;
+    for (at, step) in (1..).zip([Asked::Draft(0), Asked::Publish(Some(5))]) {
+        let commit = asked(&state, 0, &step, time(0));
+        state.apply(at, &commit, None).unwrap();
+    }
+    let unpublished = asked(&state, 0, &Asked::Unpublish, time(0));
+    state.decided(&unpublished, None).unwrap();
+    assert_eq!(state.next_due(), None);
+    state.forget();
+    assert_eq!(state.next_due(), Some(time(5 * hour)));
+    let due = state.first_due(time(6 * hour)).unwrap();
+    assert_eq!(
+        due.map(|(_, id, timer)| (id, timer.at)),
+        Some((content(0), time(5 * hour)))
+    );
+    let moved = asked(&state, 0, &Asked::Publish(Some(2)), time(0));
+    state.decided(&moved, None).unwrap();
+    assert_eq!(state.next_due(), Some(time(2 * hour)));
+    state.forget();
+    assert_eq!(state.first_due(time(3 * hour)).unwrap(), None);
 }
 
 #[test]
 fn the_rows_of_a_fold_are_those_of_its_name() {
-    let (_stores, mut state) = folded(std::iter::empty());
+    let mut state = folded(std::iter::empty());
     let mut at = 0;
     for (id, asked) in [
         (0, Asked::Draft(0)),
@@ -261,7 +298,7 @@ fn the_rows_of_a_fold_are_those_of_its_name() {
     ] {
         at += 1;
         let Ok(Decision::Commit(changes)) = ask(&state, id, &asked, time(0)) else {
-            panic!("nothing stands in the way")
+            panic!("nothing stands in the way of {asked:?}")
         };
         let commit = commit(&state, changes, time(0), at.into());
         state.apply(at, &commit, Some(([at as u8; 16], [0; 16]))).unwrap();
