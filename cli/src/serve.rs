@@ -321,6 +321,7 @@ mod tests {
             "ANNALS_LISTEN",
             "ANNALS_LOG",
             "ANNALS_LOG_DIR",
+            "ANNALS_STATE_DIR",
             "ANNALS_KAFKA_BROKERS",
             "ANNALS_KAFKA_REPLICATION",
             "ANNALS_POSTGRES_URL",
