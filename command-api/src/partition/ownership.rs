@@ -366,9 +366,7 @@ impl Supervision {
     async fn known(&self) -> Result<(State, Start), String> {
         let told = |error: StateError| error.to_string();
         let stores = &self.settings.stores;
-        let store = stores
-            .store(self.log.id(), self.partition, FOLD)
-            .map_err(told)?;
+        let store = stores.store(self.log.id(), self.partition, FOLD).map_err(told)?;
         let standing = if self.partition == Partition::DIRECTORY {
             // It is folded into memory, so only its keys are here.
             None

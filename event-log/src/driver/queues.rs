@@ -47,7 +47,10 @@ impl<R> Queues<R> {
     pub(super) fn put_back(&mut self, sharer: u128, until: Instant, request: R) {
         self.turns.retain(|other| *other != sharer);
         self.turns.push_front(sharer);
-        self.queues.entry(sharer).or_default().push_front((until, request));
+        self.queues
+            .entry(sharer)
+            .or_default()
+            .push_front((until, request));
         self.waiting += 1;
     }
 
