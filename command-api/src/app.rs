@@ -178,12 +178,20 @@ impl App {
 
     /// Where a partition of the directory or the ledger is served; none, when there is no such partition.
     pub fn standing(&self, partition: Partition) -> Option<Standing> {
-        let handle = match partition.topic {
+        self.handle(partition).map(Handle::standing)
+    }
+
+    /// Whether this process takes requests for a partition.
+    pub(crate) fn is_open(&self, partition: Partition) -> bool {
+        self.handle(partition).is_some_and(Handle::is_open)
+    }
+
+    fn handle(&self, partition: Partition) -> Option<&Handle> {
+        match partition.topic {
             Topic::Directory => Some(&self.0.decides_directory),
             Topic::Ledger => self.0.ledger.get(usize::try_from(partition.index).ok()?),
             Topic::Visits => None,
-        };
-        handle.map(Handle::standing)
+        }
     }
 
     fn handles(&self) -> impl Iterator<Item = &Handle> {

@@ -154,9 +154,14 @@ impl App {
             count("turned_away");
             return Error::Busy;
         };
+        // Where it was refused here, though the door is open, it is refused here again.
+        let refused_here = self.is_open(partition);
         let (mut wrong, mut unknown) = (None, false);
         for _ in 0..TRIES {
-            let Some(hint) = self.owner(partition, wrong.as_ref(), arrived.until).await else {
+            let Some(hint) = self
+                .owner(partition, (wrong.as_ref(), refused_here), arrived.until)
+                .await
+            else {
                 break;
             };
             let url = hint.url.clone().unwrap_or_default();
@@ -193,12 +198,18 @@ impl App {
     }
 
     /// Who is known to serve a partition, and not to be wrong; waits a little for that.
-    async fn owner(&self, partition: Partition, wrong: Option<&Hint>, until: Instant) -> Option<Hint> {
+    async fn owner(
+        &self,
+        partition: Partition,
+        (wrong, refused_here): (Option<&Hint>, bool),
+        until: Instant,
+    ) -> Option<Hint> {
         let until = until.min(Instant::now() + OWNER);
         let mut hints = self.sharing().owners.known();
         let of = |hints: &event_log::Hints| {
             let hint = &hints.of(partition)?.hint;
-            (hint.url.is_some() && Some(hint) != wrong).then(|| hint.clone())
+            let known = hint.url.is_some() && Some(hint) != wrong;
+            (known && !(refused_here && hint.url == self.sharing().url)).then(|| hint.clone())
         };
         let known = hints.wait_for(|hints| of(hints).is_some());
         match tokio::time::timeout_at(until.into(), known).await {

@@ -313,7 +313,8 @@ impl Handle {
 
     /// Whether requests are taken here.
     pub fn is_open(&self) -> bool {
-        self.0.requests().is_some()
+        let requests = self.0.requests.read().unwrap_or_else(PoisonError::into_inner);
+        requests.is_some()
     }
 
     /// Where the partition is served.

@@ -39,8 +39,8 @@ use crate::metrics;
 const LINGER: Duration = Duration::from_secs(20);
 /// How long to wait before an assignment that was not confirmed is asked for again.
 const CONFIRM_AGAIN: Duration = Duration::from_millis(500);
-/// How often to look whether what others should know of this process is known.
-const TELL_AGAIN: Duration = Duration::from_secs(2);
+/// What others should know of this process and do not is told again so often.
+const TELL_AGAIN: Duration = Duration::from_millis(500);
 /// How long to wait before a log that cannot be read is asked again.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// Whoever served this long starts to count its lost claims anew.
@@ -207,6 +207,7 @@ impl Supervision {
         let mut hints = self.sharing.owners.known();
         let mut epoch = None;
         let mut linger: Option<Instant> = None;
+        let mut last_told: Option<(u64, Instant)> = None;
         loop {
             let now = seen.borrow_and_update().clone();
             if self.stand(Standing::Here(now.clone())) {
@@ -248,7 +249,10 @@ impl Supervision {
                 }
                 return (ended, epoch, driving);
             }
-            if let Some(epoch) = epoch.filter(|_| !told) {
+            if let Some(epoch) = epoch.filter(|_| !told)
+                && last_told.is_none_or(|(known, at)| known != epoch || at.elapsed() >= TELL_AGAIN)
+            {
+                last_told = Some((epoch, Instant::now()));
                 self.tell(epoch);
             }
             let look = Instant::now() + if told { LINGER } else { TELL_AGAIN };
