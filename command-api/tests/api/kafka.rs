@@ -287,16 +287,21 @@ async fn a_process_that_stops_hands_over_and_nobody_is_refused_or_forgotten() {
     for _ in 0..20 {
         write().await;
     }
-    // The first stops in order while the second takes its commands and more.
-    let first_stops = tokio::spawn(first.stop());
-    until("the second serves everything", async || {
-        write().await;
-        all()
-            .all(|partition| fleet.owners(partition) == [0])
-            .then_some(())
-    })
-    .await;
-    within("the first has stopped", first_stops).await.unwrap();
+    // The first stops in order while the second takes its commands and more. What it has is served until it is taken.
+    let mut given = Box::pin(first.app.hand_over());
+    loop {
+        tokio::select! {
+            () = &mut given => break,
+            () = write() => {}
+        }
+    }
+    drop(given);
+    for partition in all() {
+        assert_eq!(fleet.owners(partition), [0], "{partition} was handed over");
+    }
+    write().await;
+    within("the first stops", first.stop()).await;
+    write().await;
     for ((tenant, _), slugs) in tenants.iter().zip(&acknowledged) {
         let known = slugs.iter().map(|slug| {
             let mut body = piece(tenant, "again");

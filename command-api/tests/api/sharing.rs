@@ -154,6 +154,12 @@ async fn nobody_without_the_secret_can_say_who_called() {
     // Said again it is the same command, though it had no key; it cannot be turned into another one.
     let again = say(stamp, &said).send().await.expect(201);
     assert_eq!(again.body["id"], id);
+    // Once is enough: whoever it is sent to and does not serve the partition says so.
+    let call = other.call(Method::POST, "/api/v1/content").json(&said);
+    let call = call
+        .header("annals-forwarded", stamp)
+        .header("traceparent", trace);
+    call.send().await.problem(421, "misdirected");
     let mut other_body = said.clone();
     other_body["title"] = json!("forged");
     let (json, mac) = stamp.rsplit_once('.').unwrap();
