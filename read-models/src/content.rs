@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::{Error, Write, copy::Copy};
+use crate::{Error, Write};
 
 pub mod history;
 pub mod list;
@@ -180,33 +180,34 @@ pub async fn apply(write: &mut Write, changes: &Changes) -> Result<u64, Error> {
 async fn upsert(write: &mut Write, inserted: &[Content], updated: &[Content]) -> Result<u64, Error> {
     let mut rows = 0;
     if !inserted.is_empty() {
-        let mut copy = Copy::new();
-        for row in inserted {
-            copy.row(22)
-                .field(row.tenant)
-                .field(row.content)
-                .field(row.site)
-                .field(row.kind.as_str())
-                .field(row.status.as_str())
-                .field(row.title.as_str())
-                .field(row.slug.as_str())
-                .field(row.path.as_str())
-                .field(&row.aliases)
-                .field(row.body.as_str())
-                .field(row.summary.as_deref())
-                .field(&row.tags)
-                .field(row.featured)
-                .field(row.language.as_deref())
-                .field(&row.metadata)
-                .field(row.published_at)
-                .field(row.scheduled_at)
-                .field(row.created_at)
-                .field(row.created_by)
-                .field(row.updated_at)
-                .field(row.updated_by)
-                .field(row.version);
-        }
-        rows += copy.write(write, include_str!("content/copy.sql")).await?;
+        rows += sqlx::query_file!(
+            "src/content/insert.sql",
+            &column(inserted, |row| row.tenant),
+            &column(inserted, |row| row.content),
+            &column(inserted, |row| row.site),
+            &column(inserted, |row| row.kind.as_str()) as &[&str],
+            &column(inserted, |row| row.status.as_str()) as &[&str],
+            &column(inserted, |row| row.title.as_str()) as &[&str],
+            &column(inserted, |row| row.slug.as_str()) as &[&str],
+            &column(inserted, |row| row.path.as_str()) as &[&str],
+            &column(inserted, |row| array(&row.aliases)),
+            &column(inserted, |row| row.body.as_str()) as &[&str],
+            &column(inserted, |row| row.summary.as_deref()) as &[Option<&str>],
+            &column(inserted, |row| array(&row.tags)),
+            &column(inserted, |row| row.featured),
+            &column(inserted, |row| row.language.as_deref()) as &[Option<&str>],
+            &column(inserted, |row| row.metadata.to_string()),
+            &column(inserted, |row| row.published_at) as &[Option<DateTime<Utc>>],
+            &column(inserted, |row| row.scheduled_at) as &[Option<DateTime<Utc>>],
+            &column(inserted, |row| row.created_at),
+            &column(inserted, |row| row.created_by) as &[Option<Uuid>],
+            &column(inserted, |row| row.updated_at),
+            &column(inserted, |row| row.updated_by) as &[Option<Uuid>],
+            &column(inserted, |row| row.version)
+        )
+        .execute(write.connection())
+        .await?
+        .rows_affected();
     }
     if !updated.is_empty() {
         rows += sqlx::query_file!(

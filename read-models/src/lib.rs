@@ -14,7 +14,6 @@ pub mod checkpoint;
 pub mod clickhouse;
 pub mod connect;
 pub mod content;
-mod copy;
 pub mod directory;
 pub mod downloads;
 pub mod error;

@@ -4,8 +4,8 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::Version;
-use crate::{Error, Snapshot, Write, copy::Copy};
+use super::{Version, array, column};
+use crate::{Error, Snapshot, Write};
 
 /// A version as the history shows it: without what the fields became.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,27 +115,28 @@ pub(super) async fn insert(write: &mut Write, versions: &[Version]) -> Result<u6
     if versions.is_empty() {
         return Ok(0);
     }
-    let mut copy = Copy::new();
-    for row in versions {
-        copy.row(18)
-            .field(row.tenant)
-            .field(row.content)
-            .field(row.version)
-            .field(row.event.as_str())
-            .field(row.at)
-            .field(row.actor)
-            .field(&row.changed)
-            .field(row.status.as_str())
-            .field(row.title.as_deref())
-            .field(row.slug.as_deref())
-            .field(row.body.as_deref())
-            .field(row.summary.as_deref())
-            .field(row.tags.as_ref())
-            .field(row.featured)
-            .field(row.language.as_deref())
-            .field(row.metadata.as_ref())
-            .field(row.published_at)
-            .field(row.scheduled_at);
-    }
-    copy.write(write, include_str!("copy_versions.sql")).await
+    let done = sqlx::query_file!(
+        "src/content/insert_versions.sql",
+        &column(versions, |row| row.tenant),
+        &column(versions, |row| row.content),
+        &column(versions, |row| row.version),
+        &column(versions, |row| row.event.as_str()) as &[&str],
+        &column(versions, |row| row.at),
+        &column(versions, |row| row.actor) as &[Option<Uuid>],
+        &column(versions, |row| array(&row.changed)),
+        &column(versions, |row| row.status.as_str()) as &[&str],
+        &column(versions, |row| row.title.as_deref()) as &[Option<&str>],
+        &column(versions, |row| row.slug.as_deref()) as &[Option<&str>],
+        &column(versions, |row| row.body.as_deref()) as &[Option<&str>],
+        &column(versions, |row| row.summary.as_deref()) as &[Option<&str>],
+        &column(versions, |row| row.tags.as_deref().map(array)) as &[Option<String>],
+        &column(versions, |row| row.featured) as &[Option<bool>],
+        &column(versions, |row| row.language.as_deref()) as &[Option<&str>],
+        &column(versions, |row| row.metadata.as_ref().map(Value::to_string)) as &[Option<String>],
+        &column(versions, |row| row.published_at) as &[Option<DateTime<Utc>>],
+        &column(versions, |row| row.scheduled_at) as &[Option<DateTime<Utc>>]
+    )
+    .execute(write.connection())
+    .await?;
+    Ok(done.rows_affected())
 }
