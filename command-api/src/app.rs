@@ -1,4 +1,6 @@
 //! The write side put together: the log, the key store, the directory followed, one actor for each partition.
+//!
+//! Longer than a file should be: one type that every route has at hand, and what each may ask of it.
 
 use std::{
     sync::{Arc, PoisonError, RwLock},

@@ -1,4 +1,6 @@
 //! The port: few verbs, two adapters.
+//!
+//! Longer than a file should be: every verb with what it takes, gives and may fail with, for both adapters.
 
 use std::{
     fmt,

@@ -9,6 +9,8 @@
 //! - lost to another writer although assigned: claim again only if the assignment, asked for anew, still says so,
 //!   and after a growing random while, unless it is a new assignment that says so. So two that both believe it
 //!   theirs do not claim back and forth, and the partition is not left without an owner.
+//!
+//! Longer than a file should be: when to claim, serve, let go and claim again are one loop and its steps.
 
 use std::{
     sync::{Arc, Weak},

@@ -3,6 +3,9 @@
 //! The same state serves the directory's partition and the ledger's. Aggregates are rows ([`super::layers`]), seen as
 //! admitted or as they will be when everything under way is admitted; decisions are taken on the second. The
 //! directory is one thing in memory, kept twice; when an append fails, the second becomes a copy of the first again.
+//!
+//! Longer than a file should be: what a command looks up and what its commit makes of the same rows are read side by
+//! side.
 
 use event_log::{Commit, Offset, StateError, StateStore, state_store::Standing};
 use events::{

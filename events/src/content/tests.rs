@@ -1,4 +1,6 @@
 //! Given what happened, when this is asked, then that happens, or that rule stands in the way.
+//!
+//! Longer than a file should be: one test for each rule of a piece, and every rejection.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,6 @@
 //! What the fold must do, and that it does the same however the log is cut.
+//!
+//! Longer than a file should be: one test for each rule of the fold, over the same few visits.
 
 use std::collections::BTreeMap;
 
