@@ -1,6 +1,6 @@
 //! A tenant's events, in batches or as a stream without end.
 
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     Extension,
@@ -138,7 +138,7 @@ const ROOM: Room = Room {
 /// A feed, and what ends it.
 struct Watched {
     feed: Feed,
-    stopping: CancellationToken,
+    stopping: Arc<CancellationToken>,
     key: KeyWatch,
 }
 

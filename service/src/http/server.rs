@@ -16,9 +16,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tower::Service;
-use tower_http::timeout::TimeoutBody;
 
-use self::deadline::Deadline;
+use self::deadline::{Deadline, Within};
 use crate::metrics;
 
 /// A request's head must arrive within this; it is also how long an idle connection is kept.
@@ -38,8 +37,9 @@ const MAX_HEADERS: usize = 100;
 const DRAIN: Duration = Duration::from_secs(20);
 
 /// In a request's extensions: cancelled when it is time to stop. An answer that would go on for ever ends then.
+/// Shared, because a token is cloned under a lock, and every request has one.
 #[derive(Debug, Clone, Default)]
-pub struct Stopping(pub CancellationToken);
+pub struct Stopping(pub Arc<CancellationToken>);
 
 /// Serves the routes until `shutdown`, then answers what has begun, for at most 20 s, and returns.
 /// Handlers find the peer's address in [`ConnectInfo<SocketAddr>`], and `shutdown` in [`Stopping`].
@@ -49,7 +49,10 @@ pub struct Stopping(pub CancellationToken);
 pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) -> io::Result<()> {
     let limits = Limits {
         connections: MAX_CONNECTIONS,
-        whole_body: WHOLE_BODY_TIMEOUT,
+        body: Within {
+            next: BODY_TIMEOUT,
+            whole: WHOLE_BODY_TIMEOUT,
+        },
     };
     serve_within(limits, listener, router, shutdown).await
 }
@@ -58,7 +61,7 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
 #[derive(Debug, Clone, Copy)]
 struct Limits {
     connections: usize,
-    whole_body: Duration,
+    body: Within,
 }
 
 async fn serve_within(
@@ -67,6 +70,7 @@ async fn serve_within(
     router: Router,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
+    let stopping = Stopping(Arc::new(shutdown.clone()));
     let room = Arc::new(Semaphore::new(limits.connections));
     let graceful = GracefulShutdown::new();
     let mut builder = http1::Builder::new();
@@ -98,11 +102,11 @@ async fn serve_within(
         };
         connection(
             (stream, permit),
-            (peer, Stopping(shutdown.clone())),
+            (peer, stopping.clone()),
             &router,
             &builder,
             &graceful,
-            limits.whole_body,
+            limits.body,
         );
     }
     drop(listener);
@@ -118,7 +122,7 @@ fn connection(
     router: &Router,
     builder: &http1::Builder,
     graceful: &GracefulShutdown,
-    whole_body: Duration,
+    within: Within,
 ) {
     // Answers are small and whole: waiting for more to send would only delay them.
     if let Err(error) = stream.set_nodelay(true) {
@@ -132,7 +136,7 @@ fn connection(
             if hyper::body::Body::is_end_stream(&body) {
                 Body::empty()
             } else {
-                Body::new(Deadline::new(whole_body, TimeoutBody::new(BODY_TIMEOUT, body)))
+                Body::new(Deadline::new(within, body))
             }
         });
         router.clone().call(request)
@@ -210,7 +214,10 @@ mod tests {
         };
         let limits = Limits {
             connections: 1,
-            whole_body: LONG,
+            body: Within {
+                next: LONG,
+                whole: LONG,
+            },
         };
         let (address, shutdown) = start(limits, Router::new().route("/", get(count))).await;
         let mut first = TcpStream::connect(address).await.unwrap();
@@ -230,12 +237,9 @@ mod tests {
         shutdown.cancel();
     }
 
-    #[tokio::test]
-    async fn a_body_that_trickles_is_not_waited_for_without_an_end() {
-        let limits = Limits {
-            connections: 1,
-            whole_body: Duration::from_millis(300),
-        };
+    /// What a handler says of a body of which one byte comes now and then; or never, when `every` is long.
+    async fn trickle(body: Within, every: Duration) {
+        let limits = Limits { connections: 1, body };
         let route = post(async |body: Result<Bytes, _>| if body.is_ok() { "whole" } else { "given up" });
         let (address, shutdown) = start(limits, Router::new().route("/", route)).await;
         let (mut read, mut write) = TcpStream::connect(address).await.unwrap().into_split();
@@ -244,7 +248,7 @@ mod tests {
             .await
             .unwrap();
         let trickling = tokio::spawn(async move {
-            let mut drops = tokio::time::interval(Duration::from_millis(20));
+            let mut drops = tokio::time::interval(every);
             loop {
                 drops.tick().await;
                 if write.write_all(b"x").await.is_err() {
@@ -263,5 +267,24 @@ mod tests {
         }
         trickling.abort();
         shutdown.cancel();
+    }
+
+    #[tokio::test]
+    async fn a_body_that_trickles_is_not_waited_for_without_an_end() {
+        let whole = Duration::from_millis(300);
+        trickle(Within { next: LONG, whole }, Duration::from_millis(20)).await;
+    }
+
+    #[tokio::test]
+    async fn a_body_that_stops_is_not_waited_for() {
+        let next = Duration::from_millis(300);
+        trickle(
+            Within {
+                next,
+                whole: LONG * 2,
+            },
+            LONG * 2,
+        )
+        .await;
     }
 }
