@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod client;
+mod erase;
 mod events;
 mod import;
 mod keys;
@@ -42,6 +43,7 @@ enum Command {
     /// Bring in what exists elsewhere; repeatable, resumable.
     #[command(subcommand)]
     Import(import::Import),
+    Erase(erase::Erase),
     Events(events::Events),
     Status(status::Status),
     Verify(verify::Verify),
@@ -63,6 +65,7 @@ impl Command {
             Self::Keys(keys) => keys.run().await,
             Self::Sites(sites) => sites.run().await,
             Self::Import(import) => import.run().await,
+            Self::Erase(erase) => erase.run().await,
             Self::Events(events) => events.run().await,
             Self::Status(status) => status.run().await,
             Self::Verify(verify) => verify.run().await,

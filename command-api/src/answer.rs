@@ -181,6 +181,9 @@ fn directory(recorded: &Recorded, version: u64, event: &DirectoryEvent) -> Answe
             json!({"id": id, "domain": event.domain, "timezone": event.timezone, "version": version}),
         ),
         DirectoryEvent::PrincipalCreated(_) => Answer::ok(version, json!({"id": id, "version": version})),
+        DirectoryEvent::PrincipalErased(_) => {
+            Answer::ok(version, json!({"id": id, "status": "erased", "version": version}))
+        }
         DirectoryEvent::KeyIssued(event) => Answer::created(
             format!("/api/v1/keys/{id}"),
             version,

@@ -12,12 +12,12 @@ use event_log::{Log, Membership, Offset, Partition, StateStores, Topic};
 use events::{
     ContentId, ImportId, PrincipalId, Sealed, TenantId, Timestamp,
     content::Piece,
-    directory::{Domain, Scope, Site},
+    directory::{Domain, Rejection, Scope, Site},
     download::PrivateAddresses,
     import::Import,
 };
 use ipnet::IpNet;
-use key_store::{ImportSalt, KeyStore, Salt};
+use key_store::{ImportSalt, KeyStore, KeyStoreError, Salt};
 use service::{Health, Position, health::Reporter, position::InvalidPosition};
 use tokio::net::TcpListener;
 use tokio_util::{
@@ -33,6 +33,7 @@ use crate::{
     command::Context,
     directory::Directory,
     ends::Ends,
+    erasures::carry_out,
     error::Error,
     forward::{Forwarder, arrived::Arrived},
     history::History,
@@ -128,6 +129,13 @@ impl App {
         let reporter = health.register("directory");
         let directory = Directory::follow(log.clone(), ends.clone(), (reporter, &health), stop.clone());
         let private = config.allow_private_downloads;
+        let erasing = carry_out(
+            directory.clone(),
+            keys.clone(),
+            health.register("erasures"),
+            stop.clone(),
+        );
+        tasks.spawn(health.clone().vital("the carrying out of erasures", erasing));
         let forgetting = forget_salts(keys.clone(), stop.clone());
         tasks.spawn(health.clone().vital("the forgetting of salts", forgetting));
         tasks.spawn(watch_log(log.clone(), health.register("log"), stop.clone()));
@@ -431,10 +439,22 @@ impl App {
     ) -> Result<Option<Sealed>, Error> {
         let Some(name) = name else { return Ok(None) };
         let name = events::directory::Name::new(name).map_err(|error| Error::field("/name", error))?;
-        let sealed = self.0.keys.seal(tenant, principal.uuid(), name.as_str()).await;
-        sealed
-            .map(Some)
-            .map_err(|error| Error::outside("sealing a name", error))
+        match self.0.keys.seal(tenant, principal.uuid(), name.as_str()).await {
+            Ok(sealed) => Ok(Some(sealed)),
+            Err(KeyStoreError::Erased(_)) => Err(Rejection::PrincipalErased.into()),
+            Err(error) => Err(Error::outside("sealing a name", error)),
+        }
+    }
+
+    /// Destroys the key of a subject whose erasure is in the log. Doing it twice is as good as once.
+    ///
+    /// # Errors
+    /// The key store cannot be reached.
+    pub async fn destroy_subject(&self, tenant: TenantId, subject: PrincipalId) -> Result<(), Error> {
+        let destroyed = self.0.keys.destroy_subjects(&[(tenant, subject.uuid())]).await;
+        destroyed
+            .map(|_| ())
+            .map_err(|error| Error::outside("destroying a subject's key", error))
     }
 
     /// Destroys the salt of a completed import. Doing it twice is as good as once.

@@ -11,7 +11,7 @@ use std::{
 
 use event_log::{CommandHashes, CommandName, Commit, Log, Offset, Partition, Stored, admission};
 use events::{
-    KeyId, SiteId, TenantId,
+    KeyId, PrincipalId, SiteId, TenantId,
     directory::{Directory as Known, Happened, Key, Site},
 };
 use service::{Health, health::Reporter};
@@ -128,6 +128,20 @@ impl Directory {
     /// The log cannot be read in time.
     pub async fn key_owner(&self, id: &KeyId) -> Result<Option<TenantId>, Error> {
         self.look(|known| known.key_owner(id)).await
+    }
+
+    /// Whose a principal is, looked for up to the directory's end.
+    ///
+    /// # Errors
+    /// The log cannot be read in time.
+    pub async fn principal_owner(&self, id: PrincipalId) -> Result<Option<TenantId>, Error> {
+        self.look(|known| known.principal_owner(id)).await
+    }
+
+    /// Who was erased, from the so-manieth on, at most `most`.
+    pub fn erasures(&self, from: usize, most: usize) -> Vec<(TenantId, PrincipalId)> {
+        let known = self.known();
+        known.erasures().iter().skip(from).take(most).copied().collect()
     }
 
     /// The tenant with this id or name, looked for up to the directory's end.

@@ -262,15 +262,17 @@ impl From<directory::Rejection> for Error {
         match &rejection {
             Rejection::UnknownTenant => Self::NotFound("tenant"),
             Rejection::UnknownKey => Self::NotFound("key"),
+            Rejection::UnknownSubject => Self::NotFound("subject"),
             Rejection::UnknownPrincipal => Self::UnknownReference {
                 what: "principal",
                 pointer: "/principal".into(),
                 detail: rejection.to_string(),
             },
             Rejection::NoScope | Rejection::OperatorScope => Self::field("/scopes", &rejection),
-            Rejection::IdInUse | Rejection::NameTaken { .. } | Rejection::DomainTaken { .. } => {
-                refused(rejection.kind(), &rejection)
-            }
+            Rejection::IdInUse
+            | Rejection::NameTaken { .. }
+            | Rejection::DomainTaken { .. }
+            | Rejection::PrincipalErased => refused(rejection.kind(), &rejection),
         }
     }
 }

@@ -16,6 +16,7 @@ pub mod command;
 pub mod config;
 pub mod directory;
 pub mod ends;
+mod erasures;
 pub mod error;
 pub mod forward;
 pub mod history;

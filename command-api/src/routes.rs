@@ -9,6 +9,7 @@ pub mod imports;
 pub mod keys;
 pub mod log;
 pub mod sites;
+pub mod subjects;
 pub mod subscription;
 pub mod tenants;
 pub mod view;
@@ -59,6 +60,7 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(tenants::create))
         .routes(routes!(keys::issue))
         .routes(routes!(keys::revoke))
+        .routes(routes!(subjects::erase))
         .routes(routes!(sites::create))
         .routes(routes!(content::publish))
         .routes(routes!(content::unpublish))

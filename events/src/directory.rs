@@ -58,6 +58,12 @@ pub struct PrincipalCreated {
     pub name: Option<Sealed>,
 }
 
+/// A principal's personal fields are no more: the key that opened them is destroyed, also in a key store that was
+/// restored from before.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PrincipalErased {}
+
 /// A key was made for a principal. Its secret was shown once and is nowhere.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -126,7 +132,9 @@ impl Happened {
         let subject = match event {
             DirectoryEvent::TenantCreated(_) => Subject::Tenant(subject.parse()?),
             DirectoryEvent::SiteCreated(_) => Subject::Site(subject.parse()?),
-            DirectoryEvent::PrincipalCreated(_) => Subject::Principal(subject.parse()?),
+            DirectoryEvent::PrincipalCreated(_) | DirectoryEvent::PrincipalErased(_) => {
+                Subject::Principal(subject.parse()?)
+            }
             DirectoryEvent::KeyIssued(_) | DirectoryEvent::KeyRevoked(_) => Subject::Key(subject.parse()?),
         };
         Ok(Some(Self {
@@ -144,8 +152,15 @@ pub struct Directory {
     names: HashMap<Box<str>, TenantId>,
     sites: HashMap<SiteId, Site>,
     domains: HashMap<Domain, SiteId>,
-    principals: HashMap<PrincipalId, TenantId>,
+    principals: HashMap<PrincipalId, Principal>,
     keys: HashMap<KeyId, Key>,
+    erasures: Vec<(TenantId, PrincipalId)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Principal {
+    tenant: TenantId,
+    erased: bool,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -203,7 +218,17 @@ impl Directory {
                 self.tenants.entry(*tenant).or_default().sites.push(*id);
             }
             (DirectoryEvent::PrincipalCreated(_), Subject::Principal(id)) => {
-                self.principals.insert(*id, *tenant);
+                let (tenant, erased) = (*tenant, false);
+                self.principals.insert(*id, Principal { tenant, erased });
+            }
+            (DirectoryEvent::PrincipalErased(_), Subject::Principal(id)) => {
+                let known = self.principals.get_mut(id);
+                if let Some(principal) =
+                    known.filter(|principal| principal.tenant == *tenant && !principal.erased)
+                {
+                    principal.erased = true;
+                    self.erasures.push((*tenant, *id));
+                }
             }
             (DirectoryEvent::KeyIssued(event), _) => {
                 let KeyIssued {
@@ -229,7 +254,12 @@ impl Directory {
                 }
             }
             // Not made by `Happened::read` nor by `decide`: an event about something else than itself.
-            (DirectoryEvent::SiteCreated(_) | DirectoryEvent::PrincipalCreated(_), _) => {}
+            (
+                DirectoryEvent::SiteCreated(_)
+                | DirectoryEvent::PrincipalCreated(_)
+                | DirectoryEvent::PrincipalErased(_),
+                _,
+            ) => {}
         }
     }
 
@@ -259,6 +289,16 @@ impl Directory {
         self.keys.get(id).map(|key| key.tenant)
     }
 
+    /// Whose a principal is.
+    pub fn principal_owner(&self, id: PrincipalId) -> Option<TenantId> {
+        self.principals.get(&id).map(|principal| principal.tenant)
+    }
+
+    /// Who was erased, in the order of the log: this list only grows.
+    pub fn erasures(&self) -> &[(TenantId, PrincipalId)] {
+        &self.erasures
+    }
+
     /// A tenant by its name.
     pub fn tenant_of_name(&self, name: &str) -> Option<TenantId> {
         self.names.get(name).copied()
@@ -274,7 +314,10 @@ impl Directory {
         match subject {
             Subject::Tenant(id) => self.tenants.contains_key(id).into(),
             Subject::Site(id) => self.sites.contains_key(id).into(),
-            Subject::Principal(id) => self.principals.contains_key(id).into(),
+            Subject::Principal(id) => {
+                let known = self.principals.get(id);
+                known.map_or(0, |principal| 1 + u64::from(principal.erased))
+            }
             Subject::Key(id) => self.keys.get(id).map_or(0, |key| 1 + u64::from(key.revoked)),
         }
     }
@@ -317,6 +360,13 @@ pub enum Command {
         secret_hash: Sha256,
         /// What it may do.
         scopes: Scopes,
+    },
+    /// Let a principal's personal fields be no more.
+    Erase {
+        /// Whose.
+        tenant: TenantId,
+        /// Who.
+        principal: PrincipalId,
     },
     /// Let a key do nothing any more.
     RevokeKey {
@@ -403,6 +453,16 @@ impl Directory {
                 };
                 Ok(created.into_iter().chain([issued]).collect())
             }
+            Command::Erase { tenant, principal } => match self.principals.get(&principal) {
+                Some(known) if known.tenant == tenant && known.erased => Ok(vec![]),
+                Some(known) if known.tenant == tenant => Ok(vec![Happened {
+                    tenant,
+                    subject: Subject::Principal(principal),
+                    event: PrincipalErased {}.into(),
+                }]),
+                // Another tenant's is as unknown as one that never was.
+                Some(_) | None => Err(Rejection::UnknownSubject),
+            },
             Command::RevokeKey { tenant, key } => match self.keys.get(&key) {
                 Some(known) if known.tenant == tenant && known.revoked => Ok(vec![]),
                 Some(known) if known.tenant == tenant => {
@@ -463,7 +523,8 @@ impl Directory {
         name: Option<Sealed>,
     ) -> Result<Option<Happened>, Rejection> {
         match self.principals.get(&principal) {
-            Some(owner) if *owner == tenant => Ok(None),
+            Some(known) if known.tenant == tenant && known.erased => Err(Rejection::PrincipalErased),
+            Some(known) if known.tenant == tenant => Ok(None),
             Some(_) => Err(Rejection::UnknownPrincipal),
             None => {
                 let event = PrincipalCreated { name };
@@ -506,6 +567,14 @@ rejections! {
         /// No such principal in this tenant.
         #[error("there is no such principal in this tenant")]
         UnknownPrincipal,
+        "principal-erased" =>
+        /// Who was erased acts no more under a new key.
+        #[error("this principal was erased, so it gets no new key: make one for a new principal")]
+        PrincipalErased,
+        "subject-not-found" =>
+        /// No such subject in this tenant.
+        #[error("there is no such subject in this tenant")]
+        UnknownSubject,
         "key-not-found" =>
         /// No such key in this tenant.
         #[error("there is no such key in this tenant")]

@@ -110,6 +110,7 @@ events! {
         "tenant.created.v1" => TenantCreated(directory::TenantCreated),
         "site.created.v1" => SiteCreated(directory::SiteCreated),
         "principal.created.v1" => PrincipalCreated(directory::PrincipalCreated),
+        "principal.erased.v1" => PrincipalErased(directory::PrincipalErased),
         "key.issued.v1" => KeyIssued(directory::KeyIssued),
         "key.revoked.v1" => KeyRevoked(directory::KeyRevoked),
     }

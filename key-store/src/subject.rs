@@ -89,21 +89,28 @@ impl KeyStore {
         Ok(Some(Zeroizing::new(text.to_owned())))
     }
 
-    /// Destroys a subject's key, for ever: what was sealed with it cannot be opened, and nothing is sealed for
-    /// this subject any more. Says whether there was a key.
+    /// Destroys the keys of subjects, for ever: what was sealed with them cannot be opened, and nothing is sealed for
+    /// these subjects any more, whether or not they had a key. Says how many were not destroyed before. Doing it
+    /// twice is as good as once.
     ///
     /// # Errors
     /// The database does not answer.
-    pub async fn destroy_subject(&self, tenant: TenantId, subject: Uuid) -> Result<bool, KeyStoreError> {
+    pub async fn destroy_subjects(&self, subjects: &[(TenantId, Uuid)]) -> Result<u64, KeyStoreError> {
+        // A row stays behind, so that who was erased before a key was ever made gets none later.
         let done = sqlx::query(
-            "UPDATE keystore.subject_keys SET wrapped = NULL, destroyed_at = now()
-             WHERE tenant_id = $1 AND subject = $2 AND wrapped IS NOT NULL",
+            "INSERT INTO keystore.subject_keys (kid, tenant_id, subject, wrapped, destroyed_at)
+             SELECT kid, tenant_id, subject, NULL, now()
+             FROM (SELECT DISTINCT ON (tenant_id, subject) kid, tenant_id, subject
+                   FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS given (kid, tenant_id, subject)) AS erased
+             ON CONFLICT ON CONSTRAINT subject_has_one_key DO UPDATE SET wrapped = NULL, destroyed_at = now()
+             WHERE subject_keys.wrapped IS NOT NULL",
         )
-        .bind(tenant.uuid())
-        .bind(subject)
+        .bind(subjects.iter().map(|_| Uuid::now_v7()).collect::<Vec<_>>())
+        .bind(subjects.iter().map(|(tenant, _)| tenant.uuid()).collect::<Vec<_>>())
+        .bind(subjects.iter().map(|(_, subject)| *subject).collect::<Vec<_>>())
         .execute(&self.inner.pool)
         .await?;
-        Ok(done.rows_affected() == 1)
+        Ok(done.rows_affected())
     }
 
     fn subject_key(&self, kid: Uuid, wrapped: &[u8]) -> Result<Zeroizing<[u8; 32]>, KeyStoreError> {

@@ -3,6 +3,10 @@
 
 use events::{ImportId, SiteId, TenantId, Timestamp, VisitorId};
 use key_store::{ConnectError, KeyStore, KeyStoreError, MasterKey, Salt};
+use proptest::{
+    prelude::*,
+    test_runner::{Config, TestRunner},
+};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use uuid::Uuid;
 
@@ -161,13 +165,85 @@ async fn a_sealed_field_opens_until_its_subject_is_erased() {
         Err(KeyStoreError::Malformed(_))
     ));
 
-    assert!(store.destroy_subject(tenant, subject).await.unwrap());
-    assert!(!store.destroy_subject(tenant, subject).await.unwrap());
+    assert_eq!(
+        store
+            .destroy_subjects(&[(tenant, subject), (tenant, subject)])
+            .await
+            .unwrap(),
+        1
+    );
+    assert_eq!(store.destroy_subjects(&[(tenant, subject)]).await.unwrap(), 0);
+    assert_eq!(store.destroy_subjects(&[]).await.unwrap(), 0);
     assert_eq!(store.open(&sealed).await.unwrap(), None);
     assert!(
         matches!(store.seal(tenant, subject, "Ada").await, Err(KeyStoreError::Erased(who)) if who == subject)
     );
     database.drop().await;
+}
+
+#[tokio::test]
+async fn who_was_erased_before_anything_was_sealed_gets_no_key_later() {
+    let database = Database::new().await;
+    let store = database.store().await;
+    let (tenant, subject) = (TenantId::new(Uuid::new_v4()), Uuid::new_v4());
+    assert_eq!(store.destroy_subjects(&[(tenant, subject)]).await.unwrap(), 1);
+    assert!(matches!(
+        store.seal(tenant, subject, "Ada").await,
+        Err(KeyStoreError::Erased(_))
+    ));
+    database.drop().await;
+}
+
+/// Property: after any erasures, exactly what was sealed for somebody else opens.
+#[test]
+fn an_erasure_touches_no_other_subject_and_no_other_tenant() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let database = runtime.block_on(Database::new());
+    let store = runtime.block_on(database.store());
+    let config = Config {
+        cases: 32,
+        failure_persistence: None,
+        ..Config::default()
+    };
+    // The same few subjects in a few tenants: what is erased in one stands in another.
+    let places = || (0..3_usize, 0..4_usize);
+    let given = (
+        prop::collection::vec(places(), 1..20),
+        prop::collection::vec(prop::collection::vec(places(), 0..4), 0..4),
+    );
+    let outcome = TestRunner::new(config).run(&given, |(sealed, erased)| {
+        let tenants: [TenantId; 3] = std::array::from_fn(|_| TenantId::new(Uuid::new_v4()));
+        let subjects: [Uuid; 4] = std::array::from_fn(|_| Uuid::new_v4());
+        runtime.block_on(async {
+            let mut fields = Vec::new();
+            for (tenant, subject) in sealed {
+                let text = format!("{tenant} {subject}");
+                let field = store
+                    .seal(tenants[tenant], subjects[subject], &text)
+                    .await
+                    .unwrap();
+                fields.push(((tenant, subject), text, field));
+            }
+            for together in &erased {
+                let together: Vec<_> = together
+                    .iter()
+                    .map(|(tenant, subject)| (tenants[*tenant], subjects[*subject]))
+                    .collect();
+                store.destroy_subjects(&together).await.unwrap();
+            }
+            let gone = |place| erased.iter().flatten().any(|erased| *erased == place);
+            for (place, text, field) in fields {
+                let opened = store.open(&field).await.unwrap();
+                prop_assert_eq!(
+                    opened.map(|opened| opened.to_string()),
+                    (!gone(place)).then_some(text)
+                );
+            }
+            Ok(())
+        })
+    });
+    outcome.unwrap();
+    runtime.block_on(database.drop());
 }
 
 #[tokio::test]

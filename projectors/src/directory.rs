@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use events::{Envelope, Event, Recorded, event::DirectoryEvent};
 use read_models::{
     Error, Projection, Write,
-    directory::{self as tables, Changes, Key, Principal, Revoked, Site, Tenant},
+    directory::{self as tables, Changes, Erased, Key, Principal, Revoked, Site, Tenant},
 };
 use uuid::Uuid;
 
@@ -27,6 +27,8 @@ pub struct Rows {
     changes: Changes,
     /// Where the keys of this batch are in it.
     keys: HashMap<(Uuid, String), usize>,
+    /// And the principals.
+    principals: HashMap<(Uuid, Uuid), usize>,
 }
 
 impl Fold for DirectoryFold {
@@ -90,6 +92,8 @@ impl Rows {
                 let name = event.name.as_ref().map(serde_json::to_value).transpose();
                 let name = name.map_err(|error| Unfit(error.to_string()))?;
                 let principal = subject()?;
+                self.principals
+                    .insert((tenant, principal), self.changes.principals.len());
                 self.changes.principals.push(Principal {
                     tenant,
                     principal,
@@ -97,6 +101,18 @@ impl Rows {
                     created_at: at,
                     version,
                 });
+            }
+            DirectoryEvent::PrincipalErased(_) => {
+                let principal = subject()?;
+                let place = self.principals.get(&(tenant, principal));
+                match place.and_then(|place| self.changes.principals.get_mut(*place)) {
+                    Some(row) => (row.name, row.version) = (None, version),
+                    None => self.changes.erased.push(Erased {
+                        tenant,
+                        principal,
+                        version,
+                    }),
+                }
             }
             DirectoryEvent::KeyIssued(event) => {
                 let key = event.key.to_string();

@@ -86,6 +86,19 @@ pub struct Changes {
     pub keys: Vec<Key>,
     /// Keys of earlier batches that were revoked.
     pub revoked: Vec<Revoked>,
+    /// Principals of earlier batches that were erased.
+    pub erased: Vec<Erased>,
+}
+
+/// A principal has no name from now on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Erased {
+    /// For whom it acted.
+    pub tenant: Uuid,
+    /// Which.
+    pub principal: Uuid,
+    /// Version of the aggregate from then on.
+    pub version: i64,
 }
 
 /// A key does nothing from now on.
@@ -157,6 +170,17 @@ pub async fn apply(write: &mut Write, changes: &Changes) -> Result<u64, Error> {
             &row.scopes,
             row.issued_at,
             row.revoked_at,
+            row.version
+        )
+        .execute(&mut *connection)
+        .await?
+        .rows_affected();
+    }
+    for row in &changes.erased {
+        rows += sqlx::query!(
+            "UPDATE principals SET name = NULL, version = $3 WHERE tenant = $1 AND principal = $2",
+            row.tenant,
+            row.principal,
             row.version
         )
         .execute(&mut *connection)

@@ -234,6 +234,7 @@ impl State {
         let directory = &self.directory.decided;
         let asked = match &command {
             directory::Command::RevokeKey { key, .. } => Some(directory::Subject::Key(key.clone())),
+            directory::Command::Erase { principal, .. } => Some(directory::Subject::Principal(*principal)),
             directory::Command::CreateTenant { .. }
             | directory::Command::CreateSite { .. }
             | directory::Command::IssueKey { .. } => None,

@@ -8,6 +8,7 @@
 
 mod commands;
 mod concurrency;
+mod erasure;
 mod fuzz;
 mod idempotency;
 mod kafka;

@@ -6,6 +6,7 @@ use event_log::{
 };
 use events::{
     DownloadId, Envelope, Event, EventId, Recorded, TenantId, Timestamp,
+    directory::PrincipalErased,
     download::{Cancelled, Queued},
 };
 use serde_json::value::RawValue;
@@ -60,6 +61,14 @@ pub(crate) fn some_events(tenant: TenantId, count: usize) -> Vec<Recorded> {
             _ => recorded(tenant, Cancelled {}),
         })
         .collect()
+}
+
+/// The erasure of a principal.
+pub(crate) fn erasure(tenant: TenantId, principal: Uuid) -> Vec<Recorded> {
+    let mut erased = recorded(tenant, PrincipalErased {});
+    erased.envelope.subject = principal.to_string();
+    erased.envelope.aggregate_version = Some(2);
+    vec![erased]
 }
 
 impl Writer {

@@ -57,6 +57,10 @@ fn revoke(id: &str) -> Command {
     }
 }
 
+fn erase(tenant: TenantId, principal: PrincipalId) -> Command {
+    Command::Erase { tenant, principal }
+}
+
 fn given(commands: impl IntoIterator<Item = Command>) -> Directory {
     let mut directory = Directory::default();
     for command in [tenant(ACME, "acme"), tenant(OTHER, "other")]
@@ -217,8 +221,45 @@ fn a_key_needs_a_scope_and_cannot_have_the_operators() {
 }
 
 #[test]
+fn who_is_erased_is_erased_once_and_gets_no_new_key() {
+    let given = given([issue("somekey1")]);
+    let erased = given.decide(erase(ACME, ADA));
+    assert_eq!(events(erased), [PrincipalErased {}.into()]);
+    let given = self::given([issue("somekey1"), erase(ACME, ADA)]);
+    assert_eq!(given.erasures(), [(ACME, ADA)]);
+    assert_eq!(given.version(&Subject::Principal(ADA)), 2);
+    assert_eq!(given.decide(erase(ACME, ADA)), Ok(vec![]), "erased already");
+    assert!(
+        given.key(&key("somekey1")).is_some(),
+        "a key is revoked, not erased"
+    );
+    assert_eq!(given.decide(issue("somekey2")), Err(Rejection::PrincipalErased));
+}
+
+#[test]
+fn another_tenants_subject_is_as_unknown_as_none() {
+    let mut given = given([issue("somekey1")]);
+    let nobody = PrincipalId::new(Uuid::from_u128(99));
+    for (tenant, principal) in [(OTHER, ADA), (ACME, nobody)] {
+        assert_eq!(
+            given.decide(erase(tenant, principal)),
+            Err(Rejection::UnknownSubject)
+        );
+    }
+    // Nor does an event of another tenant touch it, whoever wrote that.
+    given.evolve(&Happened {
+        tenant: OTHER,
+        subject: Subject::Principal(ADA),
+        event: PrincipalErased {}.into(),
+    });
+    assert_eq!(given.erasures(), []);
+    assert_eq!(given.principal_owner(ADA), Some(ACME));
+}
+
+#[test]
 fn every_rejection_is_reached() {
     let given = given([site("example.org"), issue("somekey1")]);
+    let erased = self::given([issue("somekey1"), erase(ACME, ADA)]);
     let none = TenantId::new(Uuid::nil());
     let rejections = [
         given.decide(tenant(ACME, "new")),
@@ -227,6 +268,8 @@ fn every_rejection_is_reached() {
         given.decide(issue_to(none, ADA, "somekey2", &[Scope::Read])),
         given.decide(issue_to(OTHER, ADA, "somekey2", &[Scope::Read])),
         given.decide(revoke("nokeyhere")),
+        given.decide(erase(OTHER, ADA)),
+        erased.decide(issue("somekey2")),
         given.decide(issue_to(ACME, ADA, "somekey2", &[])),
         given.decide(issue_to(ACME, ADA, "somekey2", &[Scope::Operator])),
     ];

@@ -76,6 +76,7 @@ fn of_directory() -> Vec<Recorded> {
                 }),
             },
         ),
+        decided(PRINCIPAL, 2, directory::PrincipalErased {}),
         decided(
             KEY,
             1,

@@ -105,3 +105,31 @@ fn a_site_without_an_id_is_unfit() {
     DirectoryFold::fold(&mut rows, &place, &recorded("x", 1, site)).unwrap_err();
     assert_eq!(rows.changes, Changes::default());
 }
+
+#[test]
+fn a_principal_is_erased_in_its_own_batch_or_in_a_later_one() {
+    let id = Uuid::from_u128(3);
+    let created = || {
+        let sealed = events::Sealed {
+            kid: Uuid::from_u128(4),
+            alg: "xchacha20poly1305".into(),
+            nonce: "n".into(),
+            ct: "c".into(),
+        };
+        recorded(
+            &id.to_string(),
+            1,
+            directory::PrincipalCreated { name: Some(sealed) },
+        )
+    };
+    let erased = || recorded(&id.to_string(), 2, directory::PrincipalErased {});
+    assert!(given(&[created()]).principals[0].name.is_some());
+    let changes = given(&[created(), erased()]);
+    assert!(changes.erased.is_empty());
+    assert_eq!(
+        (changes.principals[0].name.as_ref(), changes.principals[0].version),
+        (None, 2)
+    );
+    let changes = given(&[erased()]);
+    assert_eq!((changes.erased[0].principal, changes.erased[0].version), (id, 2));
+}

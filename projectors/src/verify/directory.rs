@@ -38,6 +38,16 @@ pub(super) fn take(rows: &mut Expected, event: &Happened<'_>) -> Result<(), Stri
                 "issued_at": event.time, "revoked_at": null,
             }),
         ),
+        "principal.erased.v1" => {
+            let key = format!("{tenant}/{}", event.id()?);
+            // A principal that nobody made has no row.
+            if let Some(mut row) = rows.get("principals", &key).cloned() {
+                row.insert("name".to_owned(), Value::Null);
+                row.insert("version".to_owned(), event.version.into());
+                rows.put("principals", key, row);
+            }
+            return Ok(());
+        }
         "key.revoked.v1" => {
             let key = format!("{tenant}/{}", text(&event.field("key")));
             // A key that nobody issued has no row.

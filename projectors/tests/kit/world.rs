@@ -142,7 +142,16 @@ impl World {
             name: None,
             timezone: "Europe/Vienna".into(),
         };
-        let principal = directory::PrincipalCreated { name: None };
+        let sealed = events::Sealed {
+            kid: Uuid::from_u128(6),
+            alg: "xchacha20poly1305".into(),
+            nonce: "AAECAwQFBgcICQoLDA0ODxAREhMUFRYX".into(),
+            ct: "c2VhbGVk".into(),
+        };
+        let principal = directory::PrincipalCreated {
+            name: Some(sealed.clone()),
+        };
+        let another = directory::PrincipalCreated { name: Some(sealed) };
         let log = &mut self.log.directory;
         log.commit(owner, vec![(owner.to_string(), 1, created.into())])
             .await;
@@ -150,8 +159,12 @@ impl World {
             .await;
         let id = Uuid::from_u128(5).to_string();
         let keys = [(&key, 1), (&other, 1)].map(|(key, version)| (key.to_string(), version, issued(key)));
-        log.commit(owner, vec![(id, 1, principal.into())]).await;
+        log.commit(owner, vec![(id.clone(), 1, principal.into())]).await;
+        log.commit(owner, vec![(Uuid::from_u128(7).to_string(), 1, another.into())])
+            .await;
         log.commit(owner, keys.into()).await;
+        log.commit(owner, vec![(id, 2, directory::PrincipalErased {}.into())])
+            .await;
         let revoked = directory::KeyRevoked { key: key.clone() };
         log.commit(owner, vec![(key.to_string(), 2, revoked.into())])
             .await;

@@ -1,0 +1,165 @@
+//! A person is erased: the name is in no file of any store, before and after, and what was sealed opens no more.
+
+use std::path::{Path, PathBuf};
+
+use e2e::{
+    installation::{Installation, LogKind},
+    wait,
+};
+use memchr::memmem::Finder;
+use serde_json::json;
+use sqlx::{Connection, Executor, PgConnection, Row};
+
+/// As nobody else is called.
+const NAME: &str = "Zenobia Quillfeather-Oyelaran";
+/// What is no secret, to see that the search finds what is there.
+const DOMAIN: &str = "quite-unmistakable.example";
+
+/// Every file below a folder that holds this text. Files may come and go meanwhile.
+fn holding(folder: &Path, text: &str) -> Vec<PathBuf> {
+    let finder = Finder::new(text);
+    let (mut found, mut folders) = (Vec::new(), vec![folder.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => folders.push(entry.path()),
+                Ok(kind) if kind.is_file() => {
+                    let bytes = std::fs::read(entry.path()).unwrap_or_default();
+                    if finder.find(&bytes).is_some() {
+                        found.push(entry.path());
+                    }
+                }
+                Ok(_) | Err(_) => {}
+            }
+        }
+    }
+    found
+}
+
+async fn sealed_name(database: &mut PgConnection, principal: &str) -> Option<serde_json::Value> {
+    let live: i32 = sqlx::query("SELECT generation FROM annals.live WHERE projection = 'directory'")
+        .fetch_one(&mut *database)
+        .await
+        .unwrap()
+        .get("generation");
+    let select = format!("SELECT name FROM directory_{live}.principals WHERE principal = '{principal}'");
+    let row = sqlx::query(sqlx::AssertSqlSafe(select))
+        .fetch_one(database)
+        .await
+        .unwrap();
+    row.get("name")
+}
+
+async fn erase(annals: &Installation, key: &str, principal: &str) {
+    let output = annals
+        .annals(key, &["erase", principal, "--yes"])
+        .output()
+        .await
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[tokio::test]
+async fn an_erased_person_is_nowhere_and_stays_erased() {
+    let mut annals = crate::running(LogKind::Embedded).await;
+    let key = annals.tenant("forgetful", DOMAIN).await.unwrap();
+    let mut principals = Vec::new();
+    for name in [NAME, "Somebody Else"] {
+        let operator = annals.operator_key().to_owned();
+        let body = json!({"tenant": "forgetful", "scopes": ["read"], "name": name});
+        let issued = annals
+            .command(reqwest::Method::POST, "/api/v1/keys", &operator, body)
+            .await
+            .unwrap();
+        assert_eq!(issued.status, 201, "{issued:?}");
+        principals.push(issued.body["principal"].as_str().unwrap().to_owned());
+        // The directory's tables have it.
+        let read = annals
+            .query("/api/v1/sites", &key, issued.position.as_deref())
+            .await
+            .unwrap();
+        assert_eq!(read.status, 200, "{read:?}");
+    }
+    let hit = json!({"name": "pageview", "url": format!("https://{DOMAIN}/"), "domain": DOMAIN});
+    let visit = annals
+        .command(reqwest::Method::POST, "/api/v1/visits", &key, json!([hit]))
+        .await
+        .unwrap();
+    assert_eq!(visit.status, 202, "{visit:?}");
+    let query = json!({"site_id": DOMAIN, "metrics": ["pageviews"], "date_range": "all"});
+    let counted = annals
+        .stats(&key, query, visit.position.as_deref())
+        .await
+        .unwrap();
+    assert_eq!(counted.status, 200, "{counted:?}");
+
+    let mut database = PgConnection::connect(&annals.database()).await.unwrap();
+    let [zenobia, other] = [&principals[0], &principals[1]];
+    assert!(sealed_name(&mut database, zenobia).await.is_some());
+    let select = format!("SELECT wrapped FROM keystore.subject_keys WHERE subject = '{zenobia}'");
+    let wrapped = async |database: &mut PgConnection| -> Option<Vec<u8>> {
+        let row = sqlx::query(sqlx::AssertSqlSafe(select.clone()))
+            .fetch_one(database)
+            .await
+            .unwrap();
+        row.get("wrapped")
+    };
+    let backup = wrapped(&mut database).await.unwrap();
+
+    erase(&annals, &key, zenobia).await;
+    erase(&annals, &key, zenobia).await;
+    assert_eq!(wrapped(&mut database).await, None);
+    wait::until("the table's name is blank", crate::PATIENCE, async || {
+        sealed_name(&mut database, zenobia).await.is_none().then_some(())
+    })
+    .await
+    .unwrap();
+    assert!(sealed_name(&mut database, other).await.is_some());
+    let verified = annals
+        .annals(annals.operator_key(), &["verify"])
+        .output()
+        .await
+        .unwrap();
+    assert!(verified.status.success(), "{verified:?}");
+
+    // A key store from before the erasure, and a start.
+    annals.stop().await.unwrap();
+    let restore = format!(
+        "UPDATE keystore.subject_keys SET wrapped = $1, destroyed_at = NULL WHERE subject = '{zenobia}'"
+    );
+    sqlx::query(sqlx::AssertSqlSafe(restore))
+        .bind(&backup)
+        .execute(&mut database)
+        .await
+        .unwrap();
+    annals.start().await.unwrap();
+    wait::until("the key is destroyed again", crate::PATIENCE, async || {
+        wrapped(&mut database).await.is_none().then_some(())
+    })
+    .await
+    .unwrap();
+
+    // Whatever the stores keep beside their tables, such as write-ahead logs, is in their folders as well.
+    database.execute("CHECKPOINT").await.unwrap();
+    let folder: String = sqlx::query("SHOW data_directory")
+        .fetch_one(&mut database)
+        .await
+        .unwrap()
+        .get(0);
+    let clickhouse = std::env::var("ANNALS_TEST_CLICKHOUSE_FOLDER").unwrap();
+    drop(database);
+    annals.stop().await.unwrap();
+    for folder in [
+        PathBuf::from(folder),
+        annals.log_folder(),
+        PathBuf::from(clickhouse),
+    ] {
+        assert!(
+            !holding(&folder, DOMAIN).is_empty(),
+            "the search finds nothing in {}",
+            folder.display()
+        );
+        assert_eq!(holding(&folder, NAME), Vec::<PathBuf>::new());
+    }
+    annals.erase().await.unwrap();
+}
