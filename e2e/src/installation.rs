@@ -93,7 +93,7 @@ impl Installation {
     pub async fn new(engines: &Engines, binary: PathBuf, log: LogKind) -> anyhow::Result<Self> {
         let name = format!("e2e{:012x}", uuid::Uuid::new_v4().as_u128() & 0xffff_ffff_ffff);
         let folder = tempfile::tempdir()?;
-        for database in [name.clone(), format!("{name}_keys")] {
+        for database in [name.clone(), keys(&name)] {
             engines.create_database(&database).await?;
         }
         let operator_key = service::key::Key::make().reveal().to_owned();
@@ -105,10 +105,7 @@ impl Installation {
             "ANNALS_POSTGRES_READER_URL",
             &engines.postgres_reader_database(&name),
         );
-        set(
-            "ANNALS_KEYSTORE_URL",
-            &engines.postgres_database(&format!("{name}_keys")),
-        );
+        set("ANNALS_KEYSTORE_URL", &engines.postgres_database(&keys(&name)));
         set("ANNALS_MASTER_KEY", &"5a".repeat(32));
         set("ANNALS_CLICKHOUSE_URL", &engines.clickhouse);
         set("ANNALS_CLICKHOUSE_PREFIX", &format!("{name}_"));
@@ -330,6 +327,11 @@ impl Installation {
         self.engines.postgres_database(&self.name)
     }
 
+    /// The key store's.
+    pub fn keys_database(&self) -> String {
+        self.engines.postgres_database(&keys(&self.name))
+    }
+
     /// What names in engines begin with.
     pub fn name(&self) -> &str {
         &self.name
@@ -478,7 +480,7 @@ impl Installation {
         for (_, mut child) in std::mem::take(&mut self.processes) {
             child.kill().await?;
         }
-        for database in [self.name.clone(), format!("{}_keys", self.name)] {
+        for database in [self.name.clone(), keys(&self.name)] {
             self.engines.drop_database(&database).await?;
         }
         self.engines.drop_clickhouse(&self.name).await
@@ -524,4 +526,9 @@ fn free_port() -> anyhow::Result<u16> {
         .take(100)
         .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
         .context("found no free port between 10000 and 20000 on 127.0.0.1")
+}
+
+/// The name of the key store's database.
+fn keys(name: &str) -> String {
+    format!("{name}_keys")
 }

@@ -94,6 +94,7 @@ async fn an_erased_person_is_nowhere_and_stays_erased() {
     assert_eq!(counted.status, 200, "{counted:?}");
 
     let mut database = PgConnection::connect(&annals.database()).await.unwrap();
+    let mut keys = PgConnection::connect(&annals.keys_database()).await.unwrap();
     let [zenobia, other] = [&principals[0], &principals[1]];
     assert!(sealed_name(&mut database, zenobia).await.is_some());
     let select = format!("SELECT wrapped FROM keystore.subject_keys WHERE subject = '{zenobia}'");
@@ -104,11 +105,11 @@ async fn an_erased_person_is_nowhere_and_stays_erased() {
             .unwrap();
         row.get("wrapped")
     };
-    let backup = wrapped(&mut database).await.unwrap();
+    let backup = wrapped(&mut keys).await.unwrap();
 
     erase(&annals, &key, zenobia).await;
     erase(&annals, &key, zenobia).await;
-    assert_eq!(wrapped(&mut database).await, None);
+    assert_eq!(wrapped(&mut keys).await, None);
     wait::until("the table's name is blank", crate::PATIENCE, async || {
         sealed_name(&mut database, zenobia).await.is_none().then_some(())
     })
@@ -129,12 +130,12 @@ async fn an_erased_person_is_nowhere_and_stays_erased() {
     );
     sqlx::query(sqlx::AssertSqlSafe(restore))
         .bind(&backup)
-        .execute(&mut database)
+        .execute(&mut keys)
         .await
         .unwrap();
     annals.start().await.unwrap();
     wait::until("the key is destroyed again", crate::PATIENCE, async || {
-        wrapped(&mut database).await.is_none().then_some(())
+        wrapped(&mut keys).await.is_none().then_some(())
     })
     .await
     .unwrap();
@@ -147,7 +148,7 @@ async fn an_erased_person_is_nowhere_and_stays_erased() {
         .unwrap()
         .get(0);
     let clickhouse = std::env::var("ANNALS_TEST_CLICKHOUSE_FOLDER").unwrap();
-    drop(database);
+    drop((database, keys));
     annals.stop().await.unwrap();
     for folder in [
         PathBuf::from(folder),
