@@ -67,7 +67,7 @@ def fold(path, first, show):
             wrong.append(offset)
         sequences[tenant] = sequence
         for place, event in enumerate(events if show else []):
-            said = {name: event.get(name) for name in ("type", "subject", "tenant", "aggregateversion")}
+            said = {name: event.get(name) for name in ("type", "subject", "tenant", "aggregateversion", "data")}
             print(json.dumps({"offset": offset, "index": place, **said}))
     name = f"{first['topic'].removeprefix('annals.')}/{first['partition']}"
     summary = {"partition": name, "log": first["log"], **counts, "void": void, "wrong": wrong}

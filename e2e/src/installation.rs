@@ -5,7 +5,7 @@
 use std::{
     collections::BTreeMap,
     path::PathBuf,
-    process::Stdio,
+    process::{ExitStatus, Stdio},
     time::{Duration, Instant},
 };
 
@@ -206,7 +206,8 @@ impl Installation {
         Ok(())
     }
 
-    fn log_file(&self, role: Role) -> PathBuf {
+    /// Where a process writes what it says.
+    pub fn log_file(&self, role: Role) -> PathBuf {
         self.folder.path().join(format!("{}.log", role.label()))
     }
 
@@ -215,6 +216,13 @@ impl Installation {
         let text = std::fs::read_to_string(self.log_file(role)).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(30)..].join("\n")
+    }
+
+    /// Whether a process answers that it is ready.
+    pub async fn is_ready(&self, role: Role) -> bool {
+        let url = format!("http://{}/readyz", self.address(&[role]));
+        let asked = tokio::time::timeout(Duration::from_secs(2), self.http.get(url).send()).await;
+        matches!(asked, Ok(Ok(response)) if response.status().is_success())
     }
 
     /// Waits until a process answers that it is ready; how long that took.
@@ -263,20 +271,50 @@ impl Installation {
         Ok(())
     }
 
+    /// Sends a signal, such as `-STOP`.
+    ///
+    /// # Errors
+    /// It is not running.
+    pub async fn signal(&self, role: Role, signal: &str) -> anyhow::Result<()> {
+        let id = self.pid(role).context("not running")?.to_string();
+        let sent = Command::new("kill").args([signal, &id]).status().await?;
+        anyhow::ensure!(sent.success(), "kill {signal} {id}: {sent}");
+        Ok(())
+    }
+
+    /// Asks one process to stop and waits until it has.
+    ///
+    /// # Errors
+    /// It does not stop within half a minute.
+    pub async fn stop_one(&mut self, role: Role) -> anyhow::Result<ExitStatus> {
+        let mut child = self.processes.remove(&role).context("not running")?;
+        let id = child.id().context("it has ended before")?;
+        Command::new("kill")
+            .args(["-TERM", &id.to_string()])
+            .status()
+            .await?;
+        let ended = tokio::time::timeout(Duration::from_secs(30), child.wait()).await;
+        let status =
+            ended.with_context(|| format!("{} does not stop:\n{}", role.name(), self.said(role)))??;
+        Ok(status)
+    }
+
+    /// Whether a process has ended by itself.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub fn has_ended(&mut self, role: Role) -> anyhow::Result<bool> {
+        let child = self.processes.get_mut(&role).context("not running")?;
+        Ok(child.try_wait()?.is_some())
+    }
+
     /// Asks every process to stop and waits until it has.
     ///
     /// # Errors
     /// One does not stop within half a minute, or not with success.
     pub async fn stop(&mut self) -> anyhow::Result<()> {
-        for (role, mut child) in std::mem::take(&mut self.processes) {
-            let id = child.id().context("it has ended before")?;
-            Command::new("kill")
-                .args(["-TERM", &id.to_string()])
-                .status()
-                .await?;
-            let ended = tokio::time::timeout(Duration::from_secs(30), child.wait()).await;
-            let status =
-                ended.with_context(|| format!("{} does not stop:\n{}", role.name(), self.said(role)))??;
+        while let Some(role) = self.processes.keys().next().copied() {
+            let status = self.stop_one(role).await?;
             anyhow::ensure!(
                 status.success(),
                 "{} ended with {status}:\n{}",

@@ -7,5 +7,6 @@
 
 pub mod bench;
 pub mod engines;
+pub mod faults;
 pub mod installation;
 pub mod wait;

@@ -41,6 +41,11 @@ const SLOW: Duration = Duration::from_millis(100);
 const PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// How often one that was fenced off looks whether the other one goes on, and after which silence it does not.
+/// Whoever holds a partition says something every [`IDLE`].
+pub(crate) const LOOK: Duration = Duration::from_secs(3);
+pub(crate) const SILENCE: Duration = Duration::from_secs(15);
+
 /// How long a write that has begun may take after the shutdown was asked for.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -66,6 +71,9 @@ pub trait Sink: Send {
         partition: Partition,
         end: Offset,
     ) -> impl Future<Output = Result<(), SinkError>> + Send;
+
+    /// Whether whoever took over from it has been silent for [`SILENCE`].
+    fn is_abandoned(&mut self) -> impl Future<Output = Result<bool, SinkError>> + Send;
 
     /// Says why a partition does not go on.
     fn stopped(
@@ -145,8 +153,8 @@ impl From<read_models::Error> for SinkError {
     }
 }
 
-/// Runs a projection (or some partitions of it) until it is done. Outages are waited out; whoever was fenced
-/// off, or must not go on, stays and says so until the shutdown.
+/// Runs a projection (or some partitions of it) until it is done. Outages are waited out; whoever was fenced off
+/// stands by until the other one is silent; what must not go on stays and says so until the shutdown.
 pub async fn drive<S: Sink>(mut sink: S, plan: Plan) {
     let projection = sink.projection();
     let mut pause = PAUSE;
@@ -173,12 +181,12 @@ pub async fn drive<S: Sink>(mut sink: S, plan: Plan) {
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
             SinkError::Fenced => {
-                tracing::error!(%projection, %error, "stopped");
-                plan.health.degraded(error.to_string());
-                if plan.until == Until::Shutdown {
-                    plan.shutdown.cancelled().await;
+                tracing::warn!(%projection, %error, "standing by");
+                plan.health.degraded(format!("{error}; standing by"));
+                if plan.until == Until::CaughtUp || !stand_by(&mut sink, &plan).await {
+                    return;
                 }
-                return;
+                tracing::warn!(%projection, "whoever had taken over is silent: taking over again");
             }
             SinkError::Stop(_) => {
                 tracing::error!(%projection, %error, "stopped");
@@ -189,6 +197,25 @@ pub async fn drive<S: Sink>(mut sink: S, plan: Plan) {
                 }
                 return;
             }
+        }
+    }
+}
+
+/// Waits until whoever took over is silent for too long; false when it is time to stop before that.
+async fn stand_by<S: Sink>(sink: &mut S, plan: &Plan) -> bool {
+    loop {
+        if plan
+            .shutdown
+            .run_until_cancelled(tokio::time::sleep(LOOK))
+            .await
+            .is_none()
+        {
+            return false;
+        }
+        match sink.is_abandoned().await {
+            Ok(false) => {}
+            Ok(true) => return true,
+            Err(error) => tracing::debug!(%error, "it is not known whether another projector goes on"),
         }
     }
 }

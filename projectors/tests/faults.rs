@@ -181,6 +181,129 @@ async fn the_lag_of_a_projection_that_has_stopped_grows() {
     tables.scratch.erase().await.unwrap();
 }
 
+/// A runner of downloads at work, and the database as an administrator sees it.
+struct Downloads {
+    tables: TestTables<DownloadsFold>,
+    log: TestLog,
+    reader: Reader,
+    shutdown: CancellationToken,
+    driving: tokio::task::JoinHandle<()>,
+    pieces: u128,
+}
+
+impl Downloads {
+    async fn new() -> Self {
+        let (tables, log) = (TestTables::<DownloadsFold>::make().await, TestLog::make().await);
+        let reader = Reader::connect(&tables.scratch.reader_url(), 1).unwrap();
+        let shutdown = CancellationToken::new();
+        let plan = Plan {
+            log: log.log.clone(),
+            gather: Gather::AT_ONCE,
+            throttle: Throttle::default(),
+            until: Until::Shutdown,
+            health: Health::new().register("downloads"),
+            shutdown: shutdown.clone(),
+        };
+        Self {
+            driving: tokio::spawn(drive(tables.sink(), plan)),
+            tables,
+            log,
+            reader,
+            shutdown,
+            pieces: 0,
+        }
+    }
+
+    async fn queue(&mut self) -> i64 {
+        self.pieces += 1;
+        let queued = download::Queued {
+            title: "a download".into(),
+            url: "https://example.org".into(),
+            author: None,
+            format: None,
+            sha256: None,
+            priority: 1,
+        };
+        let event = (piece(self.pieces).to_string(), 1, queued.into());
+        let end = self.log.ledger.commit(tenant(0), vec![event]).await;
+        i64::try_from(end).unwrap()
+    }
+
+    /// Waits until the checkpoint is there, and says how many rows are in the table.
+    async fn shown(&self, end: i64) -> usize {
+        let deadline = in_time();
+        loop {
+            let found = read_models::status::projections(&self.reader).await.unwrap();
+            if found
+                .iter()
+                .any(|row| row.projection == "downloads" && row.next_offset == end)
+            {
+                break;
+            }
+            assert!(Instant::now() < deadline, "waited for {end}: {found:?}");
+        }
+        let rows = read_models::verify::rows(&self.tables.tables).await.unwrap();
+        rows["downloads"].len()
+    }
+
+    async fn execute(&self, statements: &str) {
+        self.tables.scratch.execute(statements).await.unwrap();
+    }
+
+    async fn finish(self) {
+        self.shutdown.cancel();
+        self.driving.await.unwrap();
+        self.tables.scratch.erase().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_back_at_an_older_state_is_filled_again() {
+    let mut running = Downloads::new().await;
+    let end = running.queue().await;
+    assert_eq!(running.shown(end).await, 1);
+    running
+        .execute(
+            "CREATE TABLE checkpoints_then AS TABLE annals.checkpoints;
+             CREATE TABLE downloads_then AS TABLE downloads_1.downloads",
+        )
+        .await;
+    let end = running.queue().await;
+    assert_eq!(running.shown(end).await, 2);
+    running
+        .execute(
+            "BEGIN;
+             DELETE FROM annals.checkpoints; INSERT INTO annals.checkpoints TABLE checkpoints_then;
+             DELETE FROM downloads_1.downloads; INSERT INTO downloads_1.downloads TABLE downloads_then;
+             COMMIT",
+        )
+        .await;
+    let end = running.queue().await;
+    assert_eq!(running.shown(end).await, 3);
+    running.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_was_fenced_off_goes_on_when_the_other_is_silent() {
+    let mut running = Downloads::new().await;
+    let end = running.queue().await;
+    assert_eq!(running.shown(end).await, 1);
+    let (mut other, checkpoint) = running.tables.taken_over().await;
+    let end = running.queue().await;
+    other
+        .write(ranges(&running.log.log, &checkpoint, 9).await)
+        .await
+        .unwrap();
+    assert_eq!(running.shown(end).await, 2);
+    drop(other);
+    running
+        .execute("UPDATE annals.checkpoints SET updated_at = now() - interval '1 minute'")
+        .await;
+    let end = running.queue().await;
+    assert_eq!(running.shown(end).await, 3);
+    running.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_of_a_future_version_stops_the_partition_after_what_came_before() {
     let tables = TestTables::<ContentFold>::make().await;

@@ -3,6 +3,8 @@
 //! A write locks the checkpoint's row first and moves it last, in the transaction of its rows, and only when
 //! position and fence are still what the writer believes. So a late projector can neither write nor judge.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, Postgres, Transaction};
 
@@ -62,6 +64,15 @@ impl Checkpoint {
     /// The topic that it is of.
     pub const fn topic(&self) -> Topic {
         self.projection.topic()
+    }
+
+    /// The error of one who is the holder of what is no more.
+    const fn went_back(&self) -> Error {
+        Error::WentBack {
+            projection: self.projection,
+            topic: self.projection.topic(),
+            partition: self.partition,
+        }
     }
 
     /// The error of one who is no longer the holder.
@@ -128,6 +139,25 @@ impl Writer {
         Ok(())
     }
 
+    /// Whether whoever took a partition over has said nothing for so long. Holders say something every second, if
+    /// only where the log ends. False when the generation is no more.
+    ///
+    /// # Errors
+    /// A database that cannot be reached.
+    pub async fn is_abandoned(&self, at: &Checkpoint, silence: Duration) -> Result<bool, Error> {
+        let abandoned = sqlx::query_file_scalar!(
+            "src/checkpoint/is_abandoned.sql",
+            at.projection.name(),
+            at.generation,
+            at.topic().name(),
+            index(at.partition),
+            silence.as_secs_f64()
+        )
+        .fetch_optional(self.control())
+        .await?;
+        Ok(abandoned.unwrap_or(false))
+    }
+
     /// Says why a fold does not go on.
     ///
     /// # Errors
@@ -153,7 +183,7 @@ impl Tables {
     /// count of parking is another than ours, what is parked must be looked at again.
     ///
     /// # Errors
-    /// [`Error::Fenced`] when it is not.
+    /// [`Error::Fenced`] when somebody else has it, [`Error::WentBack`] when nobody has.
     pub async fn begin(&self, checkpoint: &Checkpoint) -> Result<Write, Error> {
         let mut tx = self.pool.begin().await?;
         let parking = lock(&mut tx, checkpoint).await?;
@@ -230,6 +260,8 @@ pub(crate) async fn lock(connection: &mut PgConnection, at: &Checkpoint) -> Resu
         Some(row) if row.fence == at.fence && row.next_offset == at.next_offset.cast_signed() => {
             Ok(row.parking)
         }
+        // Fences only grow, and only their holder moves the checkpoint.
+        Some(row) if row.fence <= at.fence => Err(at.went_back()),
         Some(_) | None => Err(at.fenced()),
     }
 }

@@ -32,6 +32,19 @@ pub enum Error {
         /// Of which partition.
         partition: u32,
     },
+    /// The checkpoint is not where its holder left it, and nobody has taken it over: a backup, or a server that
+    /// fell before it had written what it had confirmed. Rows and checkpoint went back together; take over again.
+    #[error(
+        "the checkpoint of {projection} for {topic}/{partition} is not where it was left: the database is back at an older state"
+    )]
+    WentBack {
+        /// Of what.
+        projection: Projection,
+        /// Of which topic.
+        topic: Topic,
+        /// Of which partition.
+        partition: u32,
+    },
     /// The tables belong to another log.
     #[error(
         "these read models were made from log {found}, not from log {expected}: give this log a database of its own, or drop the schema annals"

@@ -172,19 +172,11 @@ async fn a_process_that_is_killed_is_replaced_by_the_other_and_comes_back() {
 #[tokio::test]
 async fn a_process_that_is_frozen_loses_its_partitions_and_knows_it_when_it_wakes() {
     let (annals, mut writers) = fleet().await;
-    let signal = async |name: &str| {
-        let id = annals.pid(Role::Command).unwrap().to_string();
-        let sent = tokio::process::Command::new("kill")
-            .args([name, &id])
-            .status()
-            .await;
-        assert!(sent.unwrap().success());
-    };
-    signal("-STOP").await;
+    annals.signal(Role::Command, "-STOP").await.unwrap();
     writers.write(&annals, Role::AnotherCommand).await;
     alone(&annals, Role::AnotherCommand).await;
     writers.write_all(&annals, Role::AnotherCommand).await;
-    signal("-CONT").await;
+    annals.signal(Role::Command, "-CONT").await.unwrap();
     // At once: it still believes that it serves what others have claimed.
     writers.write(&annals, Role::Command).await;
     shared(&annals).await;

@@ -29,7 +29,7 @@ use self::{
     gather::{Gather, Ready},
     machine::{Effect, Found, Held, Input, Machine, Range, Unsettled},
 };
-use super::{IDLE, LONGEST_PAUSE, PAUSE, Plan, Until, feed::chain};
+use super::{IDLE, LONGEST_PAUSE, LOOK, PAUSE, Plan, SILENCE, Until, feed::chain};
 use crate::{metrics, visits::Fold};
 
 /// What the runner works with.
@@ -76,6 +76,16 @@ pub enum Failure {
     Stopped(&'static str),
 }
 
+impl Failure {
+    /// Somebody else has taken a partition over.
+    const fn is_fenced(&self) -> bool {
+        matches!(
+            self,
+            Self::Control(read_models::Error::Fenced { .. }) | Self::Insert(InsertError::Fenced)
+        )
+    }
+}
+
 /// A place between two steps of the protocol, where a test may end a run as a crash would.
 pub type Stops = std::sync::Arc<dyn Fn(&'static str) -> bool + Send + Sync>;
 
@@ -93,6 +103,14 @@ pub async fn run_visits(engines: Engines, plan: Plan) {
         metrics::RETRIES
             .with_label_values(&[Projection::Visits.name()])
             .inc();
+        if failure.is_fenced() && plan.until == Until::Shutdown {
+            tracing::warn!(projection = %Projection::Visits, error = chain(&failure), "standing by");
+            plan.health
+                .degraded("another projector has taken over; standing by");
+            if !stand_by(&engines, &plan, &held).await {
+                return;
+            }
+        }
         tracing::warn!(projection = %Projection::Visits, error = chain(&failure), "taking over again");
         plan.health.degraded("its tables cannot be written now; retrying");
         if began.elapsed() > LONGEST_PAUSE {
@@ -109,6 +127,28 @@ pub async fn run_visits(engines: Engines, plan: Plan) {
             return;
         }
         pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Waits until whoever took over is silent for too long; false when it is time to stop before that.
+async fn stand_by(engines: &Engines, plan: &Plan, held: &HashMap<u32, Checkpoint>) -> bool {
+    let Some(checkpoint) = held.values().next() else {
+        return true;
+    };
+    loop {
+        if plan
+            .shutdown
+            .run_until_cancelled(tokio::time::sleep(LOOK))
+            .await
+            .is_none()
+        {
+            return false;
+        }
+        match engines.control.is_abandoned(checkpoint, SILENCE).await {
+            Ok(false) => {}
+            Ok(true) => return true,
+            Err(error) => tracing::debug!(%error, "it is not known whether another projector goes on"),
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use events::Recorded;
 use read_models::{Checkpoint, Error, Projection, Tables, Write, Writer, parking::Aggregate};
 
 use super::{
-    Batch, Entry, Sink, SinkError,
+    Batch, Entry, SILENCE, Sink, SinkError,
     feed::{self, chain},
     parking::{Attempt, Parking},
 };
@@ -155,6 +155,13 @@ impl<F: Fold> Sink for PostgresSink<F> {
             self.writer.saw_end(&held.checkpoint, end).await?;
         }
         Ok(())
+    }
+
+    async fn is_abandoned(&mut self) -> Result<bool, SinkError> {
+        match &self.held {
+            Some(held) => Ok(self.writer.is_abandoned(&held.checkpoint, SILENCE).await?),
+            None => Ok(false),
+        }
     }
 
     async fn stopped(&mut self, partition: Partition, reason: &str) -> Result<(), SinkError> {

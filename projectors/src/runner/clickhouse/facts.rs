@@ -19,7 +19,7 @@ use crate::{
     facts::{apply, subject},
     metrics,
     runner::{
-        Batch, Entry, Sink, SinkError,
+        Batch, Entry, SILENCE, Sink, SinkError,
         parking::{Attempt, Parking},
     },
 };
@@ -218,6 +218,14 @@ impl Sink for FactsSink {
             self.control.saw_end(checkpoint, end).await?;
         }
         Ok(())
+    }
+
+    async fn is_abandoned(&mut self) -> Result<bool, SinkError> {
+        let held = self.held.as_ref();
+        match held.and_then(|held| held.partitions.values().next()) {
+            Some((checkpoint, _)) => Ok(self.control.is_abandoned(checkpoint, SILENCE).await?),
+            None => Ok(false),
+        }
     }
 
     async fn stopped(&mut self, partition: Partition, reason: &str) -> Result<(), SinkError> {
