@@ -27,9 +27,11 @@ pub(super) struct Shape {
 /// What each piece and each slug was, from which offset on. A piece never leaves its partition.
 #[derive(Debug, Default)]
 pub(super) struct Replayed {
-    pieces: HashMap<Uuid, Vec<(u64, Shape)>>,
-    slugs: HashMap<(Uuid, String), Vec<(u64, Option<Uuid>)>>,
+    pieces: HashMap<Uuid, Past<Shape>>,
+    slugs: HashMap<(Uuid, String), Past<Option<Uuid>>>,
 }
+
+type Past<T> = Vec<(u64, T)>;
 
 impl Replayed {
     pub(super) fn of(ledger: &Ledger, violations: &mut Vec<Violation>) -> Self {
@@ -139,7 +141,7 @@ impl Replayed {
         so: &dyn Fn(Option<&Shape>) -> bool,
     ) -> bool {
         let past = self.pieces.get(&piece).map_or(&[][..], Vec::as_slice);
-        moments(past, from, to).any(|state| so(state))
+        moments(past, from, to).any(so)
     }
 
     /// The same of who has a slug.
