@@ -2,8 +2,6 @@
 //!
 //! `./dev test faults` runs it for longer; `--minutes N`, `--seed N` and `--brokers 3` say how.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where it was")]
-
 use std::{path::PathBuf, time::Duration};
 
 use e2e::{

@@ -75,6 +75,9 @@ pub trait Sink: Send {
     /// Whether whoever took over from it has been silent for [`SILENCE`].
     fn is_abandoned(&mut self) -> impl Future<Output = Result<bool, SinkError>> + Send;
 
+    /// Whether somebody has seen to what is parked since it stopped.
+    fn is_seen_to(&mut self) -> impl Future<Output = Result<bool, SinkError>> + Send;
+
     /// Says why a partition does not go on.
     fn stopped(
         &mut self,
@@ -154,7 +157,8 @@ impl From<read_models::Error> for SinkError {
 }
 
 /// Runs a projection (or some partitions of it) until it is done. Outages are waited out; whoever was fenced off
-/// stands by until the other one is silent; what must not go on stays and says so until the shutdown.
+/// stands by until the other one is silent; what must not go on stays and says so until somebody has seen to what is
+/// parked, or the shutdown.
 pub async fn drive<S: Sink>(mut sink: S, plan: Plan) {
     let projection = sink.projection();
     let mut pause = PAUSE;
@@ -191,11 +195,10 @@ pub async fn drive<S: Sink>(mut sink: S, plan: Plan) {
             SinkError::Stop(_) => {
                 tracing::error!(%projection, %error, "stopped");
                 plan.health.degraded(error.to_string());
-                let idle = || plan.shutdown.run_until_cancelled(tokio::time::sleep(IDLE));
-                while plan.until == Until::Shutdown && idle().await.is_some() {
-                    stands_still(&mut sink, &plan, &held).await;
+                if plan.until == Until::CaughtUp || !seen_to(&mut sink, &plan, &held).await {
+                    return;
                 }
-                return;
+                tracing::info!(%projection, "somebody has seen to what is parked: going on");
             }
         }
     }
@@ -218,6 +221,22 @@ async fn stand_by<S: Sink>(sink: &mut S, plan: &Plan) -> bool {
             Err(error) => tracing::debug!(%error, "it is not known whether another projector goes on"),
         }
     }
+}
+
+/// Waits until somebody has seen to what is parked; false when it is time to stop before that.
+async fn seen_to<S: Sink>(sink: &mut S, plan: &Plan, held: &[Checkpoint]) -> bool {
+    let idle = || plan.shutdown.run_until_cancelled(tokio::time::sleep(IDLE));
+    while idle().await.is_some() {
+        stands_still(sink, plan, held).await;
+        match sink.is_seen_to().await {
+            Ok(false) => {}
+            Ok(true) => return true,
+            Err(error) => {
+                tracing::debug!(%error, "it is not known whether somebody has seen to what is parked")
+            }
+        }
+    }
+    false
 }
 
 /// From taking over to the next error, or to the end. Why it stops for good is left for people to see.

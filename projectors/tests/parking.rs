@@ -10,13 +10,17 @@ use std::time::{Duration, Instant};
 
 use event_log::Partition;
 use events::{Event, content, download};
-use projectors::runner::{
-    Until,
-    retry::{Error, Outcome, Request, Retrier},
+use projectors::{
+    Config,
+    runner::{
+        Until,
+        retry::{Error, Outcome, Request, Retrier},
+    },
 };
 use read_models::{
     Projection, Reader, Writer,
     parking::seen_to::{self, Shown, Skip, Which},
+    status::PartitionStatus,
 };
 use tokio_util::sync::CancellationToken;
 use world::{Numbers, World};
@@ -194,6 +198,46 @@ async fn what_is_tried_again_is_replayed_in_order_beside_a_runner_that_goes_on()
     running.await.unwrap().unwrap();
     let nothing = see_to(&world, Projection::Downloads, &subject, None).await;
     assert!(matches!(nothing, Err(Error::NotParked(..))), "{nothing:?}");
+    world.erase().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_has_too_much_parked_goes_on_when_somebody_has_seen_to_it() {
+    let mut world = World::make().await;
+    let shutdown = CancellationToken::new();
+    let config = Config {
+        parking_limit: 1,
+        ..world.config()
+    };
+    let run = projectors::run(world.dependencies(Until::Shutdown), config, shutdown.clone());
+    let running = tokio::spawn(run);
+    let wait = Duration::from_secs(60);
+    let [first, second] = [1, 2].map(|number| kit::piece(number).to_string());
+    let parked = async |world: &World, subject: &str| {
+        while shown(world, Projection::Downloads, subject).await.is_none() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    // What was never queued cannot start.
+    happen(&mut world, &first, vec![(1, download::Started {}.into())]).await;
+    tokio::time::timeout(wait, parked(&world, &first)).await.unwrap();
+    happen(&mut world, &second, vec![(1, download::Started {}.into())]).await;
+    let reader = Reader::connect(&world.control.reader_url(), 1).unwrap();
+    let stopped = async || loop {
+        let found = read_models::status::projections(&reader).await.unwrap();
+        let stands = |row: &PartitionStatus| row.projection == "downloads" && row.stopped.is_some();
+        if found.iter().any(stands) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    tokio::time::timeout(wait, stopped()).await.unwrap();
+    see_to(&world, Projection::Downloads, &first, Some("never mind"))
+        .await
+        .unwrap();
+    tokio::time::timeout(wait, parked(&world, &second)).await.unwrap();
+    shutdown.cancel();
+    running.await.unwrap().unwrap();
     world.erase().await;
 }
 

@@ -158,6 +158,24 @@ impl Writer {
         Ok(abandoned.unwrap_or(false))
     }
 
+    /// Whether somebody has seen to what is parked since its holder looked last.
+    ///
+    /// # Errors
+    /// A database that cannot be reached.
+    pub async fn parking_changed(&self, at: &Checkpoint) -> Result<bool, Error> {
+        let changed = sqlx::query_file_scalar!(
+            "src/checkpoint/parking_changed.sql",
+            at.projection.name(),
+            at.generation,
+            at.topic().name(),
+            index(at.partition),
+            at.parking
+        )
+        .fetch_optional(self.control())
+        .await?;
+        Ok(changed.unwrap_or(false))
+    }
+
     /// Says why a fold does not go on.
     ///
     /// # Errors

@@ -164,6 +164,13 @@ impl<F: Fold> Sink for PostgresSink<F> {
         }
     }
 
+    async fn is_seen_to(&mut self) -> Result<bool, SinkError> {
+        match &self.held {
+            Some(held) => Ok(self.writer.parking_changed(&held.checkpoint).await?),
+            None => Ok(false),
+        }
+    }
+
     async fn stopped(&mut self, partition: Partition, reason: &str) -> Result<(), SinkError> {
         if let Some(held) = &self.held
             && feed::partition(&held.checkpoint) == partition

@@ -228,6 +228,16 @@ impl Sink for FactsSink {
         }
     }
 
+    async fn is_seen_to(&mut self) -> Result<bool, SinkError> {
+        let held = self.held.as_ref().map(|held| &held.partitions);
+        for (checkpoint, _) in held.into_iter().flat_map(HashMap::values) {
+            if self.control.parking_changed(checkpoint).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     async fn stopped(&mut self, partition: Partition, reason: &str) -> Result<(), SinkError> {
         if let Some((checkpoint, _)) = self.checkpoint(partition) {
             self.control.stopped(checkpoint, reason).await?;
