@@ -8,6 +8,8 @@
 mod command;
 #[path = "walkthroughs/dashboard.rs"]
 mod dashboard;
+#[path = "walkthroughs/disk.rs"]
+mod disk;
 #[path = "walkthroughs/erasure.rs"]
 mod erasure;
 #[path = "walkthroughs/fleet.rs"]

@@ -266,7 +266,7 @@ pub(crate) fn told(error: &fjall::Error) -> String {
         cause = this.source();
     }
     if matches!(error, fjall::Error::Poisoned) {
-        return "an earlier write failed; see the log of this process, then start again".to_owned();
+        return "a write failed, as on a full disk: see to the disk of the log, then start this process again".to_owned();
     }
     error.to_string()
 }
