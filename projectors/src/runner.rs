@@ -8,7 +8,7 @@
 use std::{future::Future, time::Duration};
 
 use event_log::{Log, Offset, Partition};
-use read_models::{Checkpoint, Projection};
+use read_models::{Checkpoint, Moment, Projection};
 use service::health::Reporter;
 use tokio::{
     sync::mpsc,
@@ -34,8 +34,8 @@ use crate::metrics;
 /// How often the log's end is asked for while nothing happens.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// An answer to that which took longer is not told: queries are refused by what it says.
-const SLOW: Duration = Duration::from_millis(100);
+/// How long the database may take to say what time it is.
+const CLOCK: Duration = Duration::from_millis(500);
 
 /// How long to wait before beginning again after an outage; doubled up to [`LONGEST_PAUSE`].
 const PAUSE: Duration = Duration::from_millis(100);
@@ -65,10 +65,15 @@ pub trait Sink: Send {
     /// number of rows written. After an error the outcome may be unknown.
     fn write(&mut self, batches: Vec<Batch>) -> impl Future<Output = Result<u64, SinkError>> + Send;
 
-    /// Says where the log ends, so that lag is known while nothing happens.
+    /// What time it is by the clock of the database that holds its checkpoints.
+    fn moment(&mut self) -> impl Future<Output = Result<Moment, SinkError>> + Send;
+
+    /// Says where the log ended when it was asked after that moment, so that lag is known while nothing happens.
+    /// Without a moment, the metric alone hears of it.
     fn saw_end(
         &mut self,
         partition: Partition,
+        asked: Result<Moment, SinkError>,
         end: Offset,
     ) -> impl Future<Output = Result<(), SinkError>> + Send;
 
@@ -426,11 +431,10 @@ async fn stands_still<S: Sink>(sink: &mut S, plan: &Plan, held: &[Checkpoint]) {
 }
 
 async fn saw_end<S: Sink>(sink: &mut S, plan: &Plan, partition: Partition) -> Result<(), SinkError> {
-    let asked = Instant::now();
+    let asked = tokio::time::timeout(CLOCK, sink.moment()).await;
+    let asked = asked.unwrap_or_else(|late| Err(SinkError::Unavailable(Box::new(late))));
     match plan.log.end(partition).await {
-        // One that took long may say what was true before somebody's position; the next one is better.
-        Ok(_) if asked.elapsed() > SLOW => Ok(()),
-        Ok(end) => sink.saw_end(partition, end).await,
+        Ok(end) => sink.saw_end(partition, asked, end).await,
         Err(error) => {
             // The feed meets the same and retries; here it only means that the lag is not known better.
             tracing::debug!(%partition, %error, "the log's end is not known");

@@ -52,6 +52,10 @@ pub struct Advance {
     pub last_time: Option<DateTime<Utc>>,
 }
 
+/// A moment by the database's clock, which everyone who speaks of checkpoints shares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment(DateTime<Utc>);
+
 /// A transaction that holds a checkpoint's lock: rows are written through it, then it is committed.
 /// Dropped without that, nothing was written.
 #[derive(Debug)]
@@ -120,11 +124,24 @@ impl Writer {
         })
     }
 
-    /// Says where the log ends now, so that lag is known while nothing happens. Not an error when fenced off.
+    /// The moment now: what [`Self::saw_end`] wants to know of the time before the log was asked.
     ///
     /// # Errors
     /// A database that cannot be reached.
-    pub async fn saw_end(&self, at: &Checkpoint, log_end: u64) -> Result<(), Error> {
+    pub async fn moment(&self) -> Result<Moment, Error> {
+        let now = sqlx::query_file_scalar!("src/checkpoint/moment.sql")
+            .fetch_one(self.hints())
+            .await?;
+        Ok(Moment(now))
+    }
+
+    /// Says where the log ended, so that lag is known while nothing happens. `asked` is from before the log was
+    /// asked: queries are refused by what this says, so that it must never pass for newer than it is, however long
+    /// the way from the log through a process that hangs to the database. Not an error when fenced off.
+    ///
+    /// # Errors
+    /// A database that cannot be reached.
+    pub async fn saw_end(&self, at: &Checkpoint, asked: Moment, log_end: u64) -> Result<(), Error> {
         sqlx::query_file!(
             "src/checkpoint/saw_end.sql",
             at.projection.name(),
@@ -132,7 +149,8 @@ impl Writer {
             at.topic().name(),
             index(at.partition),
             at.fence,
-            log_end.cast_signed()
+            log_end.cast_signed(),
+            asked.0
         )
         .execute(self.hints())
         .await?;

@@ -29,7 +29,7 @@ pub mod status;
 pub mod verify;
 pub mod visits;
 
-pub use checkpoint::{Advance, Checkpoint, Write};
+pub use checkpoint::{Advance, Checkpoint, Moment, Write};
 pub use connect::{Reader, Snapshot, Tables, Writer};
 pub use error::Error;
 pub use migrate::migrate;

@@ -23,8 +23,8 @@ mod follow;
 #[cfg(test)]
 mod tests;
 
-/// A log end counts against a position only when the table says that it was read this long after the request
-/// came: between the asking and the writing down some time goes by.
+/// A log end counts against a position only when it was asked for this long after the request came: clocks are set
+/// now and then.
 const SETTLED: Duration = Duration::from_millis(300);
 
 /// What a position says about one partition: everything before this offset.
@@ -89,7 +89,7 @@ pub struct Reached {
     pub next_offset: u64,
     /// The log's end, as last heard.
     pub log_end: u64,
-    /// When the log's end was last asked of the log itself; none when that was long ago.
+    /// When the log's end was last asked of the log itself, or earlier; none when that was long ago.
     pub end_read_at: Option<Instant>,
 }
 
@@ -349,6 +349,18 @@ impl Shared {
 }
 
 impl State {
+    /// Takes in a notification, which may come late: it moves the checkpoint, but it does not make an end that is
+    /// known from the table a smaller one, and does not know when it was asked for.
+    fn heard(&mut self, place: Place, next_offset: u64, log_end: u64) {
+        let before = self.reached.get(&place);
+        let reached = Reached {
+            next_offset,
+            log_end: before.map_or(0, |before| before.log_end).max(log_end),
+            end_read_at: before.and_then(|before| before.end_read_at),
+        };
+        self.saw(place, reached);
+    }
+
     /// Takes in a checkpoint as it is now (also when it went back) and wakes whom it satisfies.
     fn saw(&mut self, place: Place, reached: Reached) {
         if let Some(read) = reached

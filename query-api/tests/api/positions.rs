@@ -88,7 +88,12 @@ async fn what_is_late_is_503_and_what_is_not_ours_is_400() {
     let key = Some(tenant.key.as_str());
     let here = stage.content.at.next_offset;
     // The log has it, as the projector says, but the tables do not.
-    stage.writer.saw_end(&stage.content.at, here + 5).await.unwrap();
+    let now = stage.writer.moment().await.unwrap();
+    stage
+        .writer
+        .saw_end(&stage.content.at, now, here + 5)
+        .await
+        .unwrap();
     let ahead = stage.position.clone().at(Topic::Ledger, 0, here + 3);
     let began = Instant::now();
     let request = stage
@@ -131,6 +136,33 @@ async fn what_is_late_is_503_and_what_is_not_ours_is_400() {
 }
 
 #[tokio::test]
+async fn an_end_that_was_asked_for_before_the_request_refuses_nothing() {
+    let mut stage = Stage::start().await;
+    let tenant = stage.tenant("a").await;
+    let at = stage.content.at;
+    // What a projector has in hand that is stopped between the log and the database.
+    let before = stage.writer.moment().await.unwrap();
+    let ahead = stage.position.clone().at(Topic::Ledger, 0, at.next_offset + 3);
+    let path = format!("/api/v1/content?site={}", tenant.domain);
+    let request = stage
+        .request(Method::GET, &path)
+        .header("annals-position", ahead.to_string());
+    let asked = tokio::spawn(request.header("prefer", "wait=2").send());
+    let mut now_and_then = tokio::time::interval(Duration::from_millis(50));
+    let mut other = 1;
+    while !asked.is_finished() {
+        now_and_then.tick().await;
+        // Another end each time, so that listeners are told as well.
+        other = 3 - other;
+        let end = at.next_offset + other;
+        stage.writer.saw_end(&at, before, end).await.unwrap();
+    }
+    let answer = asked.await.unwrap().unwrap();
+    assert_eq!(answer.status(), 503, "{}", answer.text().await.unwrap());
+    stage.end().await;
+}
+
+#[tokio::test]
 async fn a_position_beyond_the_end_is_told_when_the_end_is_known() {
     let mut stage = Stage::start().await;
     let tenant = stage.tenant("a").await;
@@ -144,11 +176,9 @@ async fn a_position_beyond_the_end_is_told_when_the_end_is_known() {
     let mut now_and_then = tokio::time::interval(Duration::from_millis(100));
     let deadline = Instant::now() + Duration::from_secs(9);
     while !asked.is_finished() && Instant::now() < deadline {
-        stage
-            .writer
-            .saw_end(&stage.content.at, stage.content.at.next_offset)
-            .await
-            .unwrap();
+        let at = &stage.content.at;
+        let now = stage.writer.moment().await.unwrap();
+        stage.writer.saw_end(at, now, at.next_offset).await.unwrap();
         now_and_then.tick().await;
     }
     let answer = asked.await.unwrap().unwrap();

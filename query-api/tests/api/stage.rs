@@ -116,7 +116,8 @@ impl Stage {
         let directory = Fold::prepare(&writer, Projection::Directory, 1).await;
         if followed {
             let end = directory.at.next_offset;
-            writer.saw_end(&directory.at, end).await.unwrap();
+            let now = writer.moment().await.unwrap();
+            writer.saw_end(&directory.at, now, end).await.unwrap();
         }
         let content = Fold::prepare(&writer, Projection::Content, 4).await;
         let downloads = Fold::prepare(&writer, Projection::Downloads, 4).await;
@@ -300,7 +301,8 @@ impl Stage {
     /// The directory's projector tells that its tables have everything that the log has.
     pub(crate) async fn directory_is_complete(&self) {
         let at = &self.directory.at;
-        self.writer.saw_end(at, at.next_offset).await.unwrap();
+        let now = self.writer.moment().await.unwrap();
+        self.writer.saw_end(at, now, at.next_offset).await.unwrap();
     }
 
     pub(crate) async fn revoke(&mut self, tenant: Uuid, key: &str) {

@@ -48,12 +48,7 @@ async fn listen(pool: &PgPool, shared: &Shared) -> Result<(), Error> {
         tokio::select! {
             heard = listener.try_recv() => match heard? {
                 Some(told) if told.channel() == "annals_checkpoint" => match parse(told.payload()) {
-                    Some((place, next_offset, log_end, read)) => {
-                        let mut state = shared.lock();
-                        let before = state.reached.get(&place).and_then(|it| it.end_read_at);
-                        let end_read_at = if read { Some(Instant::now()) } else { before };
-                        state.saw(place, Reached { next_offset, log_end, end_read_at });
-                    }
+                    Some((place, next_offset, log_end)) => shared.lock().heard(place, next_offset, log_end),
                     None => reload(pool, shared).await?,
                 },
                 // A switch, something parked, or a connection that was lost and found again.
@@ -65,8 +60,8 @@ async fn listen(pool: &PgPool, shared: &Shared) -> Result<(), Error> {
     }
 }
 
-/// `<projection> <generation> <topic> <partition> <next_offset> <log_end> [read]`: whether the end was asked for.
-fn parse(payload: &str) -> Option<(Place, u64, u64, bool)> {
+/// `<projection> <generation> <topic> <partition> <next_offset> <log_end>`.
+fn parse(payload: &str) -> Option<(Place, u64, u64)> {
     let mut words = payload.split(' ');
     let projection: Projection = words.next()?.parse().ok()?;
     let generation = words.next()?.parse().ok()?;
@@ -74,12 +69,7 @@ fn parse(payload: &str) -> Option<(Place, u64, u64, bool)> {
     let partition = words.next()?.parse().ok()?;
     let next_offset = words.next()?.parse().ok()?;
     let log_end = words.next()?.parse().ok()?;
-    Some((
-        (projection, generation, partition),
-        next_offset,
-        log_end,
-        words.next() == Some("read"),
-    ))
+    Some(((projection, generation, partition), next_offset, log_end))
 }
 
 /// Reads everything from the tables: what it says replaces what was known, also where it went back.

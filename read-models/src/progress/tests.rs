@@ -104,6 +104,27 @@ async fn a_position_beyond_the_log_is_told_once_the_end_is_known() {
     assert_eq!(waiting.await.unwrap(), Err(beyond));
 }
 
+#[test]
+fn a_notification_that_comes_late_takes_nothing_back_from_the_end() {
+    let read = Instant::now();
+    let mut state = State::default();
+    let known = Reached {
+        end_read_at: Some(read),
+        ..reached(10, 20)
+    };
+    state.saw(PLACE, known);
+    state.heard(PLACE, 12, 15);
+    let told = Reached {
+        next_offset: 12,
+        ..known
+    };
+    assert_eq!(state.reached[&PLACE], told);
+    // It knows of a later end, but not when that was one.
+    state.heard(PLACE, 25, 25);
+    assert_eq!(state.reached[&PLACE].log_end, 25);
+    assert_eq!(state.reached[&PLACE].end_read_at, Some(read));
+}
+
 #[tokio::test]
 async fn a_parked_event_within_the_position_ends_the_wait() {
     let progress = progress();

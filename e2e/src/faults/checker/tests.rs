@@ -135,7 +135,6 @@ fn a_history_in_order_is_in_order() {
         refused: 2,
         unknown: 1,
         reads: 1,
-        doubted: 0,
         repeated: 1,
     };
     assert_eq!(looked, expected);

@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use event_log::{Offset, Partition, Topic};
 use read_models::{
-    Advance, Checkpoint, Projection, Tables, Writer,
+    Advance, Checkpoint, Moment, Projection, Tables, Writer,
     clickhouse::{self, Generation},
     facts::{Fact, FactColumns, FactStore},
 };
@@ -206,7 +206,16 @@ impl Sink for FactsSink {
         Ok(rows)
     }
 
-    async fn saw_end(&mut self, partition: Partition, end: Offset) -> Result<(), SinkError> {
+    async fn moment(&mut self) -> Result<Moment, SinkError> {
+        Ok(self.control.moment().await?)
+    }
+
+    async fn saw_end(
+        &mut self,
+        partition: Partition,
+        asked: Result<Moment, SinkError>,
+        end: Offset,
+    ) -> Result<(), SinkError> {
         if let Some((checkpoint, _)) = self.checkpoint(partition) {
             metrics::lag(
                 (Projection::ContentFacts, self.generation),
@@ -215,7 +224,7 @@ impl Sink for FactsSink {
                 end,
                 Some(checkpoint.since),
             );
-            self.control.saw_end(checkpoint, end).await?;
+            self.control.saw_end(checkpoint, asked?, end).await?;
         }
         Ok(())
     }
