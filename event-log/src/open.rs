@@ -9,7 +9,7 @@ use crate::{
     embedded::Embedded,
     genesis::{Genesis, LogId},
     kafka::Kafka,
-    log::{Adapter, AppendError, DEFAULT_PARTITIONS, Inner, LogConfig, OpenError, ReadError, Store},
+    log::{Adapter, AppendError, Batch, DEFAULT_PARTITIONS, Inner, LogConfig, OpenError, ReadError, Store},
     partition::{Offset, Partition, Topic},
     record::Stated,
     slot::{SLOTS, SlotTable},
@@ -17,6 +17,8 @@ use crate::{
 
 /// How long a store may take to give the first record of a partition.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Between two attempts.
+const AGAIN: Duration = Duration::from_millis(20);
 /// Partitions looked at together.
 const TOGETHER: usize = 16;
 
@@ -163,8 +165,7 @@ async fn first_record(
             }
         }
     }
-    let mut reader = adapter.reader(partition, 0).map_err(unavailable)?;
-    let batch = tokio::time::timeout(PATIENCE, reader.next())
+    let batch = tokio::time::timeout(PATIENCE, first_batch(adapter, partition))
         .await
         .map_err(|_| OpenError::Unavailable(format!("{partition} gave no record within {PATIENCE:?}")))?
         .map_err(unavailable)?;
@@ -188,6 +189,21 @@ async fn first_record(
     }
 }
 
+/// The first records. A connection that fails meanwhile is made anew: a store that is busy closes some, and the
+/// client library calls that an error of the reader.
+async fn first_batch(adapter: &Adapter, partition: Partition) -> Result<Batch, ReadError> {
+    let mut reader = adapter.reader(partition, 0)?;
+    loop {
+        match reader.next().await {
+            Err(error @ ReadError::Failed { .. }) => {
+                tracing::debug!(%error, "reading again");
+                tokio::time::sleep(AGAIN).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
 /// The end of a partition that may have been made a moment ago: its leader may not know yet that it leads.
 pub(crate) async fn first_end(adapter: &Adapter, partition: Partition) -> Result<Offset, ReadError> {
     let deadline = tokio::time::Instant::now() + PATIENCE;
@@ -195,7 +211,7 @@ pub(crate) async fn first_end(adapter: &Adapter, partition: Partition) -> Result
         match adapter.end(partition).await {
             Err(error @ ReadError::Failed { .. }) if tokio::time::Instant::now() < deadline => {
                 tracing::debug!(%error, "asking again");
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                tokio::time::sleep(AGAIN).await;
             }
             outcome => return outcome,
         }
