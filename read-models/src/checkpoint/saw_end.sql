@@ -1,9 +1,9 @@
 -- Told to listeners only when it moved: they know then how far behind the fold is. When it was asked for they read
 -- in the table, by the database's clock: a notification may be late, and does not know.
+-- (No lock in `before`: it would pass over a row that this statement has changed already.)
 WITH before AS (
     SELECT log_end FROM annals.checkpoints
     WHERE projection = $1 AND generation = $2 AND topic = $3 AND "partition" = $4 AND fence = $5
-    FOR UPDATE
 ), seen AS (
     UPDATE annals.checkpoints
     SET log_end = greatest($6::bigint, next_offset), updated_at = now(), end_read_at = $7
