@@ -1,12 +1,15 @@
 //! What `./dev bench` measures: each figure beside what bounds it, in one run, so that the ratio means something on
 //! any machine.
 //!
-//! [`load`] asks, [`bare`] is the least that a server could do, [`report`] writes. The phases: [`writes`] (commands
-//! and page views), [`catch_up`], [`reads`], [`footprint`].
+//! [`load`] asks, [`bare`] is the least that a server could do, [`broker`] what the broker takes by itself, [`report`]
+//! writes. The phases: [`footprint`], [`ledger`] (without HTTP), [`writes`] (commands and page views), [`catch_up`],
+//! [`reads`].
 
 pub mod bare;
+pub mod broker;
 pub mod catch_up;
 pub mod footprint;
+pub mod ledger;
 pub mod load;
 pub mod reads;
 pub mod report;

@@ -33,6 +33,8 @@ pub struct Measured {
     pub p50: Duration,
     /// 99 of 100 answers came faster.
     pub p99: Duration,
+    /// 999 of 1,000 answers came faster.
+    pub p999: Duration,
     /// Answers with a status from 400 on.
     pub refused: u64,
     /// One of those, for people.
@@ -88,19 +90,30 @@ async fn ask(address: &str, shape: Shape, make: MakeRequest) -> anyhow::Result<M
         refused += connection.refused;
         example = example.or(connection.example);
     }
-    latencies.sort_unstable();
-    let at = |part: f64| {
-        let index = (latencies.len() as f64 * part) as usize;
-        Duration::from_micros(latencies.get(index).copied().unwrap_or(0).into())
-    };
-    let rate = latencies.len() as f64 / shape.duration.as_secs_f64();
     Ok(Measured {
-        rate,
-        p50: at(0.5),
-        p99: at(0.99),
         refused,
         example,
+        ..Measured::of(latencies, shape.duration)
     })
+}
+
+impl Measured {
+    /// From the latencies of all answers in this time, in microseconds.
+    pub fn of(mut latencies: Vec<u32>, duration: Duration) -> Self {
+        latencies.sort_unstable();
+        let at = |part: f64| {
+            let index = (latencies.len() as f64 * part) as usize;
+            Duration::from_micros(latencies.get(index).copied().unwrap_or(0).into())
+        };
+        Self {
+            rate: latencies.len() as f64 / duration.as_secs_f64(),
+            p50: at(0.5),
+            p99: at(0.99),
+            p999: at(0.999),
+            refused: 0,
+            example: None,
+        }
+    }
 }
 
 async fn converse(

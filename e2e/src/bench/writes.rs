@@ -9,22 +9,15 @@ use std::{
 };
 
 use event_log::{KafkaConfig, Log, LogConfig, Store, Topic};
-use rdkafka::{
-    ClientConfig,
-    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
-    client::DefaultClientContext,
-    producer::{FutureProducer, FutureRecord},
-};
 use serde_json::json;
 
 use super::{
-    footprint,
+    broker, footprint,
     load::{self, MakeRequest, Measured, Shape},
     report::{Report, cells, count},
 };
 use crate::{
     bench::Bench,
-    engines::Engines,
     installation::{Installation, LogKind, Role},
 };
 
@@ -205,14 +198,14 @@ async fn commands(
         let bound = match case.log {
             LogKind::Embedded => connections as f64 / fsync_seconds(&installation.log_folder(), size)?,
             LogKind::Kafka => {
-                raw_producer(
-                    &case.bench.engines,
-                    installation.name(),
-                    connections,
+                let load = broker::Load {
+                    topic: format!("{}.raw", installation.name()),
+                    partitions: 1,
+                    clients: connections,
                     size,
-                    case.bench.duration,
-                )
-                .await?
+                    duration: case.bench.duration,
+                };
+                broker::raw_producer(&case.bench.engines, &load).await?.rate
             }
         };
         let [rate, p50, p99] = cells(&ours);
@@ -370,7 +363,7 @@ async fn record_size(case: &Case<'_>, installation: &Installation) -> anyhow::Re
 }
 
 /// How long the disk takes to keep one record, on average.
-fn fsync_seconds(folder: &Path, size: usize) -> anyhow::Result<f64> {
+pub(super) fn fsync_seconds(folder: &Path, size: usize) -> anyhow::Result<f64> {
     const TIMES: u32 = 200;
     let mut file = tempfile::tempfile_in(folder)?;
     let record = vec![b'x'; size];
@@ -380,49 +373,4 @@ fn fsync_seconds(folder: &Path, size: usize) -> anyhow::Result<f64> {
         file.sync_data()?;
     }
     Ok(start.elapsed().as_secs_f64() / f64::from(TIMES))
-}
-
-/// Records per second of librdkafka alone, with the settings of the log and so many on their way.
-async fn raw_producer(
-    engines: &Engines,
-    name: &str,
-    at_once: usize,
-    size: usize,
-    duration: Duration,
-) -> anyhow::Result<f64> {
-    let mut config = ClientConfig::new();
-    config
-        .set("bootstrap.servers", &engines.kafka)
-        .set("acks", "all")
-        .set("enable.idempotence", "true")
-        .set("linger.ms", "0")
-        .set("socket.nagle.disable", "true");
-    let topic = format!("{name}.raw");
-    let admin: AdminClient<DefaultClientContext> = config.create()?;
-    // It may exist from the last round.
-    admin
-        .create_topics(
-            [&NewTopic::new(&topic, 1, TopicReplication::Fixed(1))],
-            &AdminOptions::new(),
-        )
-        .await?;
-    let producer: FutureProducer = config.create()?;
-    let payload: Arc<[u8]> = vec![b'x'; size].into();
-    let (begin, mut senders) = (Instant::now() + duration / 5, tokio::task::JoinSet::new());
-    for _ in 0..at_once {
-        let (producer, payload, topic) = (producer.clone(), Arc::clone(&payload), topic.clone());
-        senders.spawn(async move {
-            let mut sent = 0_u64;
-            while begin.elapsed() < duration {
-                let record: FutureRecord<'_, (), [u8]> =
-                    FutureRecord::to(&topic).payload(&*payload).partition(0);
-                if producer.send(record, Duration::from_secs(5)).await.is_ok() && Instant::now() >= begin {
-                    sent += 1;
-                }
-            }
-            sent
-        });
-    }
-    let sent: u64 = senders.join_all().await.iter().sum();
-    Ok(sent as f64 / duration.as_secs_f64())
 }

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Parser, ValueEnum};
-use e2e::bench::{Bench, bare, catch_up, footprint, reads, report, writes};
+use e2e::bench::{Bench, bare, catch_up, footprint, ledger, reads, report, writes};
 use e2e::{engines::Engines, installation::LogKind};
 
 /// Measures Annals on this machine.
@@ -14,10 +14,10 @@ struct Arguments {
     /// How long each figure is measured, in seconds.
     #[arg(long, default_value_t = 4.0)]
     seconds: f64,
-    /// Only so many connections at once, in `writes`.
+    /// Only so many connections at once, in `ledger` and `writes`.
     #[arg(long)]
     connections: Option<usize>,
-    /// Only this log, in `writes`.
+    /// Only this log, in `ledger` and `writes`.
     #[arg(long)]
     log: Option<LogKind>,
     /// The program to measure; by default `annals` beside this one.
@@ -31,6 +31,7 @@ struct Arguments {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Phase {
     Footprint,
+    Ledger,
     Writes,
     CatchUp,
     Reads,
@@ -59,6 +60,9 @@ async fn main() -> anyhow::Result<()> {
     let mut report = report::Report::default();
     if wanted(Phase::Footprint) {
         footprint::run(&bench, &mut report).await?;
+    }
+    if wanted(Phase::Ledger) {
+        ledger::run(&bench, &mut report).await?;
     }
     if wanted(Phase::Writes) {
         writes::run(&bench, &mut report).await?;
