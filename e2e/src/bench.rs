@@ -2,12 +2,14 @@
 //! any machine.
 //!
 //! [`load`] asks, [`bare`] is the least that a server could do, [`broker`] what the broker takes by itself, [`report`]
-//! writes. The phases: [`footprint`], [`ledger`] (without HTTP), [`writes`] (commands and page views), [`catch_up`],
+//! writes. The phases: [`footprint`], [`ledger`] (without HTTP), [`writes`] (commands and page views),
+//! [`fleet`] (forwarding, refusals, takeover), [`catch_up`],
 //! [`reads`].
 
 pub mod bare;
 pub mod broker;
 pub mod catch_up;
+pub mod fleet;
 pub mod footprint;
 pub mod ledger;
 pub mod load;

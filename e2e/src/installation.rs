@@ -370,6 +370,11 @@ impl Installation {
         self.engines.postgres_database(&keys(&self.name))
     }
 
+    /// The brokers of its log, when that is Kafka.
+    pub fn brokers(&self) -> &str {
+        &self.engines.kafka
+    }
+
     /// What names in engines begin with.
     pub fn name(&self) -> &str {
         &self.name

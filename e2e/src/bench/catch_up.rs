@@ -45,6 +45,7 @@ async fn filled(bench: &Bench, visits: bool) -> anyhow::Result<Installation> {
     let shape = Shape {
         connections: if visits { 16 } else { 64 },
         duration: bench.duration * 4,
+        refusals: false,
     };
     let requests = if visits {
         writes::visit_batches(&key)

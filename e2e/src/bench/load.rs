@@ -22,12 +22,14 @@ pub struct Shape {
     pub connections: usize,
     /// Measured time, after a fifth of it unmeasured.
     pub duration: Duration,
+    /// Whether refusals are what is measured.
+    pub refusals: bool,
 }
 
 /// What was measured.
 #[derive(Debug, Clone)]
 pub struct Measured {
-    /// Answers with a status below 400, per second.
+    /// Answers with a status below 400 (or from 400 on, when that is measured), per second.
     pub rate: f64,
     /// Half of the answers came faster.
     pub p50: Duration,
@@ -35,7 +37,7 @@ pub struct Measured {
     pub p99: Duration,
     /// 999 of 1,000 answers came faster.
     pub p999: Duration,
-    /// Answers with a status from 400 on.
+    /// The other answers.
     pub refused: u64,
     /// One of those, for people.
     pub example: Option<String>,
@@ -76,8 +78,8 @@ async fn ask(address: &str, shape: Shape, make: MakeRequest) -> anyhow::Result<M
         connections.push(tasks.spawn_local(converse(
             stream,
             connection << 32,
-            begin,
-            end,
+            (begin, end),
+            shape.refusals,
             Arc::clone(&make),
         )));
     }
@@ -119,8 +121,8 @@ impl Measured {
 async fn converse(
     mut stream: TcpStream,
     mut number: u64,
-    begin: Instant,
-    end: Instant,
+    (begin, end): (Instant, Instant),
+    refusals: bool,
     make: MakeRequest,
 ) -> anyhow::Result<Connection> {
     let mut outcome = Connection {
@@ -150,7 +152,8 @@ async fn converse(
         };
         anyhow::ensure!(length == answer.len(), "more than one answer came");
         let done = Instant::now();
-        if answer[9] >= b'4' {
+        let refused = answer[9] >= b'4';
+        if refused != refusals {
             outcome.refused += 1;
             outcome
                 .example

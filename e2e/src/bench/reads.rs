@@ -79,6 +79,7 @@ pub async fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
         let shape = Shape {
             connections: CONNECTIONS,
             duration: bench.duration,
+            refusals: false,
         };
         let ours = load::run(&installation.query_address(), shape, make).await?;
         super::writes::expect_none_refused(&ours)?;

@@ -22,7 +22,7 @@ use crate::{
 };
 
 const CONNECTIONS: [usize; 3] = [1, 16, 64];
-const SITE: &str = "bench.example";
+pub(super) const SITE: &str = "bench.example";
 /// How long everything works before it is measured, at least.
 const WARM_UP: Duration = Duration::from_secs(8);
 /// Events in a request of the batch form.
@@ -61,6 +61,7 @@ pub async fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
         let warm_up = Shape {
             connections: 64,
             duration: bench.duration.max(WARM_UP),
+            refusals: false,
         };
         expect_none_refused(&load::run(&installation.command_address(), warm_up, drafts(&key)).await?)?;
         commands(&case, &installation, &key, report).await?;
@@ -155,6 +156,7 @@ fn shape(bench: &Bench, connections: usize) -> Shape {
     Shape {
         connections,
         duration: bench.duration,
+        refusals: false,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Parser, ValueEnum};
-use e2e::bench::{Bench, bare, catch_up, footprint, ledger, reads, report, writes};
+use e2e::bench::{Bench, bare, catch_up, fleet, footprint, ledger, reads, report, writes};
 use e2e::{engines::Engines, installation::LogKind};
 
 /// Measures Annals on this machine.
@@ -33,6 +33,7 @@ enum Phase {
     Footprint,
     Ledger,
     Writes,
+    Fleet,
     CatchUp,
     Reads,
 }
@@ -66,6 +67,9 @@ async fn main() -> anyhow::Result<()> {
     }
     if wanted(Phase::Writes) {
         writes::run(&bench, &mut report).await?;
+    }
+    if wanted(Phase::Fleet) {
+        fleet::run(&bench, &mut report).await?;
     }
     if wanted(Phase::CatchUp) {
         catch_up::run(&bench, &mut report).await?;
