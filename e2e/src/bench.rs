@@ -4,6 +4,7 @@
 //! [`load`] asks, [`bare`] is the least that a server could do, [`broker`] what the broker takes by itself, [`report`]
 //! writes. The phases: [`footprint`], [`ledger`] (without HTTP), [`writes`] (commands and page views),
 //! [`fleet`] (forwarding, refusals, takeover), [`catch_up`],
+//! [`live`] (how soon writes are visible, verification),
 //! [`reads`].
 
 pub mod bare;
@@ -12,6 +13,7 @@ pub mod catch_up;
 pub mod fleet;
 pub mod footprint;
 pub mod ledger;
+pub mod live;
 pub mod load;
 pub mod reads;
 pub mod report;

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Parser, ValueEnum};
-use e2e::bench::{Bench, bare, catch_up, fleet, footprint, ledger, reads, report, writes};
+use e2e::bench::{Bench, bare, catch_up, fleet, footprint, ledger, live, reads, report, writes};
 use e2e::{engines::Engines, installation::LogKind};
 
 /// Measures Annals on this machine.
@@ -35,6 +35,7 @@ enum Phase {
     Writes,
     Fleet,
     CatchUp,
+    Live,
     Reads,
 }
 
@@ -73,6 +74,9 @@ async fn main() -> anyhow::Result<()> {
     }
     if wanted(Phase::CatchUp) {
         catch_up::run(&bench, &mut report).await?;
+    }
+    if wanted(Phase::Live) {
+        live::run(&bench, &mut report).await?;
     }
     if wanted(Phase::Reads) {
         reads::run(&bench, &mut report).await?;
