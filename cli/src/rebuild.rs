@@ -1,10 +1,12 @@
-//! `annals rebuild`, `annals rollback`, `annals generations`: tables built anew beside those that answer.
+//! `annals rebuild`, `annals rollback`, `annals generations`: tables built anew beside those that answer, as they are or
+//! as they were.
 
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use reqwest::Method;
 use serde_json::{Value, json};
+use url::form_urlencoded::byte_serialize;
 
 use crate::{
     client::{Client, Connection, Request},
@@ -13,28 +15,38 @@ use crate::{
 
 /// Build a projection's tables anew beside those that answer, check them against the log, and switch. Needs an
 /// operator's key. Interrupting this command leaves the rebuild going on: `--watch` shows it again.
+///
+/// With `--until` they are built as they were at a position or a time, and stay so under a name of their own: they never
+/// answer and never follow the log. They go by `annals generations drop` alone.
 #[derive(Debug, clap::Args)]
-#[command(group = clap::ArgGroup::new("what"))]
+#[command(group = clap::ArgGroup::new("what"), group = clap::ArgGroup::new("of_one"))]
 pub(crate) struct Rebuild {
     /// Such as content.
     projection: String,
     /// Events a second at most; 0 takes the bound of a rebuild away.
     #[arg(long)]
     rate: Option<u32>,
+    /// As of when: an `Annals-Position` as a command's answer gives it, or a time of RFC 3339. What was committed later
+    /// is left out; of visits, what was recorded later.
+    #[arg(long, value_name = "POSITION|TIME", requires = "into", group = "of_one")]
+    until: Option<String>,
+    /// With `--until`: what it is called, such as content_at; with the others: which one is meant.
+    #[arg(long, value_name = "NAME_at", requires = "of_one")]
+    into: Option<String>,
     /// Begin it, and do not wait for it.
     #[arg(long, group = "what")]
     detach: bool,
     /// Show the rebuild that is going on.
-    #[arg(long, group = "what")]
+    #[arg(long, groups = ["what", "of_one"])]
     watch: bool,
     /// Let it stay where it is.
-    #[arg(long, group = "what")]
+    #[arg(long, groups = ["what", "of_one"])]
     pause: bool,
     /// Go on with it, also after a check that failed.
-    #[arg(long, group = "what")]
+    #[arg(long, groups = ["what", "of_one"])]
     resume: bool,
     /// Give it up and drop what was built.
-    #[arg(long, group = "what")]
+    #[arg(long, groups = ["what", "of_one"])]
     cancel: bool,
     #[command(flatten)]
     connection: Connection,
@@ -58,14 +70,14 @@ pub(crate) struct Generations {
 
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
-    /// Show every generation: which one answers, which is being built, which are kept.
+    /// Show every generation: which one answers, which is being built, which are kept or frozen.
     List {
         /// Such as content; every projection when absent.
         projection: Option<String>,
         #[command(flatten)]
         connection: Connection,
     },
-    /// Drop a generation that is kept.
+    /// Drop a generation that is kept or frozen.
     Drop {
         /// Such as content.
         projection: String,
@@ -88,13 +100,19 @@ impl Rebuild {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         let client = Client::new(&self.connection, PATIENCE)?;
         let path = format!("api/v1/projections/{}/rebuild", self.projection);
+        // Names have plain letters; anything else is refused over there.
+        let name = self.into.as_deref().map(|name| {
+            let name: String = byte_serialize(name.as_bytes()).collect();
+            format!("?into={name}")
+        });
+        let this = format!("{path}{}", name.unwrap_or_default());
         let steer = async |body: Value| {
-            let request = Request::operation(Method::PATCH, path.clone(), Some(body));
+            let request = Request::operation(Method::PATCH, this.clone(), Some(body));
             client.send(request).await
         };
         if self.cancel {
             client
-                .send(Request::operation(Method::DELETE, path.clone(), None))
+                .send(Request::operation(Method::DELETE, this.clone(), None))
                 .await?;
             println!("given up");
             return Ok(ExitCode::SUCCESS);
@@ -108,7 +126,8 @@ impl Rebuild {
                 None => self.building(&client).await?,
             }
         } else {
-            let body = json!({"rate": self.rate.filter(|rate| *rate > 0)});
+            let rate = self.rate.filter(|rate| *rate > 0);
+            let body = json!({"rate": rate, "until": self.until, "into": self.into});
             let request = Request::operation(Method::POST, path.clone(), Some(body));
             number(&client.send(request).await?.body)
         };
@@ -121,10 +140,11 @@ impl Rebuild {
 
     async fn building(&self, client: &Client) -> anyhow::Result<i64> {
         let found = generations(client, &self.projection).await?;
-        let building = found.iter().find(|it| it["state"] == "building");
+        let this = |it: &&Value| is_built(it) && it["frozen"]["name"].as_str() == self.into.as_deref();
+        let building = found.iter().find(this);
         building
             .map(number)
-            .with_context(|| format!("no generation of {} is being built", self.projection))
+            .with_context(|| format!("no such generation of {} is being built", self.projection))
     }
 
     /// Shows how far it is until it answers, or may not.
@@ -143,16 +163,19 @@ impl Rebuild {
                 bar.add(position.saturating_sub(*before));
                 *before = position.max(*before);
             }
-            if it["state"] != "building" {
+            if !is_built(it) {
                 if let Some((bar, _)) = bar {
                     bar.finish();
                 }
-                println!("{} generation {generation} answers", self.projection);
+                match it["frozen"]["name"].as_str() {
+                    Some(name) => println!("{} generation {generation} is frozen: {name}", self.projection),
+                    None => println!("{} generation {generation} answers", self.projection),
+                }
                 return Ok(ExitCode::SUCCESS);
             }
             if let Some(failure) = it["rebuild"]["failure"].as_str() {
                 anyhow::bail!(
-                    "{} generation {generation} may not answer: {failure}",
+                    "{} generation {generation} is not what it should be: {failure}",
                     self.projection
                 );
             }
@@ -222,6 +245,11 @@ async fn generations(client: &Client, projection: &str) -> anyhow::Result<Vec<Va
     Ok(answer.body["items"].as_array().cloned().unwrap_or_default())
 }
 
+/// Whether it is being built, to answer or to be frozen.
+fn is_built(generation: &Value) -> bool {
+    generation["state"] == "building" || generation["state"] == "freezing"
+}
+
 fn number(generation: &Value) -> i64 {
     generation["generation"].as_i64().unwrap_or_default()
 }
@@ -240,6 +268,15 @@ fn line(generation: &Value) -> String {
     );
     if let Some(since) = generation["kept_since"].as_str() {
         line.push_str(&format!("  (kept since {since})"));
+    }
+    let frozen = &generation["frozen"];
+    if frozen.is_object() {
+        let cut = frozen["cut"].as_array().map(|cut| {
+            let places: Vec<String> = cut.iter().map(Value::to_string).collect();
+            format!(", before offsets {}", places.join(" "))
+        });
+        let (name, until) = (text(&frozen["name"]), text(&frozen["until"]));
+        line.push_str(&format!("  ({name}: until {until}{})", cut.unwrap_or_default()));
     }
     let rebuild = &generation["rebuild"];
     if rebuild.is_object() {
@@ -266,6 +303,14 @@ mod tests {
         assert_eq!(
             shown,
             "content        2   building  5/9, parked 0  (asked; at most 100/s; paused; FAILED: no)"
+        );
+        let shown = line(
+            &json!({"projection": "visits", "generation": 3, "state": "frozen", "position": 9, "end": 9, "parked": 0,
+            "frozen": {"name": "visits_at", "until": "2026-11-21T16:03:00Z", "cut": [4, 5]}}),
+        );
+        assert_eq!(
+            shown,
+            "visits         3   frozen    9/9, parked 0  (visits_at: until 2026-11-21T16:03:00Z, before offsets 4 5)"
         );
     }
 }

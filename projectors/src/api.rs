@@ -7,6 +7,7 @@ mod caller;
 mod error;
 mod generations;
 mod parked;
+mod until;
 mod verify;
 
 use std::sync::Arc;

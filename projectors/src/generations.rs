@@ -6,15 +6,19 @@
 //! and those that are kept for the way back. One of another release is left to that release.
 //!
 //! One that is being built is proved before it answers: it has come to where the log ended, it is compared with the
-//! log row by row, and it has parked nothing that the live one has not. Then it is switched.
+//! log row by row, and it has parked nothing that the live one has not. Then it is switched. One that is cut is filled
+//! up to its cut, compared alike, and frozen: `generations/freeze.rs`.
 //!
 //! Longer than a file should be: one loop and the steps that it takes, in their order.
+
+mod freeze;
 
 use std::{
     collections::{BTreeMap, HashMap},
     time::Duration,
 };
 
+use events::Timestamp;
 use read_models::{Error, Projection, clickhouse, generation::Known};
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -37,6 +41,10 @@ const AGAIN: Duration = Duration::from_secs(2);
 
 /// Records that a generation may lack when its proof begins: it catches up meanwhile.
 const NEAR: i64 = 5_000;
+
+/// What was decided before a time is in the log so long after it, or never: writers' clocks may differ, and an append
+/// may take a while.
+const SETTLED: chrono::Duration = chrono::Duration::seconds(10);
 
 /// Differences that are told of a generation that may not answer.
 const TOLD: usize = 3;
@@ -142,7 +150,9 @@ impl Supervisor {
                     self.show(projection, row.generation, row.shown).await;
                 }
             }
-            if ours && !(row.state == "building" && row.paused) {
+            // What is frozen is complete. What is to be cut at a time is filled when the time's place is known.
+            let still = row.state == "frozen" || row.until_time.is_some() || (row.is_built() && row.paused);
+            if ours && !still {
                 wanted.insert((projection, row.generation), row);
             }
         }
@@ -167,19 +177,42 @@ impl Supervisor {
                 filled.analyzed = row.position;
                 grown.push(which);
             }
-            if row.state == "building" && row.failure.is_none() {
+            if row.is_built() && row.failure.is_none() {
                 done = false;
-                if row.position > 0 && near {
-                    self.prove(which);
+                if row.state == "freezing" {
+                    if row.position == row.log_end {
+                        self.prove(which, Goal::Frozen);
+                    }
+                } else if row.position > 0 && near {
+                    self.prove(which, Goal::Live);
                 }
             }
         }
+        done &= !self.look_for_times(&known);
         // Plans made without knowing what came in are slow; PostgreSQL itself looks once a minute.
         for (projection, generation) in grown {
             self.opened.writer.analyze(projection, generation).await?;
         }
         self.forget_old(&known).await?;
         Ok(done)
+    }
+
+    /// Looks for the places of times in the log; whether there are any to be found.
+    fn look_for_times(&mut self, known: &[Known]) -> bool {
+        let mut any = false;
+        for row in known {
+            let (Some(time), Ok(projection)) = (row.until_time, row.projection.parse::<Projection>()) else {
+                continue;
+            };
+            let ours = self.opened.hashes.get(&projection) == Some(&row.fold_hash);
+            if ours && !row.paused {
+                any = true;
+                if time + SETTLED <= chrono::Utc::now() {
+                    self.prove((projection, row.generation), Goal::Cut(time.into()));
+                }
+            }
+        }
+        any
     }
 
     fn fill(
@@ -293,8 +326,8 @@ impl Supervisor {
         }
     }
 
-    /// Begins to prove a generation, unless that is being done.
-    fn prove(&mut self, which: (Projection, i32)) {
+    /// Begins to prove a generation, or to find its cut, unless that is being done.
+    fn prove(&mut self, which: (Projection, i32), goal: Goal) {
         if self.proving.contains(&which) {
             return;
         }
@@ -302,6 +335,7 @@ impl Supervisor {
         let proof = Proof {
             projection: which.0,
             generation: which.1,
+            goal,
             verifier: Verifier::new(
                 self.dependencies.log.clone(),
                 self.opened.writer.clone(),
@@ -309,6 +343,7 @@ impl Supervisor {
             ),
             dependencies: self.dependencies.clone(),
             control: self.opened.writer.clone(),
+            rows: self.rows.clone(),
         };
         self.proofs.spawn(async move {
             proof.run().await;
@@ -358,20 +393,38 @@ pub(crate) async fn drop_generation(
     Ok(())
 }
 
-/// What must be shown of a generation before it answers.
+/// What is to become of a generation.
+#[derive(Debug, Clone, Copy)]
+enum Goal {
+    /// It answers.
+    Live,
+    /// It stays as it is.
+    Frozen,
+    /// It is known where this time cuts it.
+    Cut(Timestamp),
+}
+
+/// What must be shown of a generation before it answers, or is frozen.
 struct Proof {
     projection: Projection,
     generation: i32,
+    goal: Goal,
     verifier: Verifier,
     dependencies: Dependencies,
     control: read_models::Writer,
+    rows: clickhouse::Writer,
 }
 
 impl Proof {
-    /// Proves and switches; what speaks against it is written down, an outage is only told and begun again.
+    /// Proves and switches, or freezes; what speaks against it is written down, an outage is only told and begun again.
     async fn run(&self) {
         let (projection, generation) = (self.projection, self.generation);
-        let why = match self.prove().await {
+        let done = match self.goal {
+            Goal::Live => self.prove().await,
+            Goal::Frozen => self.freeze().await,
+            Goal::Cut(time) => self.cut(time).await.map(|()| None),
+        };
+        let why = match done {
             Ok(None) => return,
             Ok(Some(why)) => why,
             Err(error) => {
@@ -379,7 +432,7 @@ impl Proof {
                 return;
             }
         };
-        tracing::error!(%projection, generation, why, "may not answer");
+        tracing::error!(%projection, generation, why, "may not answer, or be frozen");
         if let Err(error) = self.control.rebuild_failed(projection, generation, &why).await {
             tracing::warn!(%projection, generation, error = chain(&error), "that could not be written down");
         }

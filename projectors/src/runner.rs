@@ -274,7 +274,7 @@ async fn work<S: Sink>(sink: &mut S, plan: &Plan, checkpoints: &[Checkpoint]) ->
         };
         let feed = Feed::new(plan.log.clone(), checkpoint, gather);
         if plan.until == Until::CaughtUp {
-            work.aim(plan, feed.partition(), checkpoint.next_offset).await?;
+            work.aim(plan, checkpoint).await?;
         }
         feeds.spawn(feed.run(send.clone()));
     }
@@ -292,12 +292,12 @@ async fn work<S: Sink>(sink: &mut S, plan: &Plan, checkpoints: &[Checkpoint]) ->
             Some(Err(ended)) = feeds.join_next() => go_on_panicking(ended),
             _ = idle.tick() => {
                 for checkpoint in checkpoints {
-                    saw_end(sink, plan, feed::partition(checkpoint)).await?;
+                    saw_end(sink, plan, checkpoint).await?;
                 }
             }
             next = fed.recv(), if feeding => {
                 let Some(next) = next else {
-                    // Every partition has stopped, and has said why.
+                    // Every partition is at its cut, or has stopped and has said why.
                     feeding = false;
                     continue;
                 };
@@ -320,13 +320,15 @@ struct Work {
 }
 
 impl Work {
-    async fn aim(&mut self, plan: &Plan, partition: Partition, from: Offset) -> Result<(), SinkError> {
+    async fn aim(&mut self, plan: &Plan, checkpoint: &Checkpoint) -> Result<(), SinkError> {
+        let partition = feed::partition(checkpoint);
         let end = plan
             .log
             .end(partition)
             .await
             .map_err(|error| SinkError::Unavailable(Box::new(error)))?;
-        if end > from {
+        let end = checkpoint.end(end);
+        if end > checkpoint.next_offset {
             self.goals.push((partition, end));
         }
         Ok(())
@@ -421,7 +423,7 @@ async fn stands_still<S: Sink>(sink: &mut S, plan: &Plan, held: &[Checkpoint]) {
     let tell = async {
         for checkpoint in held {
             // The tables may be what is away: then the metric alone hears of it.
-            let told = tokio::time::timeout(IDLE, saw_end(sink, plan, feed::partition(checkpoint))).await;
+            let told = tokio::time::timeout(IDLE, saw_end(sink, plan, checkpoint)).await;
             if let Ok(Err(error)) = told {
                 tracing::debug!(%error, "the log's end cannot be told");
             }
@@ -430,11 +432,12 @@ async fn stands_still<S: Sink>(sink: &mut S, plan: &Plan, held: &[Checkpoint]) {
     plan.shutdown.run_until_cancelled(tell).await;
 }
 
-async fn saw_end<S: Sink>(sink: &mut S, plan: &Plan, partition: Partition) -> Result<(), SinkError> {
+async fn saw_end<S: Sink>(sink: &mut S, plan: &Plan, checkpoint: &Checkpoint) -> Result<(), SinkError> {
+    let partition = feed::partition(checkpoint);
     let asked = tokio::time::timeout(CLOCK, sink.moment()).await;
     let asked = asked.unwrap_or_else(|late| Err(SinkError::Unavailable(Box::new(late))));
     match plan.log.end(partition).await {
-        Ok(end) => sink.saw_end(partition, asked, end).await,
+        Ok(end) => sink.saw_end(partition, asked, checkpoint.end(end)).await,
         Err(error) => {
             // The feed meets the same and retries; here it only means that the lag is not known better.
             tracing::debug!(%partition, %error, "the log's end is not known");

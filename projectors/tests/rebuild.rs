@@ -264,7 +264,7 @@ async fn a_generation_that_is_not_what_the_log_says_does_not_answer() {
     let writer = world.writer().await;
     let content = Projection::Content;
     rebuild(&writer, content, None).await.unwrap();
-    writer.steer_rebuild(content, Some(true), None).await.unwrap();
+    writer.steer_rebuild(content, 2, Some(true), None).await.unwrap();
     // Paused: whoever runs leaves it alone.
     let running = Running::start(&world);
     let end = world.log.log.end(event_log::Partition::ledger(0)).await.unwrap();
@@ -287,7 +287,7 @@ async fn a_generation_that_is_not_what_the_log_says_does_not_answer() {
     drive(sink, plan).await;
     let damage = "UPDATE content_2.content SET title = 'by hand' WHERE content = (SELECT min(content::text)::uuid FROM content_2.content)";
     world.control.execute(damage).await.unwrap();
-    writer.steer_rebuild(content, Some(false), None).await.unwrap();
+    writer.steer_rebuild(content, 2, Some(false), None).await.unwrap();
     world.fold().await;
     let failure = async || {
         let known = writer.generations(Some(content)).await.unwrap();
@@ -309,7 +309,7 @@ async fn a_generation_that_is_not_what_the_log_says_does_not_answer() {
         )
         .await
         .unwrap();
-    writer.steer_rebuild(content, Some(false), None).await.unwrap();
+    writer.steer_rebuild(content, 2, Some(false), None).await.unwrap();
     world.fold().await;
     let why = failure().await.unwrap();
     assert!(why.contains("has parked nobody"), "{why}");
@@ -318,7 +318,7 @@ async fn a_generation_that_is_not_what_the_log_says_does_not_answer() {
         .execute("DELETE FROM annals.parked_aggregates WHERE subject = 'nobody'")
         .await
         .unwrap();
-    writer.steer_rebuild(content, Some(false), None).await.unwrap();
+    writer.steer_rebuild(content, 2, Some(false), None).await.unwrap();
     world.fold().await;
     assert_eq!(writer.live(content).await.unwrap(), 2);
     world.erase().await;
@@ -344,7 +344,7 @@ async fn a_rebuild_that_is_killed_again_and_again_comes_to_its_end() {
     }
     for projection in Projection::ALL {
         // It may have become live before the last kill.
-        let _ = writer.steer_rebuild(projection, None, Some(0)).await;
+        let _ = writer.steer_rebuild(projection, 2, None, Some(0)).await;
     }
     let running = Running::start(&world);
     for projection in Projection::ALL {

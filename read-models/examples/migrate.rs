@@ -19,6 +19,7 @@ const CONTROL: &[&str] = &[
     include_str!("../migrations/postgres/control/0003_end_read_at.sql"),
     include_str!("../migrations/postgres/control/0004_rebuilds.sql"),
     include_str!("../migrations/postgres/control/0005_skips.sql"),
+    include_str!("../migrations/postgres/control/0006_frozen.sql"),
 ];
 
 const TEMPLATES: &[(&str, &str)] = &[

@@ -33,6 +33,8 @@ pub struct Checkpoint {
     pub parking: i64,
     /// Time of the last event in the tables, or when the generation was made: what lag in seconds is counted from.
     pub since: DateTime<Utc>,
+    /// The first offset that is left out for ever; none of a generation that follows the log.
+    pub cut: Option<u64>,
 }
 
 /// Where a checkpoint moves to.
@@ -68,6 +70,11 @@ impl Checkpoint {
     /// The topic that it is of.
     pub const fn topic(&self) -> Topic {
         self.projection.topic()
+    }
+
+    /// As much of an end of the log as is its business.
+    pub fn end(&self, log_end: u64) -> u64 {
+        self.cut.map_or(log_end, |cut| cut.min(log_end))
     }
 
     /// The error of one who is the holder of what is no more.
@@ -121,6 +128,7 @@ impl Writer {
             fence: row.fence,
             parking: row.parking,
             since: row.since,
+            cut: row.cut.map(i64::cast_unsigned),
         })
     }
 

@@ -74,12 +74,23 @@ pub enum Error {
         /// Which generation.
         generation: i32,
     },
+    /// What a frozen generation was to be called is the name of something else.
+    #[error("there is something called {0} already: give another name, or drop the generation of that name first")]
+    NameTaken(String),
     /// No generation of the projection is being built.
     #[error("no generation of {0} is being built")]
     NotBuilding(Projection),
     /// A generation that answers queries cannot be dropped.
     #[error("generation {generation} of {projection} answers queries: switch to another one first")]
     IsLive {
+        /// Which projection.
+        projection: Projection,
+        /// Which generation.
+        generation: i32,
+    },
+    /// A generation that stays at a place in the log answers nobody who asks for the present.
+    #[error("generation {generation} of {projection} stays where it was cut, and can never be the live one")]
+    Frozen {
         /// Which projection.
         projection: Projection,
         /// Which generation.

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::{Error, Projection, Writer, migrate::LOCK};
 
+pub mod frozen;
 pub mod switch;
 
 /// What was found, or made.
@@ -30,7 +31,7 @@ pub struct Known {
     pub projection: String,
     /// Its number, from 1.
     pub generation: i32,
-    /// `building`, `live` or `kept`.
+    /// `building`, `live`, `kept`, `freezing` or `frozen`.
     pub state: String,
     /// Which fold and tables made it.
     pub fold_hash: String,
@@ -42,7 +43,7 @@ pub struct Known {
     pub shown: bool,
     /// The first offsets that are not in the tables, summed over its partitions.
     pub position: i64,
-    /// The log's ends as last seen, summed likewise.
+    /// The log's ends as last seen, or its cuts, summed likewise.
     pub log_end: i64,
     /// Events that are parked.
     pub parked: i64,
@@ -52,8 +53,23 @@ pub struct Known {
     pub rate: Option<i32>,
     /// Whether it stays where it is.
     pub paused: bool,
-    /// Why it may not become live.
+    /// Why it may not become live, or be called frozen.
     pub failure: Option<String>,
+    /// Of one that stays at a place in the log: what it is called.
+    pub name: Option<String>,
+    /// Likewise: the position or time that was asked for.
+    pub until: Option<String>,
+    /// That time, while its places in the log are still to be found.
+    pub until_time: Option<DateTime<Utc>>,
+    /// Likewise: for each partition the first offset that is left out.
+    pub cuts: Vec<i64>,
+}
+
+impl Known {
+    /// Whether it is being built, to be live or to be frozen.
+    pub fn is_built(&self) -> bool {
+        self.state == "building" || self.state == "freezing"
+    }
 }
 
 /// The tables of a generation in PostgreSQL; a change of this text makes a new generation.
@@ -119,8 +135,9 @@ impl Writer {
         let hash = self.fold_hash(projection, fold).await?;
         let mut tx = self.begin_making().await?;
         let found = find(&mut tx, projection, partitions).await?;
+        frozen::mend(&mut tx, projection, &found, partitions, &hash).await?;
         let live = found.first().filter(|it| it.state == "live");
-        let ours = found.iter().find(|it| it.fold_hash == hash);
+        let ours = found.iter().find(|it| it.fold_hash == hash && !it.is_cut());
         let new = Making {
             projection,
             number: found.iter().map(|it| it.number).max().unwrap_or(0) + 1,
@@ -128,7 +145,8 @@ impl Writer {
             hash: &hash,
         };
         let number = match (live, ours) {
-            (_, Some(ours)) if ours.whole => {
+            (_, Some(ours)) if ours.is_whole() => {
+                tx.commit().await?;
                 return Ok(Generation {
                     number: ours.number,
                     fresh: false,
@@ -270,7 +288,7 @@ impl Writer {
         Ok(rows)
     }
 
-    /// Pauses or goes on, bounds or unbounds a rebuild. Going on forgets why it failed, so that it is checked again.
+    /// Pauses or goes on, bounds or unbounds what is being built. Going on forgets why it failed, so that it is checked again.
     /// Absent: as it was; a rate of 0: no bound.
     ///
     /// # Errors
@@ -278,6 +296,7 @@ impl Writer {
     pub async fn steer_rebuild(
         &self,
         projection: Projection,
+        generation: i32,
         paused: Option<bool>,
         rate: Option<i32>,
     ) -> Result<(), Error> {
@@ -285,10 +304,11 @@ impl Writer {
             "UPDATE annals.rebuilds
              SET paused = coalesce($2, paused), rate = nullif(coalesce($3, rate), 0),
                  failure = CASE WHEN $2 = false THEN NULL ELSE failure END
-             WHERE projection = $1",
+             WHERE projection = $1 AND generation = $4",
             projection.name(),
             paused,
-            rate
+            rate,
+            generation
         )
         .execute(self.control())
         .await?;
@@ -298,7 +318,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Says why a generation that is being built may not become live.
+    /// Says why a generation that is being built may not become live, or be called frozen.
     ///
     /// # Errors
     /// A database that cannot be reached.
@@ -386,8 +406,21 @@ struct Found {
     number: i32,
     state: String,
     fold_hash: String,
-    /// Whether it has its checkpoints and, in PostgreSQL, its tables.
-    whole: bool,
+    /// Whether it has its checkpoints.
+    placed: bool,
+    /// Whether it has its tables, where they are in PostgreSQL.
+    tables: bool,
+}
+
+impl Found {
+    const fn is_whole(&self) -> bool {
+        self.placed && self.tables
+    }
+
+    /// Whether it stays at a place in the log.
+    fn is_cut(&self) -> bool {
+        self.state == "freezing" || self.state == "frozen"
+    }
 }
 
 /// Looks for the generations of a projection; the live one is first, then the latest.
@@ -409,7 +442,8 @@ async fn find(
         number: row.generation,
         state: row.state,
         fold_hash: row.fold_hash,
-        whole: row.checkpoints == i64::from(partitions) && row.missing == 0,
+        placed: row.checkpoints == i64::from(partitions),
+        tables: row.missing == 0,
     });
     Ok(found.collect())
 }
@@ -552,6 +586,7 @@ async fn refill(
 
 /// Removes what PostgreSQL holds of a generation.
 async fn erase(tx: &mut Transaction<'_, Postgres>, projection: Projection, number: i32) -> Result<(), Error> {
+    frozen::hide(tx, projection, number).await?;
     // Checkpoints, parked events and ranges go with it.
     sqlx::query!(
         "DELETE FROM annals.generations WHERE projection = $1 AND generation = $2",

@@ -18,6 +18,9 @@ pub(super) enum Error {
     /// A verification that came to no result.
     #[error("the tables could not be compared with the log")]
     Verification(#[from] verify::Error),
+    /// ClickHouse.
+    #[error("ClickHouse cannot be used")]
+    Rows(#[from] read_models::clickhouse::Error),
     /// What was parked could not be seen to.
     #[error("what is parked could not be seen to")]
     Retry(#[from] retry::Error),
@@ -42,10 +45,10 @@ impl From<Error> for Problem {
                 ref found @ (verify::Error::AheadOfLog { .. } | verify::Error::TooLarge(_)),
             ) => Self::new(StatusCode::CONFLICT, "cannot-verify", found.to_string()),
             // What the engine says is for operators, and they alone may ask.
-            Error::Verification(verify::Error::Rows(ref rows)) => Self::new(
+            Error::Verification(verify::Error::Rows(ref rows)) | Error::Rows(ref rows) => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "unavailable",
-                format!("ClickHouse cannot be read: {rows}"),
+                format!("ClickHouse cannot be asked: {rows}"),
             )
             .retry_after(5),
             Error::Retry(retry::Error::Tables(tables)) => of_tables(&tables),
@@ -80,11 +83,17 @@ fn of_tables(error: &read_models::Error) -> Problem {
         read_models::Error::IsLive { .. } => {
             Problem::new(StatusCode::CONFLICT, "generation-live", error.to_string())
         }
+        read_models::Error::Frozen { .. } => {
+            Problem::new(StatusCode::CONFLICT, "generation-frozen", error.to_string())
+        }
         read_models::Error::Behind { .. } => {
             Problem::new(StatusCode::CONFLICT, "generation-behind", error.to_string())
         }
         read_models::Error::ParkedMore { .. } => {
             Problem::new(StatusCode::CONFLICT, "parked-more", error.to_string())
+        }
+        read_models::Error::NameTaken(_) => {
+            Problem::new(StatusCode::CONFLICT, "name-taken", error.to_string())
         }
         read_models::Error::Configuration(text) => {
             Problem::new(StatusCode::CONFLICT, "conflict", text.clone())

@@ -209,6 +209,7 @@ async fn saw_end(engines: &Engines, held: &HashMap<u32, Checkpoint>) -> Result<(
     for checkpoint in held.values() {
         let partition = Partition::visits(checkpoint.partition);
         if let Ok(end) = engines.log.end(partition).await {
+            let end = checkpoint.end(end);
             let of = (Projection::Visits, engines.generation);
             metrics::lag(of, partition, checkpoint.next_offset, end, Some(checkpoint.since));
             ends.push((checkpoint, end));
@@ -350,7 +351,7 @@ impl Run<'_> {
         let reached = |(partition, end): (&u32, &u64)| {
             self.held
                 .get(partition)
-                .is_some_and(|checkpoint| checkpoint.next_offset >= *end)
+                .is_some_and(|checkpoint| checkpoint.next_offset >= checkpoint.end(*end))
         };
         self.plan.until == Until::CaughtUp && self.goals.iter().all(reached)
     }

@@ -46,6 +46,8 @@ pub struct Feed {
     next: Offset,
     state: State,
     gather: Gather,
+    /// The first offset that it leaves out for ever.
+    cut: Option<Offset>,
 }
 
 /// What became of records that were read: ranges, and why it does not go on after them.
@@ -84,6 +86,7 @@ impl Feed {
                 hash: event_log::Hash(checkpoint.hash),
             },
             gather,
+            cut: checkpoint.cut,
         }
     }
 
@@ -92,9 +95,9 @@ impl Feed {
         self.partition
     }
 
-    /// Reads until nobody takes what it gives, or until it must stop.
+    /// Reads until nobody takes what it gives, until its cut, or until it must stop.
     pub(super) async fn run(mut self, to: mpsc::Sender<Fed>) {
-        loop {
+        while self.next < self.within(Offset::MAX) {
             let digested = tokio::select! {
                 () = to.closed() => return,
                 digested = self.next() => digested,
@@ -115,6 +118,11 @@ impl Feed {
                 return;
             }
         }
+    }
+
+    /// As much of an offset as is before its cut.
+    fn within(&self, offset: Offset) -> Offset {
+        self.cut.map_or(offset, |cut| cut.min(offset))
     }
 
     /// Waits for the next records and reads them.
@@ -150,21 +158,25 @@ impl Feed {
 
     fn digest(&mut self, read: Read) -> Digested {
         let mut digested = Digested::default();
-        let mut batch = self.begin(read.end);
+        let (next, end) = (self.within(read.next), self.within(read.end));
+        let mut batch = self.begin(end);
         for stored in read.records {
             let offset = stored.offset;
+            if offset >= next {
+                break;
+            }
             if let Err(reason) = self.take(stored, &mut batch) {
                 digested.stopped = Some(format!("offset {offset}: {reason}"));
                 break;
             }
             if batch.entries.len() >= self.gather.events || batch.bytes >= self.gather.bytes {
-                let full = std::mem::replace(&mut batch, self.begin(read.end));
+                let full = std::mem::replace(&mut batch, self.begin(end));
                 digested.batches.push(full);
             }
         }
-        if digested.stopped.is_none() && read.next > self.next {
+        if digested.stopped.is_none() && next > self.next {
             // What stands between is no record.
-            (self.next, batch.next) = (read.next, read.next);
+            (self.next, batch.next) = (next, next);
         }
         if batch.next > batch.from {
             digested.batches.push(batch);
@@ -333,6 +345,7 @@ mod tests {
             next: 1,
             state: State::default(),
             gather: Gather::AT_ONCE,
+            cut: None,
         };
         let read = Read {
             records: Vec::new(),

@@ -25,6 +25,9 @@ use crate::{
     list::{List, NO_CURSOR, Paging, checked},
 };
 
+/// How far a clock of ours may be behind another.
+const AHEAD: chrono::Duration = chrono::Duration::seconds(5);
+
 /// Which part of a history.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields, default)]
@@ -32,6 +35,8 @@ use crate::{
 pub(crate) struct Params {
     /// Gives the piece as it was at this version instead of the list.
     version: Option<i64>,
+    /// Gives the piece as it was at this time instead of the list: a time of RFC 3339 that has passed.
+    at: Option<String>,
     /// From 1.
     page: Option<u32>,
     /// 1 to 100; 20 unless said.
@@ -88,13 +93,13 @@ pub(crate) struct PastPiece {
 #[serde(untagged)]
 #[expect(dead_code, reason = "only described: the two answers are written apart")]
 pub(crate) enum History {
-    /// Without `version`.
+    /// Without `version` and `at`.
     Versions(List<Change>),
-    /// With `version`.
+    /// With one of them.
     Version(Box<PastPiece>),
 }
 
-/// Every version of a piece: when, who, what changed. With `version`, the piece as it was then.
+/// Every version of a piece: when, who, what changed. With `version` or `at`, the piece as it was then.
 #[utoipa::path(
     get, path = "/api/v1/content/{id}/history", tag = "content", operation_id = "get_content_history",
     security(("key" = [])),
@@ -120,6 +125,7 @@ pub(crate) async fn history(
     let mut faults = Vec::new();
     let paging = Paging::checked(params.page, params.size, &mut faults);
     let after = after(&params, &mut faults);
+    let time = time(&params, &mut faults);
     checked(faults)?;
     ask.wait(
         app.progress(),
@@ -130,7 +136,15 @@ pub(crate) async fn history(
     .await?;
     let headers = ask.headers(app.progress(), &[Projection::Content]);
     let tables = app.0.tables.live(Projection::Content)?;
-    if let Some(version) = params.version {
+    let version = match time {
+        Some(time) => Some(
+            history::version_at(&tables, tenant, id, time)
+                .await?
+                .ok_or_else(nothing)?,
+        ),
+        None => params.version,
+    };
+    if let Some(version) = version {
         let row = history::version(&tables, tenant, id, version)
             .await?
             .ok_or_else(nothing)?;
@@ -164,6 +178,23 @@ pub(crate) async fn history(
     let items = rows.into_iter().map(Change::from).collect();
     let list = List::new(items, total, page, paging.size, next);
     Ok((headers, Json(list)).into_response())
+}
+
+/// The time that is asked for. A client's clock, or that of the process that took its command, may go before ours.
+fn time(params: &Params, faults: &mut Vec<FieldError>) -> Option<DateTime<Utc>> {
+    let text = params.at.as_deref()?;
+    if params.version.is_some() {
+        faults.push(FieldError::new("/at", "does not go with version"));
+    }
+    let time = DateTime::parse_from_rfc3339(text).map(|time| time.with_timezone(&Utc));
+    match time {
+        Err(_) => faults.push(FieldError::new("/at", "is a time of RFC 3339, as in 2026-11-21T16:03:00Z")),
+        Ok(time) if time > Utc::now() + AHEAD => {
+            faults.push(FieldError::new("/at", "is in the future: nobody knows yet"));
+        }
+        Ok(_) => {}
+    }
+    time.ok()
 }
 
 /// The version that a cursor stands behind: a history only grows at its end.

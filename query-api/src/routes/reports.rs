@@ -5,9 +5,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use chrono::{Days, NaiveDate, Utc};
-use http::{HeaderValue, header};
+use http::{HeaderValue, StatusCode, header};
 use read_models::{
     Projection,
+    generation::frozen::{self, Name},
     visits::{
         range::Resolved,
         report::{self, ContentReport, ContentRow},
@@ -50,6 +51,10 @@ pub(crate) struct Params {
     /// json or csv.
     #[serde(default)]
     format: Option<String>,
+    /// Answers from what operators have frozen: `at_2026_11` means the visits of `visits_at_2026_11` and the content of
+    /// `content_facts_at_2026_11`. Days are those on which people came, as ever; what was recorded later is not in it.
+    #[serde(default)]
+    as_of: Option<String>,
 }
 
 /// Views and visitors of each published piece of a site.
@@ -61,8 +66,18 @@ pub(crate) struct Report {
     period: [String; 2],
     /// As many days just before it.
     before: [String; 2],
+    /// With `as_of`: where what it was made from was cut.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    as_of: Option<AsOf>,
     /// The most viewed first.
     items: Vec<Viewed>,
+}
+
+/// Where the tables were cut that a report was made from: positions or times, as the operator gave them.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct AsOf {
+    visits: String,
+    content_facts: String,
 }
 
 /// How one piece was viewed. Visitors are a sum of daily ones.
@@ -108,15 +123,34 @@ pub(crate) async fn content(
     one_of("format", params.format.as_deref(), &["json", "csv"], &mut faults);
     let from = day("from", params.from.as_deref(), &mut faults);
     let to = day("to", params.to.as_deref(), &mut faults);
+    if params.as_of.is_some() && ask.is_positioned() {
+        let text = "does not go with Annals-Position: it stays where it is";
+        faults.push(FieldError::new("/as_of", text));
+    }
     checked(faults)?;
-    let (site, generation) = stats::at(&app, &ask, &params.site).await?;
+    let (site, generation, facts, as_of) = match &params.as_of {
+        Some(as_of) => {
+            let site = app.site(&ask, &params.site).await?;
+            let visits = frozen(&app, Projection::Visits, as_of).await?;
+            let facts = frozen(&app, Projection::ContentFacts, as_of).await?;
+            let as_of = AsOf {
+                visits: visits.until,
+                content_facts: facts.until,
+            };
+            (site, visits.generation, facts.generation, Some(as_of))
+        }
+        None => {
+            let (site, generation) = stats::at(&app, &ask, &params.site).await?;
+            ask.wait(app.progress(), Projection::ContentFacts, Some(site.tenant), None)
+                .await?;
+            let facts = app
+                .progress()
+                .live(Projection::ContentFacts)
+                .ok_or(Error::NotLive(Projection::ContentFacts))?;
+            (site, generation, facts, None)
+        }
+    };
     let period = period(&site, from, to)?;
-    ask.wait(app.progress(), Projection::ContentFacts, Some(site.tenant), None)
-        .await?;
-    let facts = app
-        .progress()
-        .live(Projection::ContentFacts)
-        .ok_or(Error::NotLive(Projection::ContentFacts))?;
     let headers = ask.headers(app.progress(), &[Projection::Visits, Projection::ContentFacts]);
     let _turn = stats::turn(&app).await?;
     let report =
@@ -124,7 +158,30 @@ pub(crate) async fn content(
     if params.format.as_deref() == Some("csv") {
         return Ok((headers, csv(&report)?).into_response());
     }
-    Ok((headers, Json(Report::new(&site, report))).into_response())
+    Ok((headers, Json(Report::new(&site, report, as_of))).into_response())
+}
+
+/// What was frozen of a projection under this name, behind the projection's own.
+async fn frozen(app: &App, projection: Projection, as_of: &str) -> Result<frozen::Frozen, Error> {
+    let Ok(name) = Name::parse(projection, &format!("{projection}_{as_of}")) else {
+        let text = "is at, or at_ and small letters, digits and underscores, as in at_2026_11";
+        return Err(Problem::invalid(vec![FieldError::new("/as_of", text)]).into());
+    };
+    match app.0.tables.frozen(&name).await? {
+        Some(found) if found.ready => Ok(found),
+        Some(_) => {
+            let text = format!("{name} is still being built; try again");
+            Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "freezing", text)
+                .retry_after(5)
+                .into())
+        }
+        None => {
+            let text = format!(
+                "there is no {name}: an operator makes it with `annals rebuild {projection} --until TIME --into {name}`"
+            );
+            Err(Problem::not_found(text).into())
+        }
+    }
 }
 
 fn day(name: &str, text: Option<&str>, faults: &mut Vec<FieldError>) -> Option<NaiveDate> {
@@ -157,12 +214,13 @@ fn period(site: &Site, from: Option<NaiveDate>, to: Option<NaiveDate>) -> Result
 }
 
 impl Report {
-    fn new(site: &Site, report: ContentReport) -> Self {
+    fn new(site: &Site, report: ContentReport, as_of: Option<AsOf>) -> Self {
         let items = report.rows.into_iter().map(Viewed::from).collect();
         Self {
             site: site.domain.clone(),
             period: report.period,
             before: report.before,
+            as_of,
             items,
         }
     }

@@ -1,9 +1,11 @@
-//! What analysts see: views of the live generation, of the tenants that were given to whoever asks.
+//! What analysts see: views of the live generation, or of one that is frozen, of the tenants that were given to
+//! whoever asks.
 
 use clickhouse::Row;
 use serde::Deserialize;
 
 use super::{Error, Generation, Writer, database};
+use crate::Projection;
 
 impl Writer {
     /// Points the analysts' views `live.events` and `live.sessions` at this generation, with the comments of
@@ -12,9 +14,8 @@ impl Writer {
     /// # Errors
     /// When ClickHouse does not answer or refuses.
     pub async fn show_visits(&self, generation: Generation) -> Result<(), Error> {
-        let from = database(&self.prefix, "visits", generation);
-        self.show("events", &format!("{from}.events"), "").await?;
-        self.show("sessions", &format!("{from}.sessions"), " FINAL").await
+        self.show_all(&live_database(&self.prefix), Projection::Visits, generation)
+            .await
     }
 
     /// Points the analysts' view `live.content` at this generation, as above.
@@ -22,22 +23,78 @@ impl Writer {
     /// # Errors
     /// When ClickHouse does not answer or refuses.
     pub async fn show_facts(&self, generation: Generation) -> Result<(), Error> {
-        let from = database(&self.prefix, "content_facts", generation);
-        self.show("content", &format!("{from}.facts"), " FINAL").await
+        self.show_all(&live_database(&self.prefix), Projection::ContentFacts, generation)
+            .await
+    }
+
+    /// The same views of a frozen generation, in the database that is called as it is.
+    ///
+    /// # Errors
+    /// When ClickHouse does not answer or refuses.
+    pub async fn show_frozen(
+        &self,
+        projection: Projection,
+        generation: Generation,
+        name: &str,
+    ) -> Result<(), Error> {
+        self.show_all(&frozen_database(&self.prefix, name), projection, generation)
+            .await
+    }
+
+    /// Removes the views of a frozen generation. Before its tables are dropped: another generation may get its number.
+    ///
+    /// # Errors
+    /// When ClickHouse does not answer or refuses.
+    pub async fn hide_frozen(&self, name: &str) -> Result<(), Error> {
+        let database = frozen_database(&self.prefix, name);
+        self.change(&self.client, &format!("DROP DATABASE IF EXISTS {database} SYNC"))
+            .await
+    }
+
+    /// Whether there is a database that is called so already.
+    ///
+    /// # Errors
+    /// When ClickHouse does not answer.
+    pub async fn has_frozen(&self, name: &str) -> Result<bool, Error> {
+        let asking = self
+            .client
+            .query_raw("SELECT count() FROM system.databases WHERE name = {name:String}")
+            .param("name", frozen_database(&self.prefix, name))
+            .fetch_one();
+        let found: u64 = self.question("which databases there are", asking).await?;
+        Ok(found > 0)
+    }
+
+    async fn show_all(
+        &self,
+        into: &str,
+        projection: Projection,
+        generation: Generation,
+    ) -> Result<(), Error> {
+        let views: &[(&str, &str, &str)] = match projection {
+            Projection::Visits => &[("events", "events", ""), ("sessions", "sessions", " FINAL")],
+            Projection::ContentFacts => &[("content", "facts", " FINAL")],
+            Projection::Directory | Projection::Content | Projection::Downloads => &[],
+        };
+        let from = database(&self.prefix, projection.name(), generation);
+        for (view, table, modifier) in views {
+            self.show(into, view, &format!("{from}.{table}"), modifier)
+                .await?;
+        }
+        Ok(())
     }
 
     /// The view has the rights of its definer, so that an analyst needs none on the table behind it, and shows the
     /// rows of the asker's tenants: `currentUser()` is who asks, also under a definer's rights.
-    async fn show(&self, view: &str, table: &str, modifier: &str) -> Result<(), Error> {
-        let live = live_database(&self.prefix);
-        self.change(&self.client, &format!("CREATE DATABASE IF NOT EXISTS {live}"))
+    async fn show(&self, into: &str, view: &str, table: &str, modifier: &str) -> Result<(), Error> {
+        self.change(&self.client, &format!("CREATE DATABASE IF NOT EXISTS {into}"))
             .await?;
         let analysts = self.analysts().await?;
         let (database, name) = table.split_once('.').unwrap_or(("", table));
         let columns = self.commented_columns(database, name).await?;
         let comment = self.table_comment(database, name).await?;
         let statement = format!(
-            "CREATE OR REPLACE VIEW {live}.{view} ({columns})\n\
+            "CREATE OR REPLACE VIEW {into}.{view} ({columns})\n\
              DEFINER = CURRENT_USER SQL SECURITY DEFINER\n\
              AS SELECT * FROM {table}{modifier}\n\
              WHERE tenant IN (SELECT assumeNotNull(tenant) FROM {analysts} WHERE user = currentUser() AND tenant IS NOT NULL)\n\
@@ -117,6 +174,16 @@ pub(crate) fn live_database(prefix: &str) -> String {
         "live".to_owned()
     } else {
         format!("live_{prefix}")
+    }
+}
+
+/// `visits_at`; with the prefix `test_`, `visits_at_test`, since analysts may read databases whose name begins so.
+fn frozen_database(prefix: &str, name: &str) -> String {
+    let prefix = prefix.trim_end_matches('_');
+    if prefix.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{name}_{prefix}")
     }
 }
 

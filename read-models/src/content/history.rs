@@ -110,6 +110,28 @@ pub async fn version(
     Ok(row)
 }
 
+/// The version that a piece had at a time; none when it was not there yet, or the tenant has no such piece. Times of
+/// versions never go backwards.
+///
+/// # Errors
+/// A database that cannot be reached.
+pub async fn version_at(
+    at: &Snapshot,
+    tenant: Uuid,
+    content: Uuid,
+    time: DateTime<Utc>,
+) -> Result<Option<i64>, Error> {
+    let version = sqlx::query_scalar!(
+        "SELECT max(version) FROM content_versions WHERE tenant = $1 AND content = $2 AND at <= $3",
+        tenant,
+        content,
+        time
+    )
+    .fetch_one(at.pool())
+    .await?;
+    Ok(version)
+}
+
 /// Writes versions, each for the first time.
 pub(super) async fn insert(write: &mut Write, versions: &[Version]) -> Result<u64, Error> {
     if versions.is_empty() {

@@ -1,4 +1,5 @@
--- Every generation with what is known of it; positions and ends are summed over its partitions.
+-- Every generation with what is known of it; positions and ends are summed over its partitions. One that is cut ends
+-- at its cut.
 SELECT
     g.projection,
     g.generation,
@@ -9,16 +10,23 @@ SELECT
     coalesce(l.shown = g.generation, false) AS "shown!",
     (SELECT coalesce(sum(c.next_offset), 0)::bigint FROM annals.checkpoints c
      WHERE c.projection = g.projection AND c.generation = g.generation) AS "position!",
-    (SELECT coalesce(sum(greatest(c.log_end, c.next_offset)), 0)::bigint FROM annals.checkpoints c
+    (SELECT coalesce(sum(coalesce(c.cut, greatest(c.log_end, c.next_offset))), 0)::bigint FROM annals.checkpoints c
      WHERE c.projection = g.projection AND c.generation = g.generation) AS "log_end!",
     (SELECT count(*) FROM annals.parked p
      WHERE p.projection = g.projection AND p.generation = g.generation) AS "parked!",
     r.why AS "why?",
     r.rate AS "rate?",
     coalesce(r.paused, false) AS "paused!",
-    r.failure AS "failure?"
+    r.failure AS "failure?",
+    f.name AS "name?",
+    f.until AS "until?",
+    f.until_time AS "until_time?",
+    ARRAY(SELECT c.cut FROM annals.checkpoints c
+          WHERE c.projection = g.projection AND c.generation = g.generation AND c.cut IS NOT NULL
+          ORDER BY c."partition") AS "cuts!"
 FROM annals.generations g
 LEFT JOIN annals.live l USING (projection, generation)
 LEFT JOIN annals.rebuilds r USING (projection, generation)
+LEFT JOIN annals.frozen f USING (projection, generation)
 WHERE $1::text IS NULL OR g.projection = $1
 ORDER BY g.projection, g.generation

@@ -20,7 +20,7 @@ impl Writer {
     ///
     /// # Errors
     /// [`Error::Behind`] when it does not come up in time (try again), [`Error::ParkedMore`],
-    /// [`Error::NoGeneration`].
+    /// [`Error::NoGeneration`], [`Error::Frozen`].
     pub async fn switch(&self, projection: Projection, to: i32) -> Result<i32, Error> {
         let name = projection.name();
         let mut tx = self.control().begin().await?;
@@ -45,6 +45,13 @@ impl Writer {
             projection,
             generation: to,
         })?;
+        // Of one that stays at its cut the table annals.frozen would refuse it; this says it in words.
+        if state == "freezing" || state == "frozen" {
+            return Err(Error::Frozen {
+                projection,
+                generation: to,
+            });
+        }
         let held: Vec<i64> = sqlx::query_scalar!(
             r#"SELECT next_offset FROM annals.checkpoints WHERE projection = $1 AND generation = $2
                ORDER BY "partition" FOR UPDATE"#,

@@ -189,7 +189,7 @@ impl Tables {
         let mut tx = self.pool.begin().await?;
         let row = sqlx::query!(
             r#"SELECT c.next_offset, c.epoch, c.seq, c.hash, c.fence, c.parking,
-                      coalesce(c.last_time, g.created_at) AS "since!"
+                      coalesce(c.last_time, g.created_at) AS "since!", c.cut
                FROM annals.checkpoints c JOIN annals.generations g USING (projection, generation)
                WHERE projection = $1 AND generation = $2 AND topic = $3 AND "partition" = $4 FOR UPDATE OF c"#,
             self.projection.name(),
@@ -211,6 +211,7 @@ impl Tables {
             fence: row.fence,
             parking: row.parking,
             since: row.since,
+            cut: row.cut.map(i64::cast_unsigned),
         };
         Ok(Write::new(tx, checkpoint))
     }

@@ -85,6 +85,7 @@ impl Gather {
             let folder = Folder {
                 partition: checkpoint.partition,
                 until: checkpoint.next_offset,
+                cut: checkpoint.cut,
                 fold,
                 piece,
                 reader,
@@ -193,6 +194,8 @@ struct Folder {
     partition: u32,
     /// What is before it is in the tables: folded for the state only.
     until: u64,
+    /// What is from it on is left out for ever.
+    cut: Option<u64>,
     fold: Fold,
     piece: Piece,
     reader: Reader,
@@ -214,18 +217,25 @@ impl Folder {
                     // Whoever asked may be gone: then everything is taken over again.
                     drop(answer.send(ready));
                 }
-                batch = self.reader.next(), if self.piece.events.rows() < self.most => {
+                batch = self.reader.next(),
+                if self.piece.events.rows() < self.most && self.fold.next_offset() < self.before(u64::MAX) => {
                     let batch = batch?;
-                    self.log_end = batch.end;
+                    self.log_end = self.before(batch.end);
                     self = in_background(self, move |folder| folder.fold(&batch)).await?.0;
                 }
             }
         }
     }
 
+    /// As much of an offset as is before its cut.
+    fn before(&self, offset: u64) -> u64 {
+        self.cut.map_or(offset, |cut| cut.min(offset))
+    }
+
     fn fold(&mut self, batch: &event_log::Batch) {
         let (rows, kept) = (self.piece.events.rows(), self.records);
-        for stored in &batch.records {
+        let next = self.before(batch.next);
+        for stored in batch.records.iter().take_while(|stored| stored.offset < next) {
             if stored.offset >= self.until && self.piece.from < self.until {
                 self.fold.pass(self.until, &mut self.piece);
                 self.forget_rows();
@@ -233,11 +243,11 @@ impl Folder {
             self.fold.apply(stored.offset, &stored.record, &mut self.piece);
             self.records += 1;
         }
-        if batch.next >= self.until && self.piece.from < self.until {
+        if next >= self.until && self.piece.from < self.until {
             self.fold.pass(self.until, &mut self.piece);
             self.forget_rows();
         }
-        if self.fold.pass(batch.next, &mut self.piece) {
+        if self.fold.pass(next, &mut self.piece) {
             // Nothing to write, but the checkpoint moves.
             self.records += 1;
         }
