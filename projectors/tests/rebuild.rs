@@ -9,6 +9,7 @@ mod world;
 
 use std::time::{Duration, Instant};
 
+use kit::{Running, fold, until};
 use projectors::{
     content::ContentFold,
     runner::{Gather, Plan, Throttle, Until, drive, postgres::PostgresSink},
@@ -22,59 +23,9 @@ use service::health::Health;
 use tokio_util::sync::CancellationToken;
 use world::{Numbers, World, verified};
 
-/// Asks again and again until there is an answer.
-async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
-    loop {
-        if let Some(answer) = ask().await {
-            return answer;
-        }
-        assert!(
-            tokio::time::Instant::now() < deadline,
-            "waited in vain for {what}"
-        );
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-/// What a projection's rows depend on, as this release has it.
-async fn fold(writer: &Writer, projection: Projection) -> String {
-    match projection {
-        Projection::Directory | Projection::Content | Projection::Downloads => "1".to_owned(),
-        Projection::Visits | Projection::ContentFacts => {
-            let known = writer.generations(Some(projection)).await.unwrap();
-            known[0].fold_hash.clone()
-        }
-    }
-}
-
 async fn rebuild(writer: &Writer, projection: Projection, rate: Option<i32>) -> Result<i32, Error> {
     let fold = fold(writer, projection).await;
     writer.begin_rebuild(projection, 1, &fold, "a test", rate).await
-}
-
-/// All projections, running.
-struct Running {
-    shutdown: CancellationToken,
-    task: tokio::task::JoinHandle<Result<(), projectors::Error>>,
-}
-
-impl Running {
-    fn start(world: &World) -> Self {
-        let shutdown = CancellationToken::new();
-        let run = projectors::run(
-            world.dependencies(Until::Shutdown),
-            world.config(),
-            shutdown.clone(),
-        );
-        let task = tokio::spawn(run);
-        Self { shutdown, task }
-    }
-
-    async fn stop(self) {
-        self.shutdown.cancel();
-        self.task.await.unwrap().unwrap();
-    }
 }
 
 async fn live(writer: &Writer, projection: Projection, generation: i32) {
@@ -124,7 +75,7 @@ async fn a_rebuild_under_load_is_never_seen_and_can_be_taken_back() {
     world.live(11).await;
     world.fold().await;
     let writer = world.writer().await;
-    let running = Running::start(&world);
+    let running = Running::start(world.dependencies(Until::Shutdown), world.config());
     let reader = Reader::connect(&world.control.reader_url(), 2).unwrap();
     reader.progress().until_live(Projection::Content).await;
     let begun = pieces(&reader, 1).await;
@@ -226,7 +177,7 @@ async fn another_fold_is_built_beside_the_one_that_answers() {
     let reader = Reader::connect(&world.control.reader_url(), 1).unwrap();
     reader.progress().until_live(Projection::Content).await;
     let before = pieces(&reader, 1).await;
-    let running = Running::start(&world);
+    let running = Running::start(world.dependencies(Until::Shutdown), world.config());
     // At every moment there is an answer, and a whole one.
     while writer.live(Projection::Content).await.unwrap() == 1 {
         assert_eq!(pieces(&reader, 1).await, before);
@@ -266,7 +217,7 @@ async fn a_generation_that_is_not_what_the_log_says_does_not_answer() {
     rebuild(&writer, content, None).await.unwrap();
     writer.steer_rebuild(content, 2, Some(true), None).await.unwrap();
     // Paused: whoever runs leaves it alone.
-    let running = Running::start(&world);
+    let running = Running::start(world.dependencies(Until::Shutdown), world.config());
     let end = world.log.log.end(event_log::Partition::ledger(0)).await.unwrap();
     until("the live one to be there", async || {
         (writer.positions(content, 1).await.ok()? == [end]).then_some(())
@@ -346,7 +297,7 @@ async fn a_rebuild_that_is_killed_again_and_again_comes_to_its_end() {
         // It may have become live before the last kill.
         let _ = writer.steer_rebuild(projection, 2, None, Some(0)).await;
     }
-    let running = Running::start(&world);
+    let running = Running::start(world.dependencies(Until::Shutdown), world.config());
     for projection in Projection::ALL {
         live(&writer, projection, 2).await;
         let verifier = world.verifier().await;

@@ -75,7 +75,9 @@ pub enum Error {
         generation: i32,
     },
     /// What a frozen generation was to be called is the name of something else.
-    #[error("there is something called {0} already: give another name, or drop the generation of that name first")]
+    #[error(
+        "there is something called {0} already: give another name, or drop the generation of that name first"
+    )]
     NameTaken(String),
     /// No generation of the projection is being built.
     #[error("no generation of {0} is being built")]

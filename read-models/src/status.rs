@@ -11,7 +11,7 @@ pub struct PartitionStatus {
     pub projection: String,
     /// The generation.
     pub generation: i32,
-    /// `building`, `live` or `kept`.
+    /// `building`, `live`, `kept`, `freezing` or `frozen`.
     pub state: String,
     /// Topic of the log.
     pub topic: String,

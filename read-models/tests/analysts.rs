@@ -1,6 +1,10 @@
 //! What analysts see: a comment on everything, and no tenant's rows but those that they were given.
 
-use read_models::{Projection, Writer, scratch::Scratch};
+use read_models::{
+    Advance, Error, Projection, Writer,
+    generation::frozen::{Cut, Freeze, Name},
+    scratch::Scratch,
+};
 use sqlx::{Connection as _, Executor as _, PgConnection};
 
 #[tokio::test]
@@ -122,5 +126,100 @@ async fn another_fold_is_built_beside_the_live_generation_and_broken_tables_are_
         .map(|it| (it.generation, it.state.as_str()))
         .collect();
     assert_eq!(states, [(1, "live"), (3, "building")]);
+    scratch.erase().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_frozen_stays_and_is_shown_to_the_same_people_under_its_name() {
+    let scratch = Scratch::for_test().await;
+    let writer = Writer::connect(&scratch.url()).await.unwrap();
+    let projection = Projection::Directory;
+    let name = Name::parse(projection, "directory_at").unwrap();
+    let cut = Cut::Places(vec![3, 0]);
+    let freeze = Freeze {
+        projection,
+        partitions: 2,
+        fold: "1",
+        name: &name,
+        until: "a position",
+        cut: &cut,
+        why: "a test",
+        rate: None,
+    };
+    let early = writer.begin_freeze(&freeze).await;
+    assert!(matches!(early, Err(Error::NotLive(_))), "{early:?}");
+    writer.prepare(projection, 2, "1").await.unwrap();
+    // What somebody else calls so is left alone.
+    scratch.execute("CREATE SCHEMA directory_at").await.unwrap();
+    let taken = writer.begin_freeze(&freeze).await;
+    assert!(matches!(taken, Err(Error::NameTaken(_))), "{taken:?}");
+    scratch.execute("DROP SCHEMA directory_at").await.unwrap();
+    assert_eq!(writer.begin_freeze(&freeze).await.unwrap(), 2);
+
+    // The database itself lets nobody beyond the cut, and lets it become nothing else.
+    let at = writer.take_over(projection, 2, 0).await.unwrap();
+    assert_eq!((at.cut, at.end(2), at.end(9)), (Some(3), 2, 3));
+    let to = |next_offset| Advance {
+        next_offset,
+        epoch: 1,
+        seq: 1,
+        hash: [0; 32],
+        log_end: 9,
+        last_time: None,
+    };
+    let tables = writer.tables(projection, 2, 1);
+    let beyond = tables.begin(&at).await.unwrap().commit(&to(4)).await;
+    let Err(Error::Refused { constraint, .. }) = beyond else {
+        panic!("{beyond:?}")
+    };
+    assert_eq!(constraint.as_deref(), Some("checkpoints_not_beyond_its_cut"));
+    for state in ["live", "kept", "building"] {
+        let change = format!("UPDATE annals.generations SET state = '{state}' WHERE generation = 2");
+        let refused = scratch.execute(&change).await.unwrap_err().to_string();
+        assert!(refused.contains("frozen_never_lives"), "{refused}");
+    }
+
+    // Not complete: it is not frozen, and nobody sees it.
+    writer.freeze(projection, 2).await.unwrap();
+    let one = "INSERT INTO directory_2.tenants (tenant, name, created_at, version) SELECT gen_random_uuid(), 'one', now(), 1";
+    scratch.execute(one).await.unwrap();
+    let mut reader = PgConnection::connect(&scratch.reader_url()).await.unwrap();
+    let all = "SELECT count(*) FROM directory_at.tenants";
+    sqlx::query_scalar::<_, i64>(all)
+        .fetch_one(&mut reader)
+        .await
+        .unwrap_err();
+    tables.begin(&at).await.unwrap().commit(&to(3)).await.unwrap();
+    // A start of this release leaves it where it is; that of another release fills it anew, up to the same cut.
+    writer.prepare(projection, 2, "1").await.unwrap();
+    assert_eq!(writer.positions(projection, 2).await.unwrap(), [3, 0]);
+    writer.prepare(projection, 2, "2").await.unwrap();
+    assert_eq!(writer.positions(projection, 2).await.unwrap(), [0, 0]);
+    let at = writer.take_over(projection, 2, 0).await.unwrap();
+    assert_eq!(at.cut, Some(3));
+    scratch.execute(one).await.unwrap();
+    tables.begin(&at).await.unwrap().commit(&to(3)).await.unwrap();
+    writer.freeze(projection, 2).await.unwrap();
+    let seen =
+        async |reader: &mut PgConnection| sqlx::query_scalar::<_, i64>(all).fetch_one(reader).await.unwrap();
+    assert_eq!(seen(&mut reader).await, 0);
+    scratch
+        .execute("INSERT INTO annals.analysts (role, tenant) VALUES ('annals_scratch_reader', NULL)")
+        .await
+        .unwrap();
+    assert_eq!(seen(&mut reader).await, 1);
+    reader
+        .execute("SELECT secret_hash FROM directory_at.keys")
+        .await
+        .unwrap_err();
+    // Complete, it is no business of any release that starts.
+    writer.prepare(projection, 2, "3").await.unwrap();
+    assert_eq!(writer.positions(projection, 2).await.unwrap(), [3, 0]);
+    assert_eq!(writer.live(projection).await.unwrap(), 1);
+    writer.erase_generation(projection, 2).await.unwrap();
+    reader
+        .execute("SELECT * FROM directory_at.keys")
+        .await
+        .unwrap_err();
     scratch.erase().await.unwrap();
 }

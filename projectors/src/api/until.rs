@@ -35,14 +35,12 @@ impl Until {
             (None, None) => return Ok(None),
             (Some(until), Some(into)) => (until, into),
             (Some(_), None) => {
-                let example = format!("says what it is called, as in {projection}_at: it is needed with until");
+                let example =
+                    format!("says what it is called, as in {projection}_at: it is needed with until");
                 return Err(wrong("/into", example));
             }
             (None, Some(_)) => {
-                return Err(wrong(
-                    "/until",
-                    "is a position or a time: it is needed with into",
-                ));
+                return Err(wrong("/until", "is a position or a time: it is needed with into"));
             }
         };
         let name = Name::parse(projection, into).map_err(|error| wrong("/into", error.to_string()))?;
@@ -108,4 +106,66 @@ async fn places(log: &Log, projection: Projection, position: &Position) -> Resul
 
 fn wrong(pointer: &str, text: impl Into<String>) -> Error {
     Problem::invalid(vec![FieldError::new(pointer, text.into())]).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use event_log::{LogConfig, Partition, Store};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_cannot_be_is_refused_in_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = Log::open(LogConfig {
+            store: Store::Embedded {
+                dir: folder.path().to_owned(),
+            },
+            ledger_partitions: Some(2),
+            visits_partitions: Some(2),
+            development: true,
+        });
+        let log = log.await.unwrap();
+        let end = log.end(Partition::ledger(1)).await.unwrap();
+        let at = |log| Position::new(log).at(Topic::Ledger, 1, end);
+        let ours = at(log.id().0);
+        let read = async |until: Option<String>, into: Option<&str>| {
+            Until::read(&log, Projection::Content, until.as_deref(), into).await
+        };
+        let (name, time) = (Some("content_at"), "2026-11-21T17:03:00+01:00");
+        let future = (Utc::now() + chrono::Duration::days(1)).to_rfc3339();
+        let beyond = ours.clone().at(Topic::Ledger, 1, end + 1);
+        let foreign = ours.clone().at(Topic::Ledger, 2, 0);
+        let elsewhere = Position::new(log.id().0).at(Topic::Visits, 0, 1);
+        let other = at(uuid::Uuid::nil());
+        for (until, into, status, text) in [
+            (Some(time.to_owned()), None, 422, "/into"),
+            (None, name, 422, "/until"),
+            (
+                Some(time.to_owned()),
+                Some("posts_at"),
+                422,
+                "is content_at, or content_at_",
+            ),
+            (Some("yesterday".to_owned()), name, 422, "neither a time"),
+            (Some(future), name, 422, "future"),
+            (Some(elsewhere.to_string()), name, 422, "nothing of the ledger"),
+            (Some(other.to_string()), name, 400, "another log"),
+            (Some(beyond.to_string()), name, 400, "beyond the end"),
+            (Some(foreign.to_string()), name, 400, "beyond the end"),
+        ] {
+            let problem = Problem::from(read(until, into).await.unwrap_err());
+            let body = serde_json::to_string(&problem).unwrap();
+            assert!(
+                problem.status() == status && body.contains(text),
+                "{text}: {body}"
+            );
+        }
+        assert!(read(None, None).await.unwrap().is_none());
+        let until = read(Some(ours.to_string()), name).await.unwrap().unwrap();
+        assert_eq!(until.cut, Cut::Places(vec![0, end]));
+        let until = read(Some(time.to_owned()), name).await.unwrap().unwrap();
+        assert_eq!(until.text, "2026-11-21T16:03:00Z");
+        log.close().await;
+    }
 }

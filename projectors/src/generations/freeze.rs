@@ -31,7 +31,9 @@ impl Proof {
         while next < end {
             let batch = reader.next().await.map_err(|error| chain(&error))?;
             for stored in &batch.records {
-                if counts(partition.topic, &mut state, stored) && committed(partition.topic, stored) > Some(time) {
+                if counts(partition.topic, &mut state, stored)
+                    && committed(partition.topic, stored) > Some(time)
+                {
                     return Ok(stored.offset);
                 }
             }

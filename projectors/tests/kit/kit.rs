@@ -17,11 +17,57 @@ use projectors::runner::{
     feed::{Digested, Feed},
     postgres::{Fold, PostgresSink},
 };
-use read_models::{Checkpoint, Tables, Writer, scratch::Scratch};
+use read_models::{Checkpoint, Projection, Tables, Writer, scratch::Scratch};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+
+/// Asks again and again until there is an answer.
+pub async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "waited in vain for {what}"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// All projections, running.
+pub struct Running {
+    shutdown: CancellationToken,
+    task: tokio::task::JoinHandle<Result<(), projectors::Error>>,
+}
+
+impl Running {
+    pub fn start(dependencies: projectors::run::Dependencies, config: projectors::Config) -> Self {
+        let shutdown = CancellationToken::new();
+        let task = tokio::spawn(projectors::run(dependencies, config, shutdown.clone()));
+        Self { shutdown, task }
+    }
+
+    pub async fn stop(self) {
+        self.shutdown.cancel();
+        self.task.await.unwrap().unwrap();
+    }
+}
+
+/// What a projection's rows depend on, as this release has it.
+pub async fn fold(writer: &Writer, projection: Projection) -> String {
+    match projection {
+        Projection::Directory | Projection::Content | Projection::Downloads => "1".to_owned(),
+        Projection::Visits | Projection::ContentFacts => {
+            let known = writer.generations(Some(projection)).await.unwrap();
+            known[0].fold_hash.clone()
+        }
+    }
+}
 
 /// Aggregates that may be parked.
 pub const LIMIT: usize = 20;
@@ -85,6 +131,11 @@ impl Appender {
             tenant_seq: BTreeMap::new(),
             clock: 1_700_000_000_000_000,
         }
+    }
+
+    /// Time of the last commit.
+    pub fn now(&self) -> Timestamp {
+        Timestamp::from_micros(self.clock).unwrap()
     }
 
     /// Appends a commit; gives the position after it.

@@ -188,7 +188,10 @@ fn time(params: &Params, faults: &mut Vec<FieldError>) -> Option<DateTime<Utc>> 
     }
     let time = DateTime::parse_from_rfc3339(text).map(|time| time.with_timezone(&Utc));
     match time {
-        Err(_) => faults.push(FieldError::new("/at", "is a time of RFC 3339, as in 2026-11-21T16:03:00Z")),
+        Err(_) => faults.push(FieldError::new(
+            "/at",
+            "is a time of RFC 3339, as in 2026-11-21T16:03:00Z",
+        )),
         Ok(time) if time > Utc::now() + AHEAD => {
             faults.push(FieldError::new("/at", "is in the future: nobody knows yet"));
         }

@@ -15,7 +15,7 @@ pub(crate) struct Generation {
     /// directory, content, downloads, visits or content_facts.
     projection: String,
     generation: i32,
-    /// building, live or kept.
+    /// building, live, kept, freezing or frozen.
     state: String,
     partitions: Vec<Partition>,
 }

@@ -251,6 +251,35 @@ async fn every_version_is_told_and_shown() {
             .await
             .problem(404, "not-found");
     }
+    // Versions are of days 1 to 3, at noon.
+    for (at, held) in [
+        ("2026-01-02T12:00:00Z", 1),
+        ("2026-01-03T11:59:59.999999Z", 1),
+        ("2026-01-03T13:00:00%2B01:00", 2),
+        ("2026-01-03T12:00:00Z", 2),
+        ("2026-01-31T00:00:00Z", 3),
+    ] {
+        let then = stage
+            .read(&format!("{path}?at={at}"), Some(&tenant.key))
+            .await
+            .ok();
+        let same = stage
+            .read(&format!("{path}?version={held}"), Some(&tenant.key))
+            .await;
+        assert_eq!(then, same.ok(), "{at}");
+    }
+    stage
+        .read(&format!("{path}?at=2026-01-02T11:59:59Z"), Some(&tenant.key))
+        .await
+        .problem(404, "not-found");
+    for wrong in [
+        "at=2099-01-01T00:00:00Z",
+        "at=yesterday",
+        "at=2026-01-31T00:00:00Z&version=1",
+    ] {
+        let answer = stage.read(&format!("{path}?{wrong}"), Some(&tenant.key)).await;
+        assert_eq!(answer.problem(422, "invalid"), ["/at"], "{wrong}");
+    }
     let wrong = stage
         .read(&format!("{path}?version=x&a=b"), Some(&tenant.key))
         .await;

@@ -1,6 +1,10 @@
 //! Visits: the query, realtime, the report, and what is refused.
 
 use chrono::Utc;
+use read_models::{
+    Projection,
+    generation::frozen::{Cut, Freeze, Name},
+};
 use serde_json::json;
 
 use crate::stage::{Stage, Tenant};
@@ -114,6 +118,71 @@ async fn visits_are_counted() {
         "{}",
         csv.text
     );
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn a_report_is_made_from_what_was_frozen() {
+    let mut stage = Stage::start().await;
+    let tenant = visited(&mut stage).await;
+    let path = "/api/v1/reports/content?site=a.example&from=2026-01-10&to=2026-01-11&as_of=at_new_year";
+    let get = async |stage: &Stage| stage.get(path, Some(&tenant.key)).await;
+    let absent = get(&stage).await;
+    absent.problem(404, "not-found");
+    assert!(
+        absent.text.contains("--into visits_at_new_year"),
+        "{}",
+        absent.text
+    );
+    let rows = stage.with_visits().await;
+    rows.create_visits(2).await.unwrap();
+    rows.create_facts(2).await.unwrap();
+    for projection in [Projection::Visits, Projection::ContentFacts] {
+        let name = Name::parse(projection, &format!("{projection}_at_new_year")).unwrap();
+        let freeze = Freeze {
+            projection,
+            partitions: 4,
+            fold: "test",
+            name: &name,
+            until: &format!("{projection} then"),
+            cut: &Cut::Places(vec![0; 4]),
+            why: "a test",
+            rate: None,
+        };
+        assert_eq!(stage.writer.begin_freeze(&freeze).await.unwrap(), 2);
+    }
+    get(&stage).await.problem(503, "freezing");
+    // Of four views then one was recorded, and of two pieces one was there, under another title.
+    for statement in [
+        "INSERT INTO {p}visits_2.events SELECT * FROM {p}visits_1.events WHERE visitor = 2",
+        "INSERT INTO {p}content_facts_2.facts SELECT * REPLACE ('Once' AS title) FROM {p}content_facts_1.facts WHERE slug = 'first'",
+    ] {
+        stage.clickhouse(statement.replace("{p}", &stage.prefix)).await;
+    }
+    for projection in [Projection::Visits, Projection::ContentFacts] {
+        stage.writer.freeze(projection, 2).await.unwrap();
+    }
+    let report = get(&stage).await.ok();
+    let shown = |item: &serde_json::Value| json!([item["title"], item["views"]]);
+    let items: Vec<_> = report["items"].as_array().unwrap().iter().map(shown).collect();
+    assert_eq!(items, [json!(["Once", 1])], "{report}");
+    let then = json!({"visits": "visits then", "content_facts": "content_facts then"});
+    assert_eq!(report["as_of"], then);
+    let now = stage
+        .get(&path.replace("&as_of=at_new_year", ""), Some(&tenant.key))
+        .await
+        .ok();
+    assert_eq!((&now["items"][0]["views"], now.get("as_of")), (&json!(3), None));
+
+    let positioned = stage.read(path, Some(&tenant.key)).await;
+    assert_eq!(positioned.problem(422, "invalid"), ["/as_of"]);
+    let wrong = path.replace("at_new_year", "%27%3B--");
+    let wrong = stage.get(&wrong, Some(&tenant.key)).await;
+    assert_eq!(wrong.problem(422, "invalid"), ["/as_of"]);
+    for database in ["visits_2", "content_facts_2"] {
+        let drop = format!("DROP DATABASE {}{database} SYNC", stage.prefix);
+        stage.clickhouse(drop).await;
+    }
     stage.end().await;
 }
 

@@ -178,7 +178,7 @@ pub(crate) fn live_database(prefix: &str) -> String {
 }
 
 /// `visits_at`; with the prefix `test_`, `visits_at_test`, since analysts may read databases whose name begins so.
-fn frozen_database(prefix: &str, name: &str) -> String {
+pub(crate) fn frozen_database(prefix: &str, name: &str) -> String {
     let prefix = prefix.trim_end_matches('_');
     if prefix.is_empty() {
         name.to_owned()

@@ -2,7 +2,10 @@
 
 use uuid::Uuid;
 
-use super::{Config, Error, Limits, Reader, Writer, live::live_database};
+use super::{
+    Config, Error, Limits, Reader, Writer,
+    live::{frozen_database, live_database},
+};
 
 /// Databases of one's own. Drop them with [`Scratch::erase`]; a test that fails leaves them for a look.
 #[derive(Debug, Clone)]
@@ -55,6 +58,11 @@ impl Scratch {
         super::client(&self.analyst).with_database(live_database(&self.analyst.prefix))
     }
 
+    /// What analysts see of a frozen generation, likewise.
+    pub fn frozen(&self, name: &str) -> clickhouse::Client {
+        super::client(&self.analyst).with_database(frozen_database(&self.analyst.prefix, name))
+    }
+
     /// Sends a statement as the writer, as someone might by hand.
     ///
     /// # Errors
@@ -70,9 +78,9 @@ impl Scratch {
     pub async fn erase(&self) -> Result<(), Error> {
         let client = super::client(&self.writer);
         let names: Vec<String> = client
-            .query_raw("SELECT name FROM system.databases WHERE startsWith(name, {prefix:String}) OR name = {live:String}")
+            .query_raw("SELECT name FROM system.databases WHERE startsWith(name, {prefix:String}) OR endsWith(name, {suffix:String})")
             .param("prefix", &self.writer.prefix)
-            .param("live", live_database(&self.writer.prefix))
+            .param("suffix", frozen_database(&self.writer.prefix, ""))
             .fetch_all()
             .await?;
         for name in names {

@@ -19,9 +19,7 @@ pub struct Name(String);
 
 /// A text that is no such name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "is {0}_at, or {0}_at_ and up to {MOST} small letters, digits and underscores, as in {0}_at_2026_11"
-)]
+#[error("is {0}_at, or {0}_at_ and up to {MOST} small letters, digits and underscores, as in {0}_at_2026_11")]
 pub struct InvalidName(Projection);
 
 /// Characters behind `_at_`: with them the longest name has 59, and PostgreSQL takes 63.
