@@ -116,7 +116,11 @@ impl fmt::Display for Problem {
         };
         write!(f, "{} {text}", self.status)?;
         for FieldError { pointer, detail } in &self.errors {
-            write!(f, "; {pointer}: {detail}")?;
+            let field = format!("{pointer}: {detail}");
+            // The text names the first of them already.
+            if !text.contains(&field) {
+                write!(f, "; {field}")?;
+            }
         }
         Ok(())
     }

@@ -73,7 +73,7 @@ pub struct Piece {
     pub sessions: SessionColumns,
     /// The marks of its events, summed.
     pub fingerprint: u64,
-    /// Time of the latest record's last event, microseconds since 1970.
+    /// When its latest record was appended, microseconds since 1970; whoever reads the log says it.
     pub last_time: Option<i64>,
     /// Events that were there before.
     pub repeated: u64,
@@ -185,7 +185,6 @@ impl Fold {
         let session = self.open.add(visit, place.offset, self.events).unwrap_or(0);
         piece.events.push(&row(visit, session, place), visit.props.iter());
         piece.fingerprint = piece.fingerprint.wrapping_add(mark(visit.id, place));
-        piece.last_time = Some(visit.time);
         if piece.traces.len() < TRACES
             && let Some(trace) = visit.traceparent.as_ref().split('-').nth(1)
             && !piece.traces.iter().any(|known| known == trace)

@@ -113,6 +113,17 @@ async fn an_access_log_is_imported_once_and_counted_honestly(log: LogKind) {
     assert_eq!(accepted + bots + skipped, 10_000, "every line is told: {text}");
     assert!(bots > 200, "bots are told apart: {text}");
     sample::pageviews_shown(&annals, &key, SITE, accepted).await;
+    let projections = annals
+        .query("/api/v1/projections", annals.operator_key(), None)
+        .await
+        .unwrap();
+    for projection in projections.body["items"].as_array().unwrap() {
+        for partition in projection["partitions"].as_array().unwrap() {
+            // The visits are of 2015; their records are of now, and so is the lag.
+            let last = partition["last_time"].as_str();
+            assert!(last.is_none_or(|last| last > "2026"), "{projection}");
+        }
+    }
     let expected = sample::expected(&sample::log_text());
     assert!(
         expected.pageviews > 300 && expected.by_page.len() > 50,

@@ -9,6 +9,7 @@ use std::{
 };
 
 use event_log::{Log, Partition, Reader};
+use events::Timestamp;
 use read_models::Checkpoint;
 use tokio::{
     sync::{Notify, mpsc, oneshot},
@@ -241,6 +242,9 @@ impl Folder {
                 self.forget_rows();
             }
             self.fold.apply(stored.offset, &stored.record, &mut self.piece);
+            // Lag is counted from when a record was appended: what was imported may have happened years ago.
+            let appended = stored.time.map(Timestamp::micros);
+            self.piece.last_time = appended.or(self.piece.last_time);
             self.records += 1;
         }
         if next >= self.until && self.piece.from < self.until {
