@@ -8,6 +8,7 @@
 mod client;
 mod erase;
 mod events;
+mod feature_level;
 mod import;
 mod keys;
 mod log;
@@ -45,6 +46,7 @@ enum Command {
     Import(import::Import),
     Erase(erase::Erase),
     Events(events::Events),
+    FeatureLevel(feature_level::FeatureLevel),
     Status(status::Status),
     Verify(verify::Verify),
     Rebuild(rebuild::Rebuild),
@@ -67,6 +69,7 @@ impl Command {
             Self::Import(import) => import.run().await,
             Self::Erase(erase) => erase.run().await,
             Self::Events(events) => events.run().await,
+            Self::FeatureLevel(level) => level.run().await,
             Self::Status(status) => status.run().await,
             Self::Verify(verify) => verify.run().await,
             Self::Rebuild(rebuild) => rebuild.run().await,

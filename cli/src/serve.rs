@@ -6,8 +6,9 @@
 
 mod deferred;
 mod settings;
+mod waiting;
 
-use std::{net::SocketAddr, process::ExitCode};
+use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use axum::Router;
@@ -20,6 +21,7 @@ use utoipa_swagger_ui::{SwaggerUi, Url};
 
 use self::deferred::Deferred;
 use self::settings::{ClickHouse, LogSettings};
+use self::waiting::{Failed, Waiting};
 
 /// Run the services: all in one process, or one role of three (which need Kafka).
 #[derive(Debug, clap::Args)]
@@ -34,6 +36,10 @@ pub(crate) struct Serve {
     /// For whom it runs: weaker settings are refused in production.
     #[arg(long, env = "ANNALS_ENV", value_enum, default_value_t)]
     environment: service::telemetry::Environment,
+    /// For how many seconds a start waits for Kafka and for PostgreSQL with the key store when they are away, before it
+    /// ends with an error. Tables and ClickHouse are waited for while the process runs.
+    #[arg(long, env = "ANNALS_START_SECONDS", default_value_t = 60)]
+    start_seconds: u32,
     #[command(flatten)]
     log: LogSettings,
     #[command(flatten)]
@@ -82,6 +88,11 @@ impl Serve {
         Ok(ExitCode::SUCCESS)
     }
 
+    fn waiting(&self, shutdown: &CancellationToken) -> Waiting {
+        let patience = Duration::from_secs(self.start_seconds.into());
+        Waiting::new(patience, shutdown.clone())
+    }
+
     async fn bind(&self) -> anyhow::Result<TcpListener> {
         let port = match self.role {
             Role::All | Role::Command => 8080,
@@ -100,6 +111,7 @@ impl Serve {
         health: Health,
         shutdown: CancellationToken,
     ) -> anyhow::Result<()> {
+        let waiting = self.waiting(&shutdown);
         let Self {
             environment,
             log,
@@ -112,7 +124,8 @@ impl Serve {
         } = self;
         let (command, query, projectors) = (command.needed()?, query.needed()?, projectors.needed()?);
         let command = command.reached_at(listener.local_addr()?);
-        let (log, keys) = tokio::try_join!(open_log(log, environment), connect_keys(keys))?;
+        let (log, keys) =
+            tokio::try_join!(open_log(log, environment, &waiting), connect_keys(keys, &waiting))?;
         let reads = reading(&clickhouse, &command);
         let writes = command_api::App::start(writing(&log, keys, &health, &command)?, &command);
         let reads = query_api::App::new(&query, reads)?;
@@ -161,8 +174,12 @@ impl Serve {
         health: Health,
         shutdown: CancellationToken,
     ) -> anyhow::Result<()> {
+        let waiting = self.waiting(&shutdown);
         let command = self.command.needed()?.reached_at(listener.local_addr()?);
-        let (log, keys) = tokio::try_join!(open_log(self.log, self.environment), connect_keys(self.keys))?;
+        let (log, keys) = tokio::try_join!(
+            open_log(self.log, self.environment, &waiting),
+            connect_keys(self.keys, &waiting)
+        )?;
         let app = command_api::App::start(writing(&log, keys, &health, &command)?, &command);
         let document = Url::new("command", "/openapi/command.json");
         let page = SwaggerUi::new("/docs").url(document, command_api::openapi());
@@ -188,8 +205,13 @@ impl Serve {
         health: Health,
         shutdown: CancellationToken,
     ) -> anyhow::Result<()> {
+        let waiting = self.waiting(&shutdown);
         let (command, projectors) = (self.command.needed()?, self.projectors.needed()?);
-        let log = open_log(self.log, self.environment).await?;
+        let log = open_log(self.log, self.environment, &waiting).await?;
+        // Others ask who reads the log, before they write what not every release can read.
+        let _present = log
+            .attend()
+            .context("cannot show that this process reads the log")?;
         let fold = folding(&log, &self.clickhouse, &health);
         let operation = projectors::api::App::new(&projectors, &fold, command.operator_key.as_deref())?;
         let routes = health.routes().merge(projectors::api::router(operation));
@@ -213,20 +235,47 @@ const ONE_PROCESS: &str = "the embedded log belongs to one process: run `annals 
 async fn open_log(
     settings: LogSettings,
     environment: service::telemetry::Environment,
+    waiting: &Waiting,
 ) -> anyhow::Result<Log> {
-    match Log::open(settings.config(environment)?).await {
-        Ok(log) => Ok(log),
-        Err(error @ OpenError::InUse(_)) => Err(anyhow::Error::new(error).context(ONE_PROCESS)),
-        Err(error) => Err(anyhow::Error::new(error).context("cannot open the log")),
-    }
+    let is_embedded = settings.is_embedded();
+    let config = settings.config(environment)?;
+    let open = async || {
+        let error = match Log::open(config.clone()).await {
+            Ok(log) => return Ok(log),
+            Err(error) => error,
+        };
+        let (is_away, what) = match &error {
+            OpenError::InUse(_) => (false, ONE_PROCESS),
+            // A folder does not come by itself; brokers do.
+            OpenError::Unavailable(_) => (!is_embedded, "cannot open the log"),
+            OpenError::Foreign(_) | OpenError::Unsafe(_) => (false, "cannot open the log"),
+        };
+        let error = anyhow::Error::new(error).context(what);
+        Err(if is_away {
+            Failed::Away(error)
+        } else {
+            Failed::Final(error)
+        })
+    };
+    waiting.for_engine("Kafka", open).await
 }
 
-async fn connect_keys(keys: Deferred<settings::Keys>) -> anyhow::Result<KeyStore> {
+async fn connect_keys(keys: Deferred<settings::Keys>, waiting: &Waiting) -> anyhow::Result<KeyStore> {
     let keys = keys.needed()?;
     let master = keys.master()?;
-    KeyStore::connect(&keys.keystore_url, master)
-        .await
-        .context("cannot open the key store (ANNALS_KEYSTORE_URL)")
+    let connect = async || {
+        let connected = KeyStore::connect(&keys.keystore_url, master.clone()).await;
+        connected.map_err(|error| {
+            let is_away = error.may_pass();
+            let error = anyhow::Error::new(error).context("cannot open the key store (ANNALS_KEYSTORE_URL)");
+            if is_away {
+                Failed::Away(error)
+            } else {
+                Failed::Final(error)
+            }
+        })
+    };
+    waiting.for_engine("PostgreSQL with the key store", connect).await
 }
 
 fn writing(

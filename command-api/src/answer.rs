@@ -196,6 +196,9 @@ fn directory(recorded: &Recorded, version: u64, event: &DirectoryEvent) -> Answe
             version,
             json!({"id": id, "status": "revoked", "version": version}),
         ),
+        DirectoryEvent::FeatureLevelRaised(event) => {
+            Answer::ok(version, json!({"level": event.level, "version": version}))
+        }
     }
 }
 

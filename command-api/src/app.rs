@@ -8,7 +8,7 @@ use std::{
 };
 
 use axum::Router;
-use event_log::{Log, Membership, Offset, Partition, StateStores, Topic};
+use event_log::{Log, Membership, Offset, Partition, Process, StateStores, Topic};
 use events::{
     ContentId, ImportId, PrincipalId, Sealed, TenantId, Timestamp,
     content::Piece,
@@ -37,7 +37,11 @@ use crate::{
     error::Error,
     forward::{Forwarder, arrived::Arrived},
     history::History,
-    partition::{Command, Handle, Settings, Standing, idempotency::Hash, ownership::Sharing},
+    partition::{
+        Command, Handle, Settings, Standing, aside,
+        idempotency::{Hash, Kept},
+        ownership::Sharing,
+    },
     recorder::{Imports, Recorder},
     routes,
     subscription::Subscriptions,
@@ -49,6 +53,8 @@ pub const DAY_MICROS: i64 = 86_400_000_000;
 const AT_HAND: Duration = Duration::from_secs(5);
 /// How long tasks may take to end after the last request was answered.
 const FAREWELL: Duration = Duration::from_secs(10);
+/// How long the brokers may take to say which processes run.
+const ASKING: Duration = Duration::from_secs(5);
 /// How long others have to take partitions over before this process stops serving them.
 const HANDOVER: Duration = Duration::from_secs(5);
 
@@ -106,8 +112,17 @@ impl App {
         let tasks = TaskTracker::new();
         let stop = CancellationToken::new();
         let cache = u64::from(config.state_cache_mib.get()) * 1024 * 1024;
+        let kept = Kept::hours(config.idempotency_hours);
+        let remembered = Duration::from_secs(u64::from(config.idempotency_hours) * 3600);
+        let ends = Ends::new(&log);
+        let reporter = health.register("directory");
+        let following = (reporter, &health);
+        let directory = Directory::follow(log.clone(), ends.clone(), kept, following, stop.clone());
+        let level = directory.feature_level();
         let settings = Settings {
             stores: state,
+            kept,
+            level: level.clone(),
             recent_bytes: cache / u64::from(log.partitions(Topic::Ledger) + 1),
             waiting: config.waiting_commands.get(),
             reclaim: Duration::from_secs(config.reclaim_seconds.get().into()),
@@ -125,9 +140,6 @@ impl App {
                 &tasks,
             )
         };
-        let ends = Ends::new(&log);
-        let reporter = health.register("directory");
-        let directory = Directory::follow(log.clone(), ends.clone(), (reporter, &health), stop.clone());
         let private = config.allow_private_downloads;
         let erasing = carry_out(
             directory.clone(),
@@ -139,6 +151,9 @@ impl App {
         let forgetting = forget_salts(keys.clone(), stop.clone());
         tasks.spawn(health.clone().vital("the forgetting of salts", forgetting));
         tasks.spawn(watch_log(log.clone(), health.register("log"), stop.clone()));
+        let reporter = health.register("release");
+        let watching = aside::watch(log.clone(), sharing.clone(), reporter, stop.clone());
+        tasks.spawn(health.clone().vital("the watch for a newer release", watching));
         let watching = watch_keys(keys.clone(), health.register("key store"), stop.clone());
         tasks.spawn(health.clone().vital("the watching of the key store", watching));
         let subscriptions = Subscriptions::new(
@@ -149,7 +164,13 @@ impl App {
             stop.clone(),
         );
         Self(Arc::new(Inner {
-            recorder: Recorder::new(&log, config.waiting_visits.get(), &health, &tasks),
+            recorder: Recorder::new(
+                &log,
+                level,
+                (config.waiting_visits.get(), remembered),
+                &health,
+                &tasks,
+            ),
             ends,
             directory,
             decides_directory: start(Partition::DIRECTORY),
@@ -543,6 +564,16 @@ impl App {
         &self.0.subscriptions
     }
 
+    /// The processes that write or read the log now.
+    ///
+    /// # Errors
+    /// The brokers do not say in time.
+    pub async fn processes(&self) -> Result<Vec<Process>, Error> {
+        let asked = tokio::time::timeout(ASKING, self.0.log.processes()).await;
+        let asked = asked.map_err(|_| Error::NotServed("the brokers do not say which processes run"))?;
+        asked.map_err(|error| Error::outside("asking which processes run", error))
+    }
+
     /// The key store.
     pub fn keys(&self) -> &KeyStore {
         &self.0.keys
@@ -671,5 +702,6 @@ fn share(log: &Log, config: &Config) -> Sharing {
         membership,
         owners: log.owners(),
         url,
+        unreadable: aside::Unreadable::default(),
     }
 }

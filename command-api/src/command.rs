@@ -138,6 +138,12 @@ pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<&[u8]>, Error> {
     }
 }
 
+/// What stands for tenant, principal and Idempotency-Key, whose text is kept nowhere.
+pub fn idempotency_hash(app: &App, principal: Principal, key: &[u8]) -> Hash {
+    app.keys()
+        .keyed_hash("idempotency key", &[&principal.bytes(), key])
+}
+
 /// A body that asks for something: which scope it needs, and whether it may be left out.
 pub trait Body: DeserializeOwned {
     /// The caller needs one of these.
@@ -178,10 +184,7 @@ impl<T: Body> FromRequest<App> for CommandRequest<T> {
         let bytes = Bytes::from_request(Request::from_parts(parts, body), app)
             .await
             .map_err(unread)?;
-        let keys = app.keys();
-        let key_hash = key
-            .as_ref()
-            .map(|key| keys.keyed_hash("idempotency key", &[&principal.bytes(), key.as_slice()]));
+        let key_hash = key.as_ref().map(|key| idempotency_hash(app, principal, key));
         let arrived = arriving.with(app, bytes.clone())?;
         let context = Context {
             id: arrived.command,

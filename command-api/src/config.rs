@@ -62,6 +62,12 @@ pub struct Config {
     #[arg(long, env = "ANNALS_STATE_CACHE_MIB", default_value = "32")]
     pub state_cache_mib: NonZeroU32,
 
+    /// Hours for which an Idempotency-Key gives the first answer again, 1 to 8760 (a year). The same for all processes:
+    /// whichever serves a partition decides by its own. After a change the decision state is made anew from the log,
+    /// so the next start reads all of it.
+    #[arg(long, env = "ANNALS_IDEMPOTENCY_HOURS", default_value_t = 24, value_parser = clap::value_parser!(u16).range(1..=8_760))]
+    pub idempotency_hours: u16,
+
     /// How this process calls itself in its claims, for people who read the log.
     #[arg(long, env = "ANNALS_OWNER", default_value = "annals")]
     pub owner: String,
@@ -112,6 +118,7 @@ impl Default for Config {
             reclaim_seconds: NonZeroU32::new(10).expect("not zero"),
             state_dir: None,
             state_cache_mib: NonZeroU32::new(32).expect("not zero"),
+            idempotency_hours: 24,
             owner: "annals".to_owned(),
         }
     }
@@ -141,6 +148,8 @@ mod tests {
         assert!(told(&["--operator-key", "hush"]).contains("at least 16 characters"));
         assert!(told(&["--trusted-proxies", "10.0.0.0/99"]).contains("--trusted-proxies"));
         assert!(told(&["--waiting-commands", "0"]).contains("--waiting-commands"));
+        assert!(told(&["--idempotency-hours", "0"]).contains("1..=8760"));
+        assert!(told(&["--idempotency-hours", "9000"]).contains("1..=8760"));
         assert!(told(&["--advertise", "https://a.example"]).contains("https is not built in"));
         assert!(told(&["--advertise", "http://a.example/x"]).contains("http://HOST:PORT"));
         assert!(told(&["--advertise", "a.example:80"]).contains("is not http"));

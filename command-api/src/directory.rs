@@ -5,7 +5,10 @@
 //! that end serves all who wait ([`Ends`]).
 
 use std::{
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
+    sync::{
+        Arc, PoisonError, RwLock, RwLockReadGuard,
+        atomic::{AtomicU16, Ordering},
+    },
     time::Duration,
 };
 
@@ -13,6 +16,7 @@ use event_log::{CommandHashes, CommandName, Commit, Log, Offset, Partition, Stor
 use events::{
     KeyId, PrincipalId, SiteId, TenantId,
     directory::{Directory as Known, Happened, Key, Site},
+    feature,
 };
 use service::{Health, health::Reporter};
 use tokio::sync::watch;
@@ -22,23 +26,39 @@ use crate::{
     ends::Ends,
     error::Error,
     partition::{
-        idempotency::{Hash, Keys},
+        idempotency::{Hash, Kept, Keys},
         now,
     },
 };
 
 /// How long a request waits for the directory's end before it gives up with 503.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// What is said when others may write what this process cannot read.
+const BEHIND: &str = "the installation's feature level is above what this release knows: it gives up what holds newer \
+                      events; bring it up to date";
 
 /// The directory as this process knows it. Cheap to clone.
 #[derive(Clone)]
 pub struct Directory(Arc<Shared>);
+
+/// Which event versions may be written, as far as the directory is known here. It never goes back; whoever has not
+/// heard of the newest yet writes older versions, which all can read. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct FeatureLevel(Arc<AtomicU16>);
+
+impl FeatureLevel {
+    /// As it is known now.
+    pub fn now(&self) -> u16 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
 
 struct Shared {
     log: Log,
     known: RwLock<Known>,
     /// Keys of the commands that the directory took, for those who decide elsewhere.
     keys: RwLock<Keys>,
+    level: FeatureLevel,
     /// The next offset that is not folded yet.
     next: watch::Sender<Offset>,
     ends: Ends,
@@ -49,13 +69,15 @@ impl Directory {
     pub fn follow(
         log: Log,
         ends: Ends,
+        kept: Kept,
         (reporter, health): (Reporter, &Health),
         shutdown: CancellationToken,
     ) -> Self {
         let shared = Shared {
             log,
             known: RwLock::default(),
-            keys: RwLock::default(),
+            keys: RwLock::new(Keys::new(kept)),
+            level: FeatureLevel::default(),
             next: watch::Sender::new(0),
             ends,
         };
@@ -157,7 +179,12 @@ impl Directory {
         .await
     }
 
-    /// Whether a command of the directory that is known here had this key in the last 24 hours.
+    /// Which event versions may be written.
+    pub fn feature_level(&self) -> FeatureLevel {
+        self.0.level.clone()
+    }
+
+    /// Whether a command of the directory that is known here had this key, and it still counts.
     pub fn used(&self, key: &Hash) -> bool {
         let keys = self.0.keys.read().unwrap_or_else(PoisonError::into_inner);
         keys.used(key, now())
@@ -220,8 +247,14 @@ impl Directory {
             if folded.is_ok() {
                 fold.next = fold.next.max(batch.next);
             }
+            let level = self.known().feature_level();
+            let before = self.0.level.0.swap(level, Ordering::Relaxed);
+            if before != level && level > feature::KNOWN {
+                tracing::warn!(level, known = feature::KNOWN, "{BEHIND}");
+            }
             self.0.next.send_replace(fold.next);
             match folded {
+                Ok(()) if level > feature::KNOWN => reporter.degraded(BEHIND),
                 Ok(()) => reporter.ok(),
                 Err(error) => return error,
             }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use axum::response::{IntoResponse, Response};
-use events::{content, directory, directory::Scope, download, import};
+use events::{content, directory, directory::Scope, download, feature::NotYet, import};
 use http::StatusCode;
 use service::{FieldError, Problem};
 
@@ -269,11 +269,20 @@ impl From<directory::Rejection> for Error {
                 detail: rejection.to_string(),
             },
             Rejection::NoScope | Rejection::OperatorScope => Self::field("/scopes", &rejection),
+            Rejection::LevelUnknown { .. } | Rejection::LevelNotLowered { .. } => {
+                refused(rejection.kind(), &rejection)
+            }
             Rejection::IdInUse
             | Rejection::NameTaken { .. }
             | Rejection::DomainTaken { .. }
             | Rejection::PrincipalErased => refused(rejection.kind(), &rejection),
         }
+    }
+}
+
+impl From<NotYet> for Error {
+    fn from(error: NotYet) -> Self {
+        refused("feature-level-too-low", &error)
     }
 }
 

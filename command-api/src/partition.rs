@@ -5,6 +5,7 @@
 //! [`state`] (what decisions depend on) over [`layers`] of [`row`]s, [`idempotency`], [`timers`], [`ownership`]
 //! (claiming, letting go, and claiming again).
 
+pub mod aside;
 pub mod decider;
 pub mod idempotency;
 pub mod layers;
@@ -38,10 +39,10 @@ use tokio_util::{
 
 use self::{
     decider::Done,
-    idempotency::Hash,
+    idempotency::{Hash, Kept},
     ownership::{Sharing, Supervision},
 };
-use crate::{answer::Answer, command::Context, error::Error, metrics};
+use crate::{answer::Answer, command::Context, directory::FeatureLevel, error::Error, metrics};
 
 /// Stored answers that are read from the log at once, and how long one may take.
 static STORED_AT_A_TIME: Semaphore = Semaphore::const_new(8);
@@ -159,6 +160,10 @@ pub enum Standing {
 pub struct Settings {
     /// Where its state is kept on the disk.
     pub stores: StateStores,
+    /// How long Idempotency-Keys count.
+    pub kept: Kept,
+    /// Which event versions may be written.
+    pub level: FeatureLevel,
     /// Bytes of memory for the rows of its state that are used often.
     pub recent_bytes: u64,
     /// How many commands may wait.
@@ -278,7 +283,7 @@ impl Handle {
         answer(Instant::now() + PATIENCE, answered).await
     }
 
-    /// Whether a command that was decided here had this key in the last 24 hours.
+    /// Whether a command that was decided here had this key, and it still counts.
     ///
     /// # Errors
     /// Too many wait, or the partition is not served here.
@@ -293,7 +298,7 @@ impl Handle {
         self.comes_to(|standing| match standing {
             Standing::Elsewhere
             | Standing::Beyond(_)
-            | Standing::Here(Status::Serving { .. } | Status::SteppedDown(_)) => true,
+            | Standing::Here(Status::Serving { .. } | Status::SteppedDown(_) | Status::Unreadable(_)) => true,
             Standing::Unknown | Standing::Here(Status::Starting | Status::Recovering) => false,
         })
         .await;
@@ -305,7 +310,7 @@ impl Handle {
             Standing::Elsewhere
             | Standing::Unknown
             | Standing::Beyond(_)
-            | Standing::Here(Status::SteppedDown(_)) => true,
+            | Standing::Here(Status::SteppedDown(_) | Status::Unreadable(_)) => true,
             Standing::Here(Status::Starting | Status::Recovering | Status::Serving { .. }) => false,
         })
         .await;

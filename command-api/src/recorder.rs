@@ -1,5 +1,6 @@
 //! Visits on their way into the log: grouped by partition, many requests in one record, acknowledged together.
 
+mod keys;
 mod lane;
 
 use std::{
@@ -12,7 +13,7 @@ use std::{
 use axum::extract::FromRequestParts;
 use event_log::{
     AppendError, Log, Offset, Partition, Topic,
-    visits::{Parcel, TooLarge},
+    visits::{Parcel, ParcelError},
 };
 use events::{
     Envelope, Event, EventId, ImportId, Recorded, TenantId, Timestamp, event::VisitEvent, visit::Visit,
@@ -24,8 +25,11 @@ use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore, mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use self::lane::Load;
-use crate::{App, caller::ClientAddress, error::Error, metrics, partition::idempotency::Hash};
+pub use self::keys::Keyed;
+use self::{keys::VisitKeys, lane::Load};
+use crate::{
+    App, caller::ClientAddress, directory::FeatureLevel, error::Error, metrics, partition::idempotency::Hash,
+};
 
 /// How long a client is kept waiting while the log does not say what became of its visits.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -127,14 +131,24 @@ fn visit_of(event: &VisitEvent) -> &Visit {
 #[derive(Clone)]
 pub struct Recorder {
     log: Log,
+    /// Which event versions may be written.
+    level: FeatureLevel,
     permits: Arc<Semaphore>,
     /// One for each partition.
     lanes: Arc<[mpsc::Sender<Load>]>,
+    keys: Arc<VisitKeys>,
 }
 
 impl Recorder {
-    /// At most `waiting` requests wait for the log at a time. Its tasks end when the last clone is dropped.
-    pub fn new(log: &Log, waiting: usize, health: &Health, tasks: &TaskTracker) -> Self {
+    /// At most `waiting` requests wait for the log at a time; keys are remembered for so long. Its tasks end when the
+    /// last clone is dropped.
+    pub fn new(
+        log: &Log,
+        level: FeatureLevel,
+        (waiting, kept): (usize, Duration),
+        health: &Health,
+        tasks: &TaskTracker,
+    ) -> Self {
         let waiting = waiting.min(Semaphore::MAX_PERMITS);
         let lane = |partition| {
             let (lane, loads) = mpsc::channel(waiting);
@@ -146,14 +160,21 @@ impl Recorder {
             lanes: log.all(Topic::Visits).map(lane).collect(),
             permits: Arc::new(Semaphore::new(waiting)),
             log: log.clone(),
+            level,
+            keys: Arc::new(VisitKeys::new(kept)),
         }
     }
 
     /// Appends visits and waits until the log has them all. Says what comes next in each partition.
     ///
     /// # Errors
-    /// Too many wait, or the log did not take them; some may be there, so a retry must bring the same ids.
-    pub async fn record(&self, events: Vec<Recorded>) -> Result<Vec<(Partition, Offset)>, Error> {
+    /// Another request is known to have had its key; too many wait, or the log did not take them; some may be there, so
+    /// a retry must bring the same ids.
+    pub async fn record(
+        &self,
+        events: Vec<Recorded>,
+        keyed: Option<Keyed>,
+    ) -> Result<Vec<(Partition, Offset)>, Error> {
         let Ok(_permit) = self.permits.try_acquire() else {
             metrics::TURNED_AWAY.with_label_values(&["visits"]).inc();
             return Err(Error::Busy);
@@ -162,9 +183,18 @@ impl Recorder {
         let mut parcels = Vec::new();
         for (partition, events) in self.grouped(events) {
             let Some(first) = events.first() else { continue };
-            let several = Parcel::several(first.envelope.tenant, &events);
-            let several = several.map_err(|TooLarge(size)| Error::CommitTooLarge(size))?;
+            let several = Parcel::several(first.envelope.tenant, &events, self.level.now());
+            let several = several.map_err(|error| match error {
+                ParcelError::TooLarge(size) => Error::CommitTooLarge(size),
+                ParcelError::NotYet(error) => error.into(),
+            })?;
             parcels.extend(several.into_iter().map(|parcel| (partition, parcel)));
+        }
+        // Only now: what was refused before may come again, put right, with the same key.
+        if let Some(keyed) = keyed.filter(|_| !parcels.is_empty())
+            && !self.keys.take(keyed, began)
+        {
+            return Err(Error::KeyReused);
         }
         let appends = parcels.into_iter().map(async |(partition, parcel)| {
             let appended = self.append(partition, parcel).await;

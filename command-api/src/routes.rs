@@ -6,6 +6,7 @@ pub mod downloads;
 pub mod event;
 pub mod fields;
 pub mod imports;
+pub mod installation;
 pub mod keys;
 pub mod log;
 pub mod sites;
@@ -75,6 +76,7 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(downloads::fail))
         .routes(routes!(imports::start))
         .routes(routes!(imports::complete))
+        .routes(routes!(installation::feature_level, installation::raise))
         .routes(routes!(subscription::events))
         .routes(routes!(log::show))
         .routes(routes!(log::verify))

@@ -62,6 +62,8 @@ impl Role {
 /// One Annals. [`Installation::erase`] removes its databases; its processes end with it.
 pub struct Installation {
     binary: PathBuf,
+    /// Programs of other releases, by the processes that run them.
+    releases: BTreeMap<Role, PathBuf>,
     engines: Engines,
     log: LogKind,
     /// Part of every name that it gives to something in an engine.
@@ -128,6 +130,7 @@ impl Installation {
         }
         Ok(Self {
             binary,
+            releases: BTreeMap::new(),
             engines: engines.clone(),
             log,
             name,
@@ -145,6 +148,11 @@ impl Installation {
     /// Sets a variable for the processes that are started from now on.
     pub fn set(&mut self, name: &str, value: &str) {
         self.environment.insert(name.to_owned(), value.to_owned());
+    }
+
+    /// The program that a process runs when it is started from now on.
+    pub fn release(&mut self, role: Role, binary: PathBuf) {
+        self.releases.insert(role, binary);
     }
 
     /// The roles that this log needs.
@@ -183,8 +191,9 @@ impl Installation {
             .create(true)
             .append(true)
             .open(self.log_file(role))?;
+        let binary = self.releases.get(&role).unwrap_or(&self.binary);
         let child =
-            Command::new(&self.binary)
+            Command::new(binary)
                 .args(["serve", "--role", role.name()])
                 .env_clear()
                 .envs(std::env::vars().filter(|(name, _)| {
@@ -201,7 +210,7 @@ impl Installation {
                 .stderr(log)
                 .kill_on_drop(true)
                 .spawn()
-                .with_context(|| format!("cannot start {}", self.binary.display()))?;
+                .with_context(|| format!("cannot start {}", binary.display()))?;
         self.processes.insert(role, child);
         Ok(())
     }
@@ -563,7 +572,10 @@ async fn answer(request: RequestBuilder) -> anyhow::Result<Answer> {
 
 /// Below the range that the kernel takes ports from for outgoing connections, so that it is still free when the
 /// process comes to it.
-fn free_port() -> anyhow::Result<u16> {
+///
+/// # Errors
+/// None is free.
+pub fn free_port() -> anyhow::Result<u16> {
     let random = || 10_000 + uuid::Uuid::new_v4().as_fields().1 % 10_000;
     std::iter::repeat_with(random)
         .take(100)

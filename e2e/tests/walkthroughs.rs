@@ -26,6 +26,8 @@ mod proof;
 mod rebuild;
 #[path = "walkthroughs/sample.rs"]
 mod sample;
+#[path = "walkthroughs/start.rs"]
+mod start;
 #[path = "walkthroughs/time_travel.rs"]
 mod time_travel;
 

@@ -1,7 +1,10 @@
 //! A commit: all events of one command, and how they become a record.
 
 use bytes::Bytes;
-use events::{DecodeError, Recorded, TenantId, envelope};
+use events::{
+    DecodeError, Recorded, TenantId, envelope,
+    feature::{self, NotYet},
+};
 
 use crate::{
     admission::State,
@@ -37,6 +40,9 @@ pub enum EncodeError {
     /// An event of another tenant.
     #[error("a commit of tenant {0} holds an event of tenant {1}")]
     Tenant(TenantId, TenantId),
+    /// An event that may not be written yet.
+    #[error(transparent)]
+    NotYet(#[from] NotYet),
 }
 
 /// Why an admitted commit cannot be understood.
@@ -63,11 +69,20 @@ pub struct Prepared {
 }
 
 impl Commit {
-    /// Encodes the events. Done before a number is given, because a number is never taken back.
+    /// Encodes the events in their current versions.
     ///
     /// # Errors
     /// See [`EncodeError`].
     pub fn prepare(&self) -> Result<Prepared, EncodeError> {
+        self.prepare_at(feature::KNOWN)
+    }
+
+    /// Encodes the events, in the versions that may be written at this feature level. Done before a number is given,
+    /// because a number is never taken back.
+    ///
+    /// # Errors
+    /// See [`EncodeError`].
+    pub fn prepare_at(&self, level: u16) -> Result<Prepared, EncodeError> {
         if self.events.is_empty() {
             return Err(EncodeError::Empty);
         }
@@ -78,7 +93,7 @@ impl Commit {
         {
             return Err(EncodeError::Tenant(self.tenant, stranger.envelope.tenant));
         }
-        let value = envelope::encode(&self.events);
+        let value = envelope::encode_at(&self.events, level)?;
         if value.len() > MAX_COMMIT {
             return Err(EncodeError::TooLarge(value.len()));
         }

@@ -164,8 +164,10 @@ pub enum Status {
     },
     /// An append failed: claiming anew and reading what happened.
     Recovering,
-    /// Another writer has the partition, or this release cannot read it.
+    /// Another writer has the partition.
     SteppedDown(String),
+    /// This release, or this process, cannot read what stands in the partition: which place, and why.
+    Unreadable(String),
 }
 
 /// Drives the partition until `requests` is closed and all is answered. After stepping down it goes on answering

@@ -27,6 +27,7 @@ use crate::{
     gate::Gate,
     log::{Appending, KafkaConfig, LogConfig, OpenError, ReadError},
     metrics,
+    ownership::{Process, Role},
     partition::{Offset, Partition, Topic},
     record::Record,
 };
@@ -39,7 +40,9 @@ const CLOSING: Duration = Duration::from_secs(20);
 pub(crate) struct Kafka {
     brokers: String,
     /// The group that shares out the partitions of this log.
-    group: String,
+    writers: String,
+    /// The group of those who only read it: it shows who they are.
+    projectors: String,
     names: [String; 3],
     /// The topic of hints.
     owners: String,
@@ -75,7 +78,8 @@ impl Kafka {
         let brokers = kafka.brokers.clone();
         Ok(Arc::new(Self {
             brokers,
-            group: format!("{}.writers", kafka.prefix),
+            writers: format!("{}.writers", kafka.prefix),
+            projectors: format!("{}.projectors", kafka.prefix),
             names,
             owners: topics::owners(&kafka.prefix),
             partitions,
@@ -89,6 +93,24 @@ impl Kafka {
 
     pub(crate) fn partitions(&self, topic: Topic) -> u32 {
         self.partitions[topic as usize]
+    }
+
+    pub(crate) fn join(self: &Arc<Self>, session: Duration) -> KafkaResult<Membership> {
+        Membership::join(self, &self.writers, session)
+    }
+
+    pub(crate) fn attend(self: &Arc<Self>, session: Duration) -> KafkaResult<Membership> {
+        Membership::join(self, &self.projectors, session)
+    }
+
+    /// The processes that are there now, as far as the brokers know.
+    pub(crate) async fn processes(&self) -> Result<Vec<Process>, String> {
+        let mut processes = self.members(&self.writers, Role::Writer).await?;
+        if processes.is_empty() {
+            return Err("the brokers name no member of the group of writers".to_owned());
+        }
+        processes.extend(self.members(&self.projectors, Role::Projector).await?);
+        Ok(processes)
     }
 
     fn topic(&self, topic: Topic) -> &str {

@@ -42,7 +42,7 @@ pub use log::{
     AppendError, Appending, Batch, DEFAULT_PARTITIONS, KafkaConfig, Log, LogConfig, OpenError, ReadError,
     Reader, Store, Stored,
 };
-pub use ownership::{Assignment, Hint, Hints, Known, Membership, Owners};
+pub use ownership::{Assignment, Hint, Hints, Known, Membership, Owners, Process};
 pub use partition::{Offset, Partition, Topic};
 pub use record::{CommandHashes, CommandName, CommitHeaders, Headers, Record};
 pub use state_store::{StateError, StateStore, StateStores};

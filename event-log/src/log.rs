@@ -20,7 +20,7 @@ use crate::{
     genesis::LogId,
     kafka::{self, Kafka},
     open::{self, Missing},
-    ownership::{self, Membership, Owners},
+    ownership::{self, Membership, Owners, Process},
     partition::{Offset, Partition, Topic},
     record::Record,
     slot::{self, SlotTable},
@@ -308,11 +308,37 @@ impl Log {
             Adapter::Embedded(_) => Ok(Membership::alone(ownership::shared(|topic| {
                 self.partitions(topic)
             }))),
-            Adapter::Kafka(log) => kafka::Membership::join(log, session)
+            Adapter::Kafka(log) => log.join(session).map(Membership::group).map_err(|error| {
+                OpenError::Unavailable(format!("cannot join the group of writers: {error}"))
+            }),
+        }
+    }
+
+    /// Shows the others that this process reads the log, until it is dropped: see [`Self::processes`].
+    ///
+    /// # Errors
+    /// The client cannot be set up.
+    pub fn attend(&self) -> Result<Membership, OpenError> {
+        match &self.0.adapter {
+            Adapter::Embedded(_) => Ok(Membership::none()),
+            Adapter::Kafka(log) => log
+                .attend(ownership::SESSION)
                 .map(Membership::group)
                 .map_err(|error| {
-                    OpenError::Unavailable(format!("cannot join the group of writers: {error}"))
+                    OpenError::Unavailable(format!("cannot join the group of projectors: {error}"))
                 }),
+        }
+    }
+
+    /// The processes that write or read this log now, and what each knows. One that is gone without a word is among
+    /// them until its session ends; one that only just begins may not be yet.
+    ///
+    /// # Errors
+    /// The brokers do not say: for people.
+    pub async fn processes(&self) -> Result<Vec<Process>, String> {
+        match &self.0.adapter {
+            Adapter::Embedded(_) => Ok(vec![Process::this()]),
+            Adapter::Kafka(log) => log.processes().await,
         }
     }
 

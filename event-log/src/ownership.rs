@@ -15,6 +15,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use events::feature;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -79,11 +80,61 @@ impl Membership {
         }
     }
 
+    /// Takes part no more, so that others are assigned what it had; or takes part again. It remains a client of the
+    /// group, so it costs little to do either.
+    pub fn stand_aside(&self, aside: bool) {
+        match &self.0 {
+            Sharing::Alone(_) => {}
+            Sharing::Group(membership) => membership.stand_aside(aside),
+        }
+    }
+
     /// Gives the membership up, so that others are assigned what it had. Says whether there are others.
     pub async fn leave(&self) -> bool {
         match &self.0 {
             Sharing::Alone(_) => false,
             Sharing::Group(membership) => membership.leave().await,
+        }
+    }
+}
+
+/// A process that writes or reads the log, as others see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    /// What it does.
+    pub role: Role,
+    /// Where it is: an address, as the brokers see it.
+    pub host: String,
+    /// The highest feature level that it knows.
+    pub level: u16,
+}
+
+/// What a process does with the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// It serves partitions.
+    Writer,
+    /// It folds what is there into tables.
+    Projector,
+}
+
+impl Role {
+    /// As it is written.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Writer => "writer",
+            Self::Projector => "projector",
+        }
+    }
+}
+
+impl Process {
+    /// The only one of an embedded log.
+    pub(crate) fn this() -> Self {
+        Self {
+            role: Role::Writer,
+            host: "this process".to_owned(),
+            level: feature::KNOWN,
         }
     }
 }

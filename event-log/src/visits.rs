@@ -2,7 +2,7 @@
 //! them.
 
 use bytes::Bytes;
-use events::{DecodeError, Recorded, TenantId, envelope};
+use events::{DecodeError, Recorded, TenantId, envelope, feature::NotYet};
 
 use crate::{
     admission::{Verdict, Why, judge_genesis},
@@ -13,10 +13,16 @@ use crate::{
 /// The largest value of a record of visits, in bytes. Whoever makes parcels keeps to it: see [`Parcel::several`].
 pub const MAX_VISITS: usize = 4 * 1024 * 1024;
 
-/// An event that is larger than a record may be: its size, in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("one visit is {0} bytes, of at most {MAX_VISITS}")]
-pub struct TooLarge(pub usize);
+/// Why visits cannot be written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ParcelError {
+    /// One event is larger than a record may be: its size, in bytes.
+    #[error("one visit is {0} bytes, of at most {MAX_VISITS}")]
+    TooLarge(usize),
+    /// An event that may not be written yet.
+    #[error(transparent)]
+    NotYet(#[from] NotYet),
+}
 
 /// Events of one partition (their slots decide which), encoded, on their way into a record that they may share with
 /// others.
@@ -28,7 +34,7 @@ pub struct Parcel {
 }
 
 impl Parcel {
-    /// Encodes events of a tenant.
+    /// Encodes events of a tenant in their current versions.
     pub fn new(tenant: TenantId, events: &[Recorded]) -> Self {
         Self {
             tenant,
@@ -36,25 +42,32 @@ impl Parcel {
         }
     }
 
-    /// Encodes events of a tenant into as many parcels as it takes for each to fit into a record.
+    /// Encodes events of a tenant, in the versions that may be written at this feature level, into as many parcels as
+    /// it takes for each to fit into a record.
     ///
     /// # Errors
-    /// [`TooLarge`]: one event alone does not fit.
-    pub fn several(tenant: TenantId, events: &[Recorded]) -> Result<Vec<Self>, TooLarge> {
-        Self::within(MAX_VISITS, tenant, events)
+    /// One event alone does not fit, or may not be written yet.
+    pub fn several(tenant: TenantId, events: &[Recorded], level: u16) -> Result<Vec<Self>, ParcelError> {
+        Self::within(MAX_VISITS, tenant, events, level)
     }
 
-    fn within(most: usize, tenant: TenantId, events: &[Recorded]) -> Result<Vec<Self>, TooLarge> {
-        let whole = Self::new(tenant, events);
+    fn within(
+        most: usize,
+        tenant: TenantId,
+        events: &[Recorded],
+        level: u16,
+    ) -> Result<Vec<Self>, ParcelError> {
+        let value = envelope::encode_at(events, level)?;
+        let whole = Self { tenant, value };
         if whole.size() <= most {
             return Ok(vec![whole]);
         }
         let (first, second) = events.split_at(events.len() / 2);
         if first.is_empty() {
-            return Err(TooLarge(whole.size()));
+            return Err(ParcelError::TooLarge(whole.size()));
         }
-        let mut parcels = Self::within(most, tenant, first)?;
-        parcels.extend(Self::within(most, tenant, second)?);
+        let mut parcels = Self::within(most, tenant, first, level)?;
+        parcels.extend(Self::within(most, tenant, second, level)?);
         Ok(parcels)
     }
 
@@ -153,14 +166,14 @@ mod tests {
     fn events_that_do_not_fit_into_one_record_are_put_into_several_in_their_order() {
         let tenant = TenantId::new(Uuid::nil());
         let events: Vec<Recorded> = (0..9).map(|n| event(1_000 + n)).collect();
-        let parcels = Parcel::within(4_000, tenant, &events).expect("each fits");
+        let parcels = Parcel::within(4_000, tenant, &events, 0).expect("each fits");
         assert!(parcels.len() > 2 && parcels.iter().all(|parcel| parcel.size() <= 4_000));
         let read = parcels
             .iter()
             .flat_map(|parcel| envelope::decode(&parcel.value).expect("readable"));
         assert_eq!(read.collect::<Vec<_>>(), events);
-        let refused = Parcel::within(4_000, tenant, &[event(10), event(5_000)]);
-        assert!(refused.is_err_and(|TooLarge(size)| size > 5_000));
-        assert_eq!(Parcel::several(tenant, &events).expect("all fit").len(), 1);
+        let refused = Parcel::within(4_000, tenant, &[event(10), event(5_000)], 0);
+        assert!(matches!(refused, Err(ParcelError::TooLarge(size)) if size > 5_000));
+        assert_eq!(Parcel::several(tenant, &events, 0).expect("all fit").len(), 1);
     }
 }

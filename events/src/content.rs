@@ -125,7 +125,11 @@ pub struct Unpublished {}
 /// It takes no command any more; its slug is free again.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Archived {}
+pub struct Archived {
+    /// Why, in words: only in a build that stands for the next release (see `event.rs`).
+    #[cfg(feature = "next-event")]
+    pub reason: Option<String>,
+}
 
 /// What the past makes of a piece: little, and never its body.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -420,7 +424,7 @@ impl Aggregate for Content {
                     status: piece.status.name(),
                 }),
             },
-            Command::Archive => Ok(vec![Archived {}.into()]),
+            Command::Archive => Ok(vec![Archived::default().into()]),
         }
     }
 

@@ -86,6 +86,16 @@ pub struct KeyRevoked {
     pub key: KeyId,
 }
 
+/// From now on the event versions of this feature level are written; whoever does not know them cannot serve what
+/// holds one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FeatureLevelRaised {
+    /// Higher than any before.
+    #[schemars(range(min = 1))]
+    pub level: u16,
+}
+
 /// What happened in the directory, to what, and whose it is.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Happened {
@@ -105,7 +115,12 @@ pub enum Subject {
     Site(SiteId),
     Principal(PrincipalId),
     Key(KeyId),
+    Installation,
 }
+
+/// The installation as the subject of an event. It is in no tenant: its events bear the nil one.
+const INSTALLATION: &str = "installation";
+const NO_TENANT: TenantId = TenantId::new(uuid::Uuid::nil());
 
 impl std::fmt::Display for Subject {
     /// As it stands in an event's `subject`.
@@ -115,6 +130,7 @@ impl std::fmt::Display for Subject {
             Self::Site(id) => id.fmt(f),
             Self::Principal(id) => id.fmt(f),
             Self::Key(id) => id.fmt(f),
+            Self::Installation => f.write_str(INSTALLATION),
         }
     }
 }
@@ -136,6 +152,7 @@ impl Happened {
                 Subject::Principal(subject.parse()?)
             }
             DirectoryEvent::KeyIssued(_) | DirectoryEvent::KeyRevoked(_) => Subject::Key(subject.parse()?),
+            DirectoryEvent::FeatureLevelRaised(_) => Subject::Installation,
         };
         Ok(Some(Self {
             tenant: recorded.envelope.tenant,
@@ -155,6 +172,9 @@ pub struct Directory {
     principals: HashMap<PrincipalId, Principal>,
     keys: HashMap<KeyId, Key>,
     erasures: Vec<(TenantId, PrincipalId)>,
+    feature_level: u16,
+    /// How often it was raised.
+    raises: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -253,6 +273,11 @@ impl Directory {
                     key.revoked = true;
                 }
             }
+            (DirectoryEvent::FeatureLevelRaised(event), _) => {
+                // It never goes back, whatever another writer may have written: newer versions may be in the log.
+                self.feature_level = self.feature_level.max(event.level);
+                self.raises += 1;
+            }
             // Not made by `Happened::read` nor by `decide`: an event about something else than itself.
             (
                 DirectoryEvent::SiteCreated(_)
@@ -299,6 +324,11 @@ impl Directory {
         &self.erasures
     }
 
+    /// Which event versions may be written: see [`crate::feature`].
+    pub fn feature_level(&self) -> u16 {
+        self.feature_level
+    }
+
     /// A tenant by its name.
     pub fn tenant_of_name(&self, name: &str) -> Option<TenantId> {
         self.names.get(name).copied()
@@ -319,6 +349,7 @@ impl Directory {
                 known.map_or(0, |principal| 1 + u64::from(principal.erased))
             }
             Subject::Key(id) => self.keys.get(id).map_or(0, |key| 1 + u64::from(key.revoked)),
+            Subject::Installation => self.raises,
         }
     }
 }
@@ -374,6 +405,13 @@ pub enum Command {
         tenant: TenantId,
         /// Which.
         key: KeyId,
+    },
+    /// Let the event versions of a feature level be written.
+    RaiseFeatureLevel {
+        /// Which.
+        level: u16,
+        /// The highest that every process knows, as they were asked just now.
+        known: u16,
     },
 }
 
@@ -476,6 +514,7 @@ impl Directory {
                 // Another tenant's key is as unknown as one that never was.
                 Some(_) | None => Err(Rejection::UnknownKey),
             },
+            Command::RaiseFeatureLevel { level, known } => self.raise_feature_level(level, known),
         }
     }
 
@@ -492,6 +531,20 @@ impl Directory {
             subject: Subject::Tenant(tenant),
             event: event.into(),
         }])
+    }
+
+    fn raise_feature_level(&self, level: u16, known: u16) -> Result<Vec<Happened>, Rejection> {
+        let now = self.feature_level;
+        match level {
+            _ if level < now => Err(Rejection::LevelNotLowered { now }),
+            _ if level == now => Ok(vec![]),
+            _ if level > known => Err(Rejection::LevelUnknown { level, known }),
+            _ => Ok(vec![Happened {
+                tenant: NO_TENANT,
+                subject: Subject::Installation,
+                event: FeatureLevelRaised { level }.into(),
+            }]),
+        }
     }
 
     fn known(&self, tenant: TenantId) -> Result<(), Rejection> {
@@ -587,5 +640,21 @@ rejections! {
         /// Operators are above tenants: their key is configured, not issued.
         #[error("a tenant's key cannot have the scope operator: the operator's key is part of the configuration")]
         OperatorScope,
+        "feature-level-unknown" =>
+        /// A running process could not read what would be written.
+        #[error("feature level {level} is not known to every running process, which all know {known}: `annals feature-level` lists them; bring the others up to date first")]
+        LevelUnknown {
+            /// The one asked for.
+            level: u16,
+            /// The highest that all know.
+            known: u16,
+        },
+        "feature-level-not-lowered" =>
+        /// What was written stays.
+        #[error("the feature level is {now} and never goes back, for newer event versions may be in the log")]
+        LevelNotLowered {
+            /// The present one.
+            now: u16,
+        },
     }
 }

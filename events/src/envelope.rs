@@ -8,9 +8,13 @@ use serde::{
     Deserialize, Deserializer, Serialize,
     de::{DeserializeSeed, Error, IgnoredAny, MapAccess, Visitor},
 };
-use serde_json::value::RawValue;
+use serde_json::{json, value::RawValue};
 
-use crate::{CommandId, Event, EventId, PrincipalId, TenantId, Timestamp, Whole, event::DecodeEventError};
+use crate::{
+    CommandId, Event, EventId, PrincipalId, TenantId, Timestamp, Whole,
+    event::DecodeEventError,
+    feature::{self, NotYet},
+};
 
 /// The CloudEvents `source` of everything in the log.
 pub const SOURCE: &str = "/annals";
@@ -107,7 +111,15 @@ struct Outgoing<'a> {
     correlationid: Option<uuid::Uuid>,
     #[serde(skip_serializing_if = "Option::is_none")]
     traceparent: Option<&'a str>,
-    data: &'a Event,
+    data: Data<'a>,
+}
+
+/// In the current version, or in the one that may be written yet.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Data<'a> {
+    Current(&'a Event),
+    Older(serde_json::Value),
 }
 
 /// One event as it is read: attributes of others are passed over, as CloudEvents asks.
@@ -132,7 +144,19 @@ struct Incoming<'a> {
 }
 
 impl Recorded {
-    fn outgoing(&self) -> Outgoing<'_> {
+    /// As it may be written at this feature level.
+    fn outgoing(&self, level: u16) -> Result<Outgoing<'_>, NotYet> {
+        let current = self.event.wire_name();
+        let back = feature::back(current, level)?;
+        let (name, data) = match back.last() {
+            None => (current, Data::Current(&self.event)),
+            Some(oldest) => {
+                let data = back
+                    .iter()
+                    .fold(json!(self.event), |data, step| (step.back)(data));
+                (oldest.from, Data::Older(data))
+            }
+        };
         let Envelope {
             id,
             subject,
@@ -140,11 +164,11 @@ impl Recorded {
             tenant,
             ..
         } = &self.envelope;
-        Outgoing {
+        Ok(Outgoing {
             specversion: "1.0",
             id: *id,
             source: SOURCE,
-            name: self.event.wire_name(),
+            name,
             subject,
             time: *time,
             tenant: *tenant,
@@ -153,8 +177,8 @@ impl Recorded {
             causationid: self.envelope.causation,
             correlationid: self.envelope.correlation,
             traceparent: self.envelope.traceparent.as_deref(),
-            data: &self.event,
-        }
+            data,
+        })
     }
 
     fn from_incoming(index: usize, event: Incoming<'_>) -> Result<Self, DecodeError> {
@@ -204,14 +228,29 @@ impl Recorded {
     }
 }
 
-/// The value of a record: a JSON array of CloudEvents.
+/// The value of a record: a JSON array of CloudEvents, in the versions that may be written at this feature level.
+///
+/// # Errors
+/// The level allows no version of one of them.
 ///
 /// # Panics
 /// Never: events hold nothing that JSON cannot say.
 #[expect(clippy::expect_used, reason = "events hold nothing that JSON cannot say")]
+pub fn encode_at(events: &[Recorded], level: u16) -> Result<Vec<u8>, NotYet> {
+    let batch: Vec<_> = events
+        .iter()
+        .map(|event| event.outgoing(level))
+        .collect::<Result<_, _>>()?;
+    Ok(serde_json::to_vec(&batch).expect("events are serialisable"))
+}
+
+/// The same in the current versions, as the highest level allows.
+///
+/// # Panics
+/// Never: every version is written at the highest level.
+#[expect(clippy::expect_used, reason = "every version is written at the highest level")]
 pub fn encode(events: &[Recorded]) -> Vec<u8> {
-    let batch: Vec<_> = events.iter().map(Recorded::outgoing).collect();
-    serde_json::to_vec(&batch).expect("events are serialisable")
+    encode_at(events, feature::KNOWN).expect("the highest level allows every version")
 }
 
 /// Reads a value that [`encode`], or any other writer of the format, made.

@@ -10,7 +10,7 @@ use crate::{content, directory, download, import, upcast, visit};
 /// Defines the families of events, and from the same lines their wire names, codec and schemas.
 macro_rules! events {
     ($($(#[$family_doc:meta])* $family:ident: $enum:ident {
-        $($wire:literal => $variant:ident($payload:ty),)+
+        $($wire:tt => $variant:ident($payload:ty),)+
     })+) => {
         $(
             $(#[$family_doc])*
@@ -104,6 +104,14 @@ fn schema_of<T: JsonSchema>() -> Schema {
     SchemaGenerator::default().into_root_schema_for::<T>()
 }
 
+/// A build with the feature `next-event` stands for the next release: it knows one version more, so that two releases
+/// can be run side by side before there is a second one.
+const ARCHIVED: &str = if cfg!(feature = "next-event") {
+    "content.archived.v2"
+} else {
+    "content.archived.v1"
+};
+
 events! {
     /// Of the directory: who and what exists in the whole installation.
     Directory: DirectoryEvent {
@@ -113,6 +121,7 @@ events! {
         "principal.erased.v1" => PrincipalErased(directory::PrincipalErased),
         "key.issued.v1" => KeyIssued(directory::KeyIssued),
         "key.revoked.v1" => KeyRevoked(directory::KeyRevoked),
+        "installation.feature-level-raised.v1" => FeatureLevelRaised(directory::FeatureLevelRaised),
     }
 
     /// Of a piece of content, from the first draft on.
@@ -123,7 +132,7 @@ events! {
         "content.scheduled.v1" => Scheduled(content::Scheduled),
         "content.published.v1" => Published(content::Published),
         "content.unpublished.v1" => Unpublished(content::Unpublished),
-        "content.archived.v1" => Archived(content::Archived),
+        ARCHIVED => Archived(content::Archived),
     }
 
     /// Of a download in a tenant's queue.

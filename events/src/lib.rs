@@ -4,7 +4,7 @@
 //! [`aggregate`] (the shape that all share), then one file per aggregate, each in the order events, state,
 //! commands, rejections, tests: [`content`], [`download`], [`import`]; [`tenant`] has all three.
 //! [`directory`] is the one aggregate above tenants; [`visit`] has events only, for visits are not decided.
-//! [`upcast`] is what old versions of events go through; [`id`], [`number`], [`time`], [`sealed`] are the words.
+//! [`upcast`] is what old versions of events go through, [`feature`] says which may be written yet; [`id`], [`number`], [`time`], [`sealed`] are the words.
 
 #![forbid(unsafe_code)]
 
@@ -14,6 +14,7 @@ pub mod directory;
 pub mod download;
 pub mod envelope;
 pub mod event;
+pub mod feature;
 pub mod id;
 pub mod import;
 pub mod number;

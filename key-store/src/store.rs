@@ -7,7 +7,7 @@ use std::{
 };
 
 use events::ImportId;
-use sqlx::{PgPool, Row, postgres::PgPoolOptions};
+use sqlx::{PgPool, Row, migrate::MigrateError, postgres::PgPoolOptions};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
@@ -39,10 +39,25 @@ pub enum ConnectError {
     Database(#[from] sqlx::Error),
     /// Tables of another release, or without the right to make them.
     #[error("cannot bring the key store's tables up to date")]
-    Migrate(#[from] sqlx::migrate::MigrateError),
+    Migrate(#[from] MigrateError),
     /// The tables were made with another master key.
     #[error("the master key is not the one that this key store was made with")]
     WrongMasterKey,
+}
+
+impl ConnectError {
+    /// Whether it may be otherwise in a while: the database is away, or only just begins. A wrong password or a
+    /// database that is not there does not pass.
+    pub fn may_pass(&self) -> bool {
+        let error = match self {
+            Self::Database(error) | Self::Migrate(MigrateError::Execute(error)) => error,
+            Self::Migrate(_) | Self::WrongMasterKey => return false,
+        };
+        // Classes of SQLSTATE: 08 connection, 53 resources, 57P a server that begins or ends.
+        let code = error.as_database_error().and_then(|error| error.code());
+        matches!(error, sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut)
+            || code.is_some_and(|code| ["08", "53", "57P"].iter().any(|class| code.starts_with(class)))
+    }
 }
 
 /// Why the key store did not answer.

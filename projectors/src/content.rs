@@ -327,7 +327,7 @@ impl Piece {
                     set.push("scheduled_at");
                 }
             }
-            ContentEvent::Archived(content::Archived {}) => {
+            ContentEvent::Archived(content::Archived { .. }) => {
                 row.status = "archived".into();
                 set.push("status");
                 if row.scheduled_at.take().is_some() {

@@ -147,6 +147,8 @@ impl Rows {
                     }),
                 }
             }
+            // Of the installation, which has no row.
+            DirectoryEvent::FeatureLevelRaised(_) => {}
         }
         Ok(())
     }

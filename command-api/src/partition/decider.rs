@@ -20,6 +20,7 @@ use super::{
 use crate::{
     answer::Answer,
     command::{Context, Expected},
+    directory::FeatureLevel,
     error::Error,
     metrics,
 };
@@ -49,6 +50,8 @@ pub enum Reply {
 pub struct Decider {
     partition: Partition,
     state: State,
+    /// Which event versions may be written.
+    level: FeatureLevel,
     /// Commits decided and not yet admitted, the oldest first.
     under_way: VecDeque<(Commit, Option<(Hash, Hash)>)>,
     next_due: watch::Sender<Option<Timestamp>>,
@@ -76,13 +79,19 @@ struct Cause<'a> {
 
 impl Decider {
     /// With what is known of the partition already. Tells the timer when the next publication is due.
-    pub fn new(partition: Partition, state: State, next_due: watch::Sender<Option<Timestamp>>) -> Self {
+    pub fn new(
+        partition: Partition,
+        state: State,
+        level: FeatureLevel,
+        next_due: watch::Sender<Option<Timestamp>>,
+    ) -> Self {
         let label = partition.to_string();
         let outcome = |outcome| metrics::COMMANDS.with_label_values(&[label.as_str(), outcome]);
         next_due.send_replace(state.next_due());
         Self {
             partition,
             state,
+            level,
             under_way: VecDeque::new(),
             next_due,
             counters: Counters {
@@ -108,7 +117,8 @@ impl Decider {
                 Ok(used) => used,
                 Err(error) => return refuse(unreadable(error)),
             };
-            match used.map_or(Seen::New, |used| used.seen(&context.request, at)) {
+            let kept = self.state.kept();
+            match used.map_or(Seen::New, |used| used.seen(&context.request, at, kept)) {
                 Seen::New => {}
                 Seen::Running => return refuse(Error::Running),
                 Seen::Answered(offset) => return Decision::Answer(Ok(Reply::Done(Done::Stored(offset)))),
@@ -195,9 +205,10 @@ impl Decider {
             command,
             events,
         };
-        let prepared = match commit.prepare() {
+        let prepared = match commit.prepare_at(self.level.now()) {
             Ok(prepared) => prepared,
             Err(EncodeError::TooLarge(bytes)) => return refuse(Error::CommitTooLarge(bytes)),
+            Err(EncodeError::NotYet(error)) => return refuse(error.into()),
             Err(error @ (EncodeError::Empty | EncodeError::Tenant(..))) => {
                 return refuse(Error::outside("encoding a commit", error));
             }
@@ -275,10 +286,10 @@ impl driver::Decider for Decider {
     }
 
     fn apply(&mut self, at: Offset, headers: &CommitHeaders, record: &Record) -> Result<(), Unreadable> {
-        let commit = Commit::decode(headers, record)
-            .map_err(|error| Unreadable(format!("offset {at}: {}", service::problem::chain(&error))))?;
+        let commit =
+            Commit::decode(headers, record).map_err(|error| Unreadable(service::problem::chain(&error)))?;
         let folded = self.state.apply(at, &commit, key_of(&commit));
-        folded.map_err(|error| Unreadable(format!("offset {at}: {error}")))?;
+        folded.map_err(|error| Unreadable(error.to_string()))?;
         self.tell_timer();
         Ok(())
     }
@@ -354,7 +365,8 @@ impl driver::Decider for Decider {
             Request::Used { key, reply } => {
                 let used = |_| self.state.used(key, layers::Seen::Admitted).map_err(unreadable);
                 let used = heard.and_then(used);
-                let _ = reply.send(used.map(|used| used.is_some_and(|used| used.is_fresh(now()))));
+                let kept = self.state.kept();
+                let _ = reply.send(used.map(|used| used.is_some_and(|used| used.is_fresh(now(), kept))));
             }
             Request::Due { reply } => {
                 if heard.is_ok() {

@@ -9,8 +9,42 @@ use event_log::Offset;
 use events::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// How long a key is remembered: 24 hours of commit times, in microseconds.
-const KEPT: i64 = 24 * 60 * 60 * 1_000_000;
+/// How long a key is remembered, in commit times.
+///
+/// It is configured for each process, so it is no input of the log's fold. What rests on it is one decision, which
+/// the partition's only owner takes: a process with a shorter time decides a retry anew that one with a longer time
+/// would have answered, so the least that is configured anywhere is what clients can rely on. It stands in the
+/// identity of the state on disk ([`super::state::fold`]): a longer time needs keys that the state with a shorter one
+/// has dropped, so after a change the state is folded anew from the log, which has them all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    micros: i64,
+}
+
+impl Kept {
+    /// So many hours.
+    pub const fn hours(hours: u16) -> Self {
+        Self {
+            micros: hours as i64 * 60 * 60 * 1_000_000,
+        }
+    }
+
+    /// The time before which keys are forgotten, at this commit time.
+    pub fn forgotten_before(self, now: Timestamp) -> Timestamp {
+        now.plus_micros(1 - self.micros)
+    }
+
+    /// Whether a key of that time still counts at this one.
+    fn is_fresh(self, time: Timestamp, now: Timestamp) -> bool {
+        now.micros() - time.micros() < self.micros
+    }
+}
+
+impl std::fmt::Display for Kept {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} h", self.micros / (60 * 60 * 1_000_000))
+    }
+}
 
 /// A keyed hash: of tenant, principal and Idempotency-Key, or of a request.
 pub type Hash = [u8; 16];
@@ -29,7 +63,7 @@ pub struct Used {
 /// What a key that comes again means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Seen {
-    /// Never, or longer than 24 hours ago: decide.
+    /// Never, or so long ago that it is forgotten: decide.
     New,
     /// The same request, still running.
     Running,
@@ -41,9 +75,9 @@ pub enum Seen {
 
 impl Used {
     /// What it means that the key comes again at this commit time.
-    pub fn seen(&self, request: &Hash, now: Timestamp) -> Seen {
+    pub fn seen(&self, request: &Hash, now: Timestamp, kept: Kept) -> Seen {
         match self.offset {
-            _ if !self.is_fresh(now) => Seen::New,
+            _ if !self.is_fresh(now, kept) => Seen::New,
             _ if self.request != *request => Seen::Other,
             None => Seen::Running,
             Some(offset) => Seen::Answered(offset),
@@ -51,35 +85,43 @@ impl Used {
     }
 
     /// Whether it still counts.
-    pub fn is_fresh(&self, now: Timestamp) -> bool {
-        fresh(self.time, now)
+    pub fn is_fresh(&self, now: Timestamp, kept: Kept) -> bool {
+        kept.is_fresh(self.time, now)
     }
 }
 
-/// The time before which keys are forgotten, at this commit time.
-pub fn forgotten_before(now: Timestamp) -> Timestamp {
-    now.plus_micros(1 - KEPT)
-}
-
 /// The keys that the directory's commands had, as those know them who only follow it: few.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Keys {
+    kept: Kept,
     times: HashMap<Hash, Timestamp>,
     /// In commit order, so that expiry looks at the front only.
     order: VecDeque<(Timestamp, Hash)>,
 }
 
 impl Keys {
-    /// Whether any command had this key in the last 24 hours, whatever it asked for.
+    /// None yet.
+    pub fn new(kept: Kept) -> Self {
+        Self {
+            kept,
+            times: HashMap::new(),
+            order: VecDeque::new(),
+        }
+    }
+
+    /// Whether any command had this key and it still counts, whatever it asked for.
     pub fn used(&self, key: &Hash, now: Timestamp) -> bool {
-        self.times.get(key).is_some_and(|time| fresh(*time, now))
+        self.times
+            .get(key)
+            .is_some_and(|time| self.kept.is_fresh(*time, now))
     }
 
     /// The commit with this key is admitted.
     pub fn admitted(&mut self, key: Hash, now: Timestamp) {
         self.times.insert(key, now);
         self.order.push_back((now, key));
-        while let Some((time, key)) = self.order.pop_front_if(|(time, _)| !fresh(*time, now)) {
+        let kept = self.kept;
+        while let Some((time, key)) = self.order.pop_front_if(|(time, _)| !kept.is_fresh(*time, now)) {
             // A key used anew after it expired has a younger entry, which stays.
             if self.times.get(&key) == Some(&time) {
                 self.times.remove(&key);
@@ -88,45 +130,48 @@ impl Keys {
     }
 }
 
-fn fresh(time: Timestamp, now: Timestamp) -> bool {
-    now.micros() - time.micros() < KEPT
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const KEY: Hash = [1; 16];
     const REQUEST: Hash = [2; 16];
+    const HOUR: i64 = 60 * 60 * 1_000_000;
 
     fn at(micros: i64) -> Timestamp {
         Timestamp::from_micros(micros).expect("in range")
     }
 
     #[test]
-    fn a_key_is_remembered_for_a_day_of_commit_times() {
+    fn a_key_is_remembered_for_so_many_hours_of_commit_times() {
+        for hours in [1, 24, 8_760] {
+            remembered(Kept::hours(hours), i64::from(hours) * HOUR);
+        }
+    }
+
+    fn remembered(kept: Kept, micros: i64) {
         let mut used = Used {
             request: REQUEST,
             time: at(0),
             offset: None,
         };
-        assert_eq!(used.seen(&REQUEST, at(1)), Seen::Running);
+        assert_eq!(used.seen(&REQUEST, at(1), kept), Seen::Running);
         used.offset = Some(7);
-        assert_eq!(used.seen(&REQUEST, at(KEPT - 1)), Seen::Answered(7));
-        assert_eq!(used.seen(&[3; 16], at(KEPT - 1)), Seen::Other);
-        assert_eq!(used.seen(&REQUEST, at(KEPT)), Seen::New);
-        assert!(forgotten_before(at(KEPT - 1)) <= at(0));
-        assert!(forgotten_before(at(KEPT)) > at(0));
+        assert_eq!(used.seen(&REQUEST, at(micros - 1), kept), Seen::Answered(7));
+        assert_eq!(used.seen(&[3; 16], at(micros - 1), kept), Seen::Other);
+        assert_eq!(used.seen(&REQUEST, at(micros), kept), Seen::New);
+        assert!(kept.forgotten_before(at(micros - 1)) <= at(0));
+        assert!(kept.forgotten_before(at(micros)) > at(0));
     }
 
     #[test]
     fn a_key_used_anew_outlives_its_first_use() {
-        let mut keys = Keys::default();
+        let mut keys = Keys::new(Kept::hours(2));
         keys.admitted(KEY, at(0));
-        keys.admitted(KEY, at(KEPT));
-        assert!(keys.used(&KEY, at(KEPT + 1)));
-        keys.admitted([9; 16], at(2 * KEPT));
-        assert!(!keys.used(&KEY, at(2 * KEPT)));
+        keys.admitted(KEY, at(2 * HOUR));
+        assert!(keys.used(&KEY, at(2 * HOUR + 1)));
+        keys.admitted([9; 16], at(4 * HOUR));
+        assert!(!keys.used(&KEY, at(4 * HOUR)));
         assert_eq!(keys.times.len(), 1);
     }
 }

@@ -31,8 +31,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Door, Request, Settings, Standing,
+    aside::Unreadable,
     decider::Decider,
-    state::{FOLD, State},
+    state::{State, fold},
     timers,
 };
 use crate::metrics;
@@ -56,6 +57,8 @@ pub struct Sharing {
     pub owners: Owners,
     /// Where others reach this process.
     pub url: Option<String>,
+    /// What this release cannot read.
+    pub unreadable: Unreadable,
 }
 
 /// The task that serves the partition, as long as its door is there.
@@ -79,7 +82,7 @@ enum Ended {
     Gone,
     /// It is another process's now.
     LetGo,
-    /// Another writer took it, or this release cannot read it.
+    /// Another writer took it, or this process cannot read it.
     Lost,
 }
 
@@ -226,7 +229,14 @@ impl Supervision {
                     self.close();
                     return (Ended::Lost, epoch, driving);
                 }
+                Status::Unreadable(why) => {
+                    tracing::error!(partition = %self.partition, why, "giving the partition up");
+                    self.sharing.unreadable.add(self.partition);
+                    self.close();
+                    return (Ended::Lost, epoch, driving);
+                }
                 Status::Serving { epoch: now } => {
+                    self.sharing.unreadable.remove(self.partition);
                     epoch = Some(now);
                     let hints = hints.borrow_and_update();
                     let known = hints.of(self.partition);
@@ -280,7 +290,7 @@ impl Supervision {
     ) -> JoinHandle<Option<()>> {
         let partition = self.partition;
         let (next_due, due) = watch::channel(None);
-        let decider = Decider::new(partition, state, next_due);
+        let decider = Decider::new(partition, state, self.settings.level.clone(), next_due);
         let options = Options::new(self.settings.owner.clone());
         let driving = drive(
             self.log.clone(),
@@ -372,7 +382,8 @@ impl Supervision {
     async fn known(&self) -> Result<(State, Start), String> {
         let told = |error: StateError| error.to_string();
         let stores = &self.settings.stores;
-        let store = stores.store(self.log.id(), self.partition, FOLD).map_err(told)?;
+        let fold = fold(self.settings.kept);
+        let store = stores.store(self.log.id(), self.partition, &fold).map_err(told)?;
         let standing = if self.partition == Partition::DIRECTORY {
             // It is folded into memory, so only its keys are here.
             None
@@ -389,7 +400,7 @@ impl Supervision {
         if start.is_none() {
             store.clear().map_err(told)?;
         }
-        let state = State::new(store, self.settings.recent_bytes).map_err(told)?;
+        let state = State::new(store, self.settings.recent_bytes, self.settings.kept).map_err(told)?;
         Ok((state, start.unwrap_or_default()))
     }
 
@@ -432,7 +443,7 @@ fn count_claim(partition: Partition, status: &Status) {
         Status::Starting => return,
         Status::Serving { .. } => "serving",
         Status::Recovering => "recovering",
-        Status::SteppedDown(_) => "stepped_down",
+        Status::SteppedDown(_) | Status::Unreadable(_) => "stepped_down",
     };
     metrics::CLAIMS
         .with_label_values(&[partition.to_string().as_str(), outcome])
@@ -480,6 +491,7 @@ pub(super) async fn report(
             Standing::Here(Status::SteppedDown(_)) => {
                 reporter.degraded("another process serves it, or it cannot be served");
             }
+            Standing::Here(Status::Unreadable(why)) => reporter.degraded(why.as_str()),
         }
         tokio::select! {
             changed = standing.changed() => if changed.is_err() {

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 
 use super::{
     Command,
-    idempotency::{Hash, Used, forgotten_before},
+    idempotency::{Hash, Kept, Used},
     layers::{Layers, Seen},
     row::{Key, Row},
     timers::{Timer, Timers},
@@ -30,7 +30,12 @@ use crate::{aggregate, command::Expected, error::Error};
 
 /// The fold, by name: it changes with the rows that it makes of the same events, and then every process makes its
 /// state anew from the log.
-pub const FOLD: &str = "1";
+const FOLD: &str = "1";
+
+/// What the rows on disk depend on beside the log: which fold made them, and how long it keeps keys.
+pub fn fold(kept: Kept) -> String {
+    format!("{FOLD}, keys kept {kept}")
+}
 
 /// Everything that a partition's decisions depend on.
 pub struct State {
@@ -42,6 +47,7 @@ pub struct State {
     standing: Option<Standing>,
     /// A commit was folded in part only: nothing of this may be kept.
     broken: bool,
+    kept: Kept,
 }
 
 /// As admitted, and as it will be when everything under way is admitted.
@@ -101,11 +107,12 @@ struct Here<'a> {
 }
 
 impl State {
-    /// What a store holds, with so many bytes for what is used often. Empty, it is what there is before any record.
+    /// What a store of this [`fold`] holds, with so many bytes for what is used often. Empty, it is what there is before
+    /// any record.
     ///
     /// # Errors
     /// The disk failed.
-    pub fn new(store: StateStore, recent_bytes: u64) -> Result<Self, StateError> {
+    pub fn new(store: StateStore, recent_bytes: u64, kept: Kept) -> Result<Self, StateError> {
         let standing = store.standing()?;
         let rows = Layers::new(store, recent_bytes);
         let mut timers = Timers::default();
@@ -129,7 +136,13 @@ impl State {
             },
             standing,
             broken: false,
+            kept,
         })
+    }
+
+    /// How long keys count.
+    pub fn kept(&self) -> Kept {
+        self.kept
     }
 
     /// When a commit that is made now is made: the clock's time, unless a commit bears a later one.
@@ -235,6 +248,7 @@ impl State {
         let asked = match &command {
             directory::Command::RevokeKey { key, .. } => Some(directory::Subject::Key(key.clone())),
             directory::Command::Erase { principal, .. } => Some(directory::Subject::Principal(*principal)),
+            directory::Command::RaiseFeatureLevel { .. } => Some(directory::Subject::Installation),
             directory::Command::CreateTenant { .. }
             | directory::Command::CreateSite { .. }
             | directory::Command::IssueKey { .. } => None,
@@ -243,10 +257,11 @@ impl State {
         let happened = directory.decide(command)?;
         expect(version.unwrap_or(0), expected)?;
         if happened.is_empty() {
-            return Ok(Decision::Unchanged(Unchanged {
-                version,
-                body: json!({}),
-            }));
+            let body = match asked {
+                Some(directory::Subject::Installation) => json!({"level": directory.feature_level()}),
+                Some(_) | None => json!({}),
+            };
+            return Ok(Decision::Unchanged(Unchanged { version, body }));
         }
         let changes = happened.into_iter().map(|happened| Change {
             tenant: happened.tenant,
@@ -340,7 +355,7 @@ impl State {
         let forgotten = self
             .time
             .admitted
-            .map_or(i64::MIN, |time| forgotten_before(time).micros());
+            .map_or(i64::MIN, |time| self.kept.forgotten_before(time).micros());
         self.rows.write(standing, forgotten)
     }
 

@@ -31,6 +31,8 @@ pub(super) fn describe(mut api: OpenApi) -> OpenApi {
                 "/api/event" => {}
                 log if log.starts_with("/api/v1/log/") => {}
                 "/api/v1/events" => {}
+                // The question, not the command.
+                "/api/v1/installation/feature-level" if operation.request_body.is_none() => {}
                 "/api/v1/visits" => {
                     parameters(operation, [VISIT_KEY]);
                     answered(operation, [POSITION]);
@@ -79,12 +81,12 @@ type Described = (&'static str, &'static str);
 
 const KEY: Described = (
     "Idempotency-Key",
-    "at most 255 characters; for 24 hours the same key gives the first answer again, and with another request 422",
+    "at most 255 characters; for 24 hours (or what is configured) the same key gives the first answer again, and with another request 422",
 );
-/// Nobody decides visits, so nothing remembers what came with a key: key and request together make the visits' ids.
+/// Nobody decides visits, so no log remembers what came with a key: key and request together make the visits' ids.
 const VISIT_KEY: Described = (
     "Idempotency-Key",
-    "at most 255 characters; the same request with the same key counts once, another request is another visit",
+    "at most 255 characters; the same request with the same key counts once; another request with it is 422 where the first is remembered (by the process that took it, for a while), else other visits",
 );
 const IF_MATCH: Described = ("If-Match", "the version that is expected, in quotes");
 const KNOWN_POSITION: Described = (

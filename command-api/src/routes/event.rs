@@ -99,7 +99,7 @@ async fn record(
     }
     if !events.is_empty() {
         let count = events.len() as u64;
-        app.recorder().record(events).await?;
+        app.recorder().record(events, None).await?;
         metrics::HITS.inc_by(count);
     }
     Ok(dropped)

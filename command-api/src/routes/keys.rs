@@ -66,7 +66,7 @@ impl Body for NoKeyBody {
 }
 
 /// Makes a key. Its text is in this answer only; it is nowhere else, and made again from the
-/// Idempotency-Key (with the installation's secret) when the same request comes again within 24 hours.
+/// Idempotency-Key (with the installation's secret) when the same request comes again while keys are kept.
 #[utoipa::path(post, path = "/api/v1/keys", tag = "keys", request_body = KeyBody,
     responses((status = 201, body = KeyAnswer)))]
 pub async fn issue(State(app): State<App>, request: CommandRequest<KeyBody>) -> Result<Accepted, Error> {

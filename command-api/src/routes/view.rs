@@ -18,7 +18,7 @@ use crate::{
     error::Error,
     metrics,
     partition::now,
-    recorder::Source,
+    recorder::{Keyed, Source},
     visit::{Agent, Hit, Page, Place},
 };
 
@@ -86,10 +86,14 @@ pub async fn view(
             0,
         )
     });
+    let keyed = request.context.key.map(|key| Keyed {
+        key,
+        request: request.context.request,
+    });
     let event = Hit::view(page, request.body.referrer).event(place);
     let recorded = app
         .recorder()
-        .record(vec![source.traced.recorded(tenant, at, key, event)])
+        .record(vec![source.traced.recorded(tenant, at, key, event)], keyed)
         .await?;
     metrics::VISITS.with_label_values(&[DOOR]).inc();
     Ok(accepted(json!({"accepted": 1}), app.position_of(&recorded)))

@@ -27,12 +27,12 @@ use crate::{
     answer::{Accepted, Answer},
     app::DAY_MICROS,
     caller::Caller,
-    command::{Context, Expected, Principal, unread},
+    command::{Context, Expected, Principal, idempotency_hash, unread},
     error::Error,
     forward::arrived::{Arrived, Arriving},
     metrics,
     partition::{idempotency::Hash, now},
-    recorder::Traced,
+    recorder::{Keyed, Traced},
     visit::{
         Agent, Dropped, Place,
         batch::{self, Item},
@@ -77,7 +77,9 @@ const OTHER_SITE: &str = "other-site";
 
 /// Records visits. 202 comes when the log has every accepted one; an import's `next` is durable by then.
 ///
-/// With an Idempotency-Key, or with an `id` in each event, the same request counts once however often it is sent. An
+/// With an Idempotency-Key, or with an `id` in each event, the same request counts once however often it is sent.
+/// Another request with the same key is a mistake, which is told (422) by a process that remembers the first one; else
+/// it is taken, and is other visits. An
 /// event without a `timestamp` happens when it arrives, and visitors have a new identity each day (UTC): sent again
 /// after midnight it would be another visitor's and count again. Whoever repeats requests sends timestamps.
 #[utoipa::path(post, path = "/api/v1/visits", tag = "visits",
@@ -95,6 +97,10 @@ pub async fn visits(State(app): State<App>, traced: Traced, request: Request) ->
         .await
         .map_err(unread)?;
     let arrived = arriving.with(&app, bytes.clone())?;
+    let keyed = key.as_ref().map(|key| Keyed {
+        key: idempotency_hash(&app, principal, key),
+        request: arrived.request,
+    });
     // With the request in it: the same key with other visits must not make the same ids, for then they were lost.
     let key = key.map(|key| {
         app.keys()
@@ -115,7 +121,7 @@ pub async fn visits(State(app): State<App>, traced: Traced, request: Request) ->
     for (index, item) in items.into_iter().enumerate() {
         batch.add(index, item).await?;
     }
-    batch.finish(principal, arrived).await
+    batch.finish(principal, arrived, keyed).await
 }
 
 /// JSON, NDJSON, or plain text that is one of them.
@@ -312,9 +318,14 @@ impl<'a> Batch<'a> {
     }
 
     /// Appends, then moves the import's mark, so that `next` never passes what the log has.
-    async fn finish(mut self, principal: Principal, arrived: Arrived) -> Result<Accepted, Error> {
+    async fn finish(
+        mut self,
+        principal: Principal,
+        arrived: Arrived,
+        keyed: Option<Keyed>,
+    ) -> Result<Accepted, Error> {
         self.answer.accepted = self.events.len();
-        let recorded = self.app.recorder().record(self.events).await?;
+        let recorded = self.app.recorder().record(self.events, keyed).await?;
         metrics::VISITS
             .with_label_values(&[DOOR])
             .inc_by(self.answer.accepted as u64);

@@ -11,6 +11,7 @@ mod concurrency;
 mod erasure;
 mod fuzz;
 mod idempotency;
+mod installation;
 mod kafka;
 mod refusals;
 mod sharing;

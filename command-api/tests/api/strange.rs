@@ -118,6 +118,7 @@ async fn an_event_from_the_future_makes_this_release_give_the_partition_up() {
     let (api, tenant) = (&world.process, world.process.tenant().await);
     let ledger = world.log.ledger_partition(tenant.id.parse().unwrap());
     commit_from_the_future(&world.log, ledger).await;
+    let offset = world.log.end(ledger).await.unwrap() - 1;
     let body = json!({"site": tenant.domain, "kind": "post", "title": "a"});
     api.post("/api/v1/content", &tenant.key, &body)
         .send()
@@ -134,6 +135,15 @@ async fn an_event_from_the_future_makes_this_release_give_the_partition_up() {
         .await
         .unwrap();
     assert_eq!(claims().await, before);
+    let readiness = second.health.readiness();
+    let check = &readiness.checks[&format!("commands {ledger}")];
+    let said = check.detail.clone().unwrap();
+    assert!(
+        said.contains(&format!(
+            "{ledger} offset {offset} cannot be read by this release"
+        )) && said.contains("content.illuminated.v9"),
+        "{said}"
+    );
     second
         .post("/api/v1/content", &tenant.key, &body)
         .send()

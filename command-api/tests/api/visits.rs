@@ -242,6 +242,65 @@ async fn a_batch_sent_again_brings_the_same_ids() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn another_request_with_a_key_of_visits_is_refused_while_the_first_is_remembered() {
+    let world = World::new().await;
+    let tenant = world.process.tenant().await;
+    let piece = world.process.draft(&tenant, "Read me").await;
+    let view = async |world: &World, key: &str, referrer: &str| {
+        let call = world
+            .process
+            .call(Method::POST, &format!("/api/v1/content/{piece}/view"))
+            .key(&tenant.key);
+        call.json(&json!({"referrer": referrer}))
+            .header("user-agent", BROWSER)
+            .header("idempotency-key", key)
+            .send()
+            .await
+    };
+    let send = async |world: &World, key: &str, page: &str| {
+        let url = format!("https://a.example/{page}");
+        let body = json!([{"name": "pageview", "url": url, "domain": tenant.domain, "timestamp": "2015-05-17T10:05:03Z"}]);
+        let call = world.process.post("/api/v1/visits", &tenant.key, &body);
+        call.header("idempotency-key", key).send().await
+    };
+    send(&world, "batch", "a").await.expect(202);
+    send(&world, "batch", "a").await.expect(202);
+    send(&world, "batch", "b")
+        .await
+        .problem(422, "idempotency-key-reused");
+    view(&world, "batch", "https://a.example/")
+        .await
+        .problem(422, "idempotency-key-reused");
+    view(&world, "view", "https://a.example/").await.expect(202);
+    view(&world, "view", "https://b.example/")
+        .await
+        .problem(422, "idempotency-key-reused");
+    // What was refused left nothing behind, so it may be put right.
+    let nothing = json!([{"name": "pageview", "url": "no", "domain": tenant.domain}]);
+    let refused = world.process.post("/api/v1/visits", &tenant.key, &nothing);
+    let refused = refused.header("idempotency-key", "mended").send().await;
+    assert_eq!(refused.expect(202).body["accepted"], 0);
+    send(&world, "mended", "c").await.expect(202);
+    // A colleague's key is another one.
+    let colleague = world.process.issue(&tenant.id, &["visits:write"]).await;
+    let theirs = json!([{"name": "pageview", "url": "https://a.example/d", "domain": tenant.domain}]);
+    let theirs = world.process.post("/api/v1/visits", &colleague, &theirs);
+    theirs.header("idempotency-key", "batch").send().await.expect(202);
+    // Elsewhere it is not known, and so it is other visits; what is the same still counts once.
+    let world = world.restart().await;
+    send(&world, "batch", "b").await.expect(202);
+    let pages = visits(&world).await;
+    let of = |path: &str| {
+        let ids = pages
+            .iter()
+            .filter(|visit| visit["data"]["visit"]["pathname"] == path);
+        let ids: std::collections::BTreeSet<_> = ids.map(|visit| visit["id"].to_string()).collect();
+        ids.len()
+    };
+    assert_eq!((of("/a"), of("/b"), of("/c"), of("/d")), (1, 1, 1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_import_goes_on_where_the_log_ends() {
     let world = World::new().await;
     let tenant = world.process.tenant().await;

@@ -20,7 +20,7 @@ use crate::{
     log::{AppendError, Appending, Batch, Log, ReadError},
     metrics,
     partition::{Offset, Partition},
-    writer::{Effect, Writer},
+    writer::{Down, Effect, Writer},
 };
 
 /// Requests taken at once, and so the most that wait here instead of in the channel.
@@ -179,7 +179,13 @@ impl<D: Decider> Task<D> {
                 (self.claim, self.end) = (None, None);
                 self.appends.clear();
                 self.reading = Reading::default();
-                self.status.send_replace(Status::SteppedDown(down.to_string()));
+                self.status.send_replace(match down {
+                    Down::Unreadable(what) => Status::Unreadable(what),
+                    Down::HigherEpoch { .. }
+                    | Down::ClaimVoid { .. }
+                    | Down::Truncated { .. }
+                    | Down::Released => Status::SteppedDown(down.to_string()),
+                });
             }
             Effect::Void { offset, why } => {
                 metrics::void(self.partition);

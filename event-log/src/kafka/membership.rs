@@ -18,13 +18,14 @@ use rdkafka::{
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance},
     error::{KafkaError, KafkaResult},
+    groups::{GroupInfo, GroupMemberInfo},
     types::RDKafkaErrorCode,
 };
 use tokio::sync::watch;
 
-use super::{Kafka, blocking, log_line, settings};
+use super::{Kafka, TIMEOUT, blocking, log_line, settings};
 use crate::{
-    ownership::Assignment,
+    ownership::{Assignment, Process, Role},
     partition::{Partition, Topic},
 };
 
@@ -38,6 +39,8 @@ type Member = BaseConsumer<Context>;
 pub(crate) struct Membership {
     kafka: Arc<Kafka>,
     group: String,
+    /// What it takes part in.
+    topics: [String; 2],
     assignment: watch::Receiver<Assignment>,
     member: Mutex<Option<Arc<Member>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -106,17 +109,16 @@ impl ConsumerContext for Context {
 
 impl Membership {
     /// Joins. Until the group has said what is whose, the assignment's version is 0.
-    pub(crate) fn join(kafka: &Arc<Kafka>, session: Duration) -> KafkaResult<Self> {
+    pub(crate) fn join(kafka: &Arc<Kafka>, group: &str, session: Duration) -> KafkaResult<Self> {
         let topics = [Topic::Directory, Topic::Ledger].map(|topic| (topic, kafka.topic(topic).to_owned()));
-        let names = topics.each_ref().map(|(_, name)| name.as_str());
+        let names = topics.each_ref().map(|(_, name)| name.clone());
         let (sender, assignment) = watch::channel(Assignment::default());
         let context = Context {
-            topics: topics.clone(),
+            topics,
             assignment: sender,
         };
-        let member: Member =
-            settings::member(&kafka.brokers, &kafka.group, session).create_with_context(context)?;
-        member.subscribe(&names)?;
+        let member: Member = settings::member(&kafka.brokers, group, session).create_with_context(context)?;
+        member.subscribe(&names.each_ref().map(String::as_str))?;
         let (member, ended) = (Arc::new(member), Arc::new(AtomicBool::new(false)));
         let (polled, until) = (member.clone(), ended.clone());
         let thread = std::thread::Builder::new()
@@ -125,7 +127,8 @@ impl Membership {
         let thread = thread.map_err(|error| KafkaError::ClientCreation(error.to_string()))?;
         Ok(Self {
             kafka: kafka.clone(),
-            group: kafka.group.clone(),
+            group: group.to_owned(),
+            topics: names,
             assignment,
             member: Mutex::new(Some(member)),
             thread: Mutex::new(Some(thread)),
@@ -164,6 +167,17 @@ impl Membership {
         }
     }
 
+    /// Lets the others have what it had, or takes part again.
+    pub(crate) fn stand_aside(&self, aside: bool) {
+        let member = self.member.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(member) = member.as_ref() else { return };
+        if aside {
+            member.unsubscribe();
+        } else if let Err(error) = member.subscribe(&self.topics.each_ref().map(String::as_str)) {
+            tracing::warn!(%error, "cannot take part in the sharing of partitions again");
+        }
+    }
+
     pub(crate) async fn leave(&self) -> bool {
         self.end();
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -188,6 +202,24 @@ impl Membership {
 impl Drop for Membership {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+impl Kafka {
+    /// The members of a group, as the brokers know them now.
+    pub(crate) async fn members(&self, group: &str, role: Role) -> Result<Vec<Process>, String> {
+        let (admin, group) = (self.admin.clone(), group.to_owned());
+        let process = move |member: &GroupMemberInfo| Process {
+            role,
+            host: member.client_host().trim_start_matches('/').to_owned(),
+            level: settings::level_of(member.client_id()),
+        };
+        let listed = blocking(move || {
+            let listed = admin.inner().fetch_group_list(Some(&group), TIMEOUT)?;
+            let members = listed.groups().iter().flat_map(GroupInfo::members);
+            Ok(members.map(process).collect())
+        });
+        listed.await?.map_err(|error: KafkaError| error.to_string())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use events::feature;
 use rdkafka::ClientConfig;
 
 /// The largest record that a topic takes: a commit of 4 MiB and its headers, with room to spare.
@@ -100,11 +101,25 @@ pub(super) fn reader(brokers: &str) -> ClientConfig {
     config
 }
 
-/// For the member of the group that shares out the partitions. It fetches nothing.
+/// What a member of a group is called, so that whoever asks the brokers for the members learns what each can read.
+pub(super) fn name_at(level: u16) -> String {
+    format!("annals-level-{level}")
+}
+
+/// The feature level that a member's name tells. One that tells none is of a release before there were levels.
+pub(super) fn level_of(name: &str) -> u16 {
+    name.strip_prefix("annals-level-")
+        .and_then(|level| level.parse().ok())
+        .unwrap_or(0)
+}
+
+/// For the member of a group: of the one that shares out the partitions, or of the one that shows who reads. It
+/// fetches nothing.
 pub(super) fn member(brokers: &str, group: &str, session: Duration) -> ClientConfig {
     let mut config = client(brokers);
     let millis = |time: Duration| time.as_millis().to_string();
     config
+        .set("client.id", name_at(feature::KNOWN))
         .set("group.id", group)
         // Whoever is gone without a word has its partitions this long; brokers allow no less than 6 s as they come.
         .set("session.timeout.ms", millis(session))
@@ -153,4 +168,16 @@ pub(super) fn topic(replication: i32) -> [(&'static str, &'static str); 7] {
         // One clock per partition, the broker's: lag in seconds needs no agreement of writers.
         ("message.timestamp.type", "LogAppendTime"),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_members_name_tells_its_level() {
+        assert_eq!(level_of(&name_at(7)), 7);
+        assert_eq!(level_of("annals"), 0);
+        assert_eq!(level_of("annals-level-many"), 0);
+    }
 }

@@ -2,7 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use event_log::{Assignment, Hint, Log, Membership, Owners, Partition, Topic, ownership::SESSION};
+use event_log::{
+    Assignment, Hint, Log, Membership, Owners, Partition, Topic,
+    ownership::{Role, SESSION},
+};
+use events::feature;
 use tokio::sync::watch;
 
 use crate::{
@@ -53,6 +57,54 @@ async fn processes_share_all_partitions_and_what_one_leaves_the_other_gets() {
         shared(&one, &mut [&mut of_second]).await;
         assert_eq!(second.confirmed().await, Some(of_second.borrow().clone()));
         assert!(!second.leave().await, "there is nobody else");
+        one.close().await;
+        two.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_stands_aside_has_nothing_until_it_takes_part_again() {
+    within(async {
+        let bench = Cluster::new();
+        let (one, two) = (open(&bench).await, open(&bench).await);
+        let ((first, mut of_first), (_second, mut of_second)) = (join(&one), join(&two));
+        shared(&one, &mut [&mut of_first, &mut of_second]).await;
+        first.stand_aside(true);
+        shared(&one, &mut [&mut of_second]).await;
+        of_first
+            .wait_for(|now| now.partitions.is_empty())
+            .await
+            .expect("it is a client still");
+        assert_eq!(first.confirmed().await, None);
+        first.stand_aside(false);
+        shared(&one, &mut [&mut of_first, &mut of_second]).await;
+        one.close().await;
+        two.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_brokers_name_the_processes_that_write_and_those_that_project() {
+    within(async {
+        let bench = Cluster::new();
+        let (one, two) = (open(&bench).await, open(&bench).await);
+        assert!(one.processes().await.is_err(), "nobody takes part");
+        let ((first, mut of_first), (_second, mut of_second)) = (join(&one), join(&two));
+        shared(&one, &mut [&mut of_first, &mut of_second]).await;
+        let reader = one.attend().expect("attends");
+        let mut of_reader = reader.assignment();
+        of_reader.wait_for(|now| now.version > 0).await.expect("attends");
+        let processes = two.processes().await.expect("told");
+        let count = |role| processes.iter().filter(|process| process.role == role).count();
+        assert_eq!((count(Role::Writer), count(Role::Projector)), (2, 1));
+        assert!(processes.iter().all(|process| process.level == feature::KNOWN));
+        assert!(
+            first.leave().await,
+            "readers are not counted as writers, but the second is"
+        );
+        drop(reader);
         one.close().await;
         two.close().await;
     })

@@ -61,6 +61,10 @@ fn erase(tenant: TenantId, principal: PrincipalId) -> Command {
     Command::Erase { tenant, principal }
 }
 
+fn raise(level: u16, known: u16) -> Command {
+    Command::RaiseFeatureLevel { level, known }
+}
+
 fn given(commands: impl IntoIterator<Item = Command>) -> Directory {
     let mut directory = Directory::default();
     for command in [tenant(ACME, "acme"), tenant(OTHER, "other")]
@@ -257,6 +261,37 @@ fn another_tenants_subject_is_as_unknown_as_none() {
 }
 
 #[test]
+fn a_feature_level_is_raised_when_every_process_knows_it() {
+    let before = given([]);
+    assert_eq!(before.feature_level(), 0);
+    let raised = before.decide(raise(2, 2));
+    assert_eq!(events(raised), [FeatureLevelRaised { level: 2 }.into()]);
+    assert_eq!(
+        before.decide(raise(2, 1)),
+        Err(Rejection::LevelUnknown { level: 2, known: 1 })
+    );
+    let after = given([raise(2, 3)]);
+    assert_eq!(after.feature_level(), 2);
+    assert_eq!(after.version(&Subject::Installation), 1);
+    // Whoever runs now may know less than what was allowed before.
+    assert_eq!(after.decide(raise(2, 1)), Ok(vec![]), "it is there already");
+}
+
+#[test]
+fn a_feature_level_never_goes_back() {
+    let mut given = given([raise(2, 2)]);
+    let refused = given.decide(raise(1, 2));
+    assert_eq!(refused, Err(Rejection::LevelNotLowered { now: 2 }));
+    // Nor by an event of another writer.
+    given.evolve(&Happened {
+        tenant: NO_TENANT,
+        subject: Subject::Installation,
+        event: FeatureLevelRaised { level: 1 }.into(),
+    });
+    assert_eq!(given.feature_level(), 2);
+}
+
+#[test]
 fn every_rejection_is_reached() {
     let given = given([site("example.org"), issue("somekey1")]);
     let erased = self::given([issue("somekey1"), erase(ACME, ADA)]);
@@ -272,6 +307,8 @@ fn every_rejection_is_reached() {
         erased.decide(issue("somekey2")),
         given.decide(issue_to(ACME, ADA, "somekey2", &[])),
         given.decide(issue_to(ACME, ADA, "somekey2", &[Scope::Operator])),
+        given.decide(raise(1, 0)),
+        self::given([raise(1, 1)]).decide(raise(0, 1)),
     ];
     assert_all_kinds(
         Rejection::KINDS,

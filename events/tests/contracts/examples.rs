@@ -51,6 +51,13 @@ fn visited(event: impl Into<Event>) -> Recorded {
     recorded
 }
 
+/// An event of the installation, which is in no tenant.
+fn installation(event: impl Into<Event>) -> Recorded {
+    let mut recorded = decided("installation", 1, event);
+    recorded.envelope.tenant = TenantId::new(Uuid::nil());
+    recorded
+}
+
 fn of_directory() -> Vec<Recorded> {
     let key = || KEY.parse().expect("a key id");
     vec![
@@ -88,6 +95,7 @@ fn of_directory() -> Vec<Recorded> {
             },
         ),
         decided(KEY, 2, directory::KeyRevoked { key: key() }),
+        installation(directory::FeatureLevelRaised { level: 1 }),
     ]
 }
 

@@ -69,6 +69,7 @@ pub(crate) fn schema_of(name: &str, mut data: Value) -> Value {
 fn subject(name: &str) -> Value {
     match name.split_once('.') {
         Some(("key", _)) => json!({"type": "string", "pattern": "^[0-9A-Za-z]{8,32}$"}),
+        Some(("installation", _)) => json!({"const": "installation"}),
         _ => json!({"type": "string", "pattern": UUID}),
     }
 }

@@ -18,10 +18,14 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
+use crate::partition::idempotency::Seen as Answer;
 
+const DAY: Kept = Kept::hours(24);
+const HOUR: i64 = 3_600_000_000;
 const TENANT: TenantId = TenantId::new(Uuid::from_u128(1));
 const SITE: SiteId = SiteId::new(Uuid::from_u128(2));
 const IDS: u128 = 4;
+const REQUEST: Hash = [0; 16];
 const SLUGS: [&str; 3] = ["a", "b", "c"];
 
 /// What is done to a state.
@@ -118,11 +122,13 @@ fn store() -> StateStore {
     static STORES: LazyLock<StateStores> = LazyLock::new(|| StateStores::open(None).unwrap());
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let partition = Partition::ledger(NEXT.fetch_add(1, Ordering::Relaxed));
-    STORES.store(LogId(Uuid::from_u128(9)), partition, FOLD).unwrap()
+    STORES
+        .store(LogId(Uuid::from_u128(9)), partition, &fold(DAY))
+        .unwrap()
 }
 
 fn open(store: &StateStore) -> State {
-    State::new(store.clone(), 4_000).unwrap()
+    State::new(store.clone(), 4_000, DAY).unwrap()
 }
 
 fn ask(state: &State, id: u128, asked: &Asked, at: Timestamp) -> Result<Decision, String> {
@@ -257,6 +263,46 @@ fn keys_of_commands_leave_the_disk_after_their_time_unless_they_were_used_anew()
     use_key(2, day + 1);
     assert!(known(2), "its first use has expired, its second has not");
     assert_eq!(expiries(), 2);
+}
+
+#[test]
+fn a_longer_time_for_keys_is_made_good_from_the_log() {
+    let stores = StateStores::open(None).unwrap();
+    let store = |kept| {
+        let log = LogId(Uuid::from_u128(9));
+        stores.store(log, Partition::ledger(0), &fold(kept)).unwrap()
+    };
+    let state = |kept| State::new(store(kept), 4_000, kept).unwrap();
+    let seen = |state: &State, hours: i64| {
+        let used = state.used([1; 16], Seen::Admitted).unwrap();
+        used.map(|used| used.seen(&REQUEST, time(hours * HOUR), state.kept()))
+    };
+    let (short, long) = (Kept::hours(1), Kept::hours(3));
+    let mut first = state(short);
+    let mut past = Vec::new();
+    for (at, step, key, hours) in [(1, Asked::Draft(0), 1, 0), (2, Asked::Archive, 2, 2)] {
+        let commit = asked(&first, 0, &step, time(hours * HOUR));
+        let key = Some(([key; 16], REQUEST));
+        first.apply(at, &commit, key).unwrap();
+        past.push((at, commit, key));
+    }
+    first.write().unwrap();
+    assert_eq!(seen(&first, 2), None, "it has left the disk");
+    drop(first);
+    let mut second = state(long);
+    assert_eq!(
+        second.standing, None,
+        "what was kept for another time is no beginning"
+    );
+    for (at, commit, key) in &past {
+        second.apply(*at, commit, *key).unwrap();
+    }
+    second.write().unwrap();
+    drop(second);
+    let third = state(long);
+    assert_eq!(third.standing.map(|standing| standing.at), Some(2));
+    assert_eq!(seen(&third, 2), Some(Answer::Answered(1)));
+    assert_eq!(seen(&third, 3), Some(Answer::New));
 }
 
 #[test]
