@@ -8,7 +8,7 @@ use std::{
 };
 
 use axum::Router;
-use event_log::{Log, Membership, Offset, Partition, Process, StateStores, Topic};
+use event_log::{Log, Membership, Offset, Partition, Process, StateStores, Topic, ownership::Role};
 use events::{
     ContentId, ImportId, PrincipalId, Sealed, TenantId, Timestamp,
     content::Piece,
@@ -567,11 +567,17 @@ impl App {
     /// The processes that write or read the log now.
     ///
     /// # Errors
-    /// The brokers do not say in time.
+    /// The brokers do not say in time, or not all: somebody takes the command that asks.
     pub async fn processes(&self) -> Result<Vec<Process>, Error> {
         let asked = tokio::time::timeout(ASKING, self.0.log.processes()).await;
         let asked = asked.map_err(|_| Error::NotServed("the brokers do not say which processes run"))?;
-        asked.map_err(|error| Error::outside("asking which processes run", error))
+        let processes = asked.map_err(|error| Error::outside("asking which processes run", error))?;
+        if !processes.iter().any(|process| process.role == Role::Writer) {
+            return Err(Error::NotServed(
+                "the brokers know of no process that takes commands",
+            ));
+        }
+        Ok(processes)
     }
 
     /// The key store.

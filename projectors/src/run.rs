@@ -38,7 +38,7 @@ const CONNECTIONS: u32 = 4;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Tables of another log, or a configuration that cannot work.
-    #[error("the read models cannot be used")]
+    #[error("the read models cannot be used (ANNALS_POSTGRES_URL)")]
     ReadModels(#[from] read_models::Error),
 }
 
@@ -72,7 +72,7 @@ pub async fn run(
     let opened = loop {
         match open(&dependencies.log, &config).await {
             Ok(opened) => break opened,
-            Err(error) if error.may_pass() => {
+            Err(error) if error.may_pass() && !error.is_misconfigured() => {
                 if !std::mem::replace(&mut announced, true) {
                     tracing::warn!(
                         error = chain(&error),

@@ -133,6 +133,17 @@ impl Error {
             Self::Unavailable(_) | Self::NotLive(_) | Self::Behind { .. }
         )
     }
+
+    /// Whether the database does not let this user in, or is not there: at a start a person has to see to it. (Later it
+    /// is an outage like any other.)
+    pub fn is_misconfigured(&self) -> bool {
+        let Self::Unavailable(source) = self else {
+            return false;
+        };
+        // Classes of SQLSTATE: 28 who asks, 3D the name of the database.
+        let code = source.as_database_error().and_then(|error| error.code());
+        code.is_some_and(|code| ["28", "3D"].iter().any(|class| code.starts_with(class)))
+    }
 }
 
 impl From<sqlx::Error> for Error {

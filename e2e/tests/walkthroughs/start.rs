@@ -116,16 +116,18 @@ async fn a_process_does_not_wait_for_ever() {
 
 #[tokio::test]
 async fn what_waiting_does_not_mend_is_told_at_once() {
-    let mut annals = crate::prepared(LogKind::Embedded).await;
-    let mistaken = format!("{}_mistaken", annals.keys_database());
-    annals.set("ANNALS_KEYSTORE_URL", &mistaken);
-    annals.set("ANNALS_START_SECONDS", "100000");
-    annals.spawn(Role::All).unwrap();
-    let said = ends(&mut annals, Role::All).await;
-    assert!(
-        said.contains("ANNALS_KEYSTORE_URL") && said.contains("does not exist"),
-        "{said}"
-    );
-    assert!(!said.contains("waiting"), "{said}");
-    annals.erase().await.unwrap();
+    for setting in ["ANNALS_KEYSTORE_URL", "ANNALS_POSTGRES_URL"] {
+        let mut annals = crate::prepared(LogKind::Embedded).await;
+        let mistaken = format!("{}_mistaken", annals.database());
+        annals.set(setting, &mistaken);
+        annals.set("ANNALS_START_SECONDS", "100000");
+        annals.spawn(Role::All).unwrap();
+        let said = ends(&mut annals, Role::All).await;
+        assert!(
+            said.contains(setting) && said.contains("does not exist"),
+            "{said}"
+        );
+        assert!(!said.contains("waiting"), "{said}");
+        annals.erase().await.unwrap();
+    }
 }
