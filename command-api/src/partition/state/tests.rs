@@ -284,9 +284,9 @@ fn a_longer_time_for_keys_is_made_good_from_the_log() {
         let commit = asked(&first, 0, &step, time(hours * HOUR));
         let key = Some(([key; 16], REQUEST));
         first.apply(at, &commit, key).unwrap();
+        first.write().unwrap();
         past.push((at, commit, key));
     }
-    first.write().unwrap();
     assert_eq!(seen(&first, 2), None, "it has left the disk");
     drop(first);
     let mut second = state(long);
