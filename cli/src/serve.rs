@@ -209,7 +209,7 @@ impl Serve {
         let (command, projectors) = (self.command.needed()?, self.projectors.needed()?);
         let log = open_log(self.log, self.environment, &waiting).await?;
         // Others ask who reads the log, before they write what not every release can read.
-        let _present = log
+        let present = log
             .attend()
             .context("cannot show that this process reads the log")?;
         let fold = folding(&log, &self.clickhouse, &health);
@@ -222,6 +222,7 @@ impl Serve {
             folded
         };
         let (served, folded) = tokio::join!(serving, folding);
+        present.leave().await;
         served?;
         folded?;
         log.close().await;

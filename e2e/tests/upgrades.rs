@@ -146,11 +146,11 @@ async fn count(annals: &Installation, role: Role, version: &str) -> usize {
         .sum()
 }
 
-/// How many partitions a process serves, as its metrics say.
+/// How many partitions a process serves, as its metrics say; none, when it does not answer.
 async fn serves(annals: &Installation, role: Role) -> usize {
     let address = annals.address(&[role]);
     let asked = annals.command_at(&address, Method::GET, "/metrics", "", json!(null));
-    let metrics = asked.await.unwrap();
+    let Ok(metrics) = asked.await else { return 0 };
     let text = metrics.body.as_str().unwrap_or_default();
     let serving = |line: &&str| line.starts_with("annals_partition_serving{") && line.ends_with(" 1");
     text.lines().filter(serving).count()
@@ -236,8 +236,13 @@ async fn two_releases_run_side_by_side_and_the_new_version_is_written_when_all_c
     assert_eq!(count(&annals, NEW, NEW_VERSION).await, 0);
 
     // All can read it, so it is written.
-    let (raised, said) = feature_level(&annals, NEW, &["raise", "1"]).await;
-    assert!(raised && said.contains("the feature level is 1"), "{said}");
+    wait::until("the level to be raised", PATIENCE, async || {
+        let (raised, said) = feature_level(&annals, NEW, &["raise", "1"]).await;
+        assert!(raised == said.contains("the feature level is 1"), "{said}");
+        raised.then_some(())
+    })
+    .await
+    .unwrap();
     writers.write(&annals, NEW).await;
     assert_eq!(count(&annals, NEW, OLD_VERSION).await, 4 * tenants);
     assert_eq!(count(&annals, NEW, NEW_VERSION).await, tenants);
