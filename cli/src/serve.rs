@@ -12,7 +12,7 @@ use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use axum::Router;
-use event_log::{Log, OpenError, StateStores};
+use event_log::{Log, OpenError, Snapshots, StateStores};
 use key_store::KeyStore;
 use service::Health;
 use tokio::net::TcpListener;
@@ -286,11 +286,13 @@ fn writing(
     command: &command_api::Config,
 ) -> anyhow::Result<command_api::Deps> {
     let state = StateStores::open(command.state_dir.as_deref());
+    let snapshots = command.snapshots.as_ref().map(Snapshots::open).transpose();
     Ok(command_api::Deps {
         log: log.clone(),
         keys,
         health: health.clone(),
         state: state.context("cannot open the folder for decision state (ANNALS_STATE_DIR)")?,
+        snapshots: snapshots.context("ANNALS_SNAPSHOTS")?,
     })
 }
 

@@ -8,7 +8,9 @@ use std::{
 };
 
 use axum::Router;
-use event_log::{Log, Membership, Offset, Partition, Process, StateStores, Topic, ownership::Role};
+use event_log::{
+    Log, Membership, Offset, Partition, Process, Snapshots, StateStores, Topic, ownership::Role,
+};
 use events::{
     ContentId, ImportId, PrincipalId, Sealed, TenantId, Timestamp,
     content::Piece,
@@ -69,6 +71,8 @@ pub struct Deps {
     pub health: Health,
     /// Where the state that decisions are taken on is kept on the disk.
     pub state: StateStores,
+    /// Where snapshots of it are kept for other processes.
+    pub snapshots: Option<Snapshots>,
 }
 
 /// The write side of one process. Cheap to clone; its tasks end when the last clone is dropped.
@@ -108,6 +112,7 @@ impl App {
             keys,
             health,
             state,
+            snapshots,
         } = deps;
         let tasks = TaskTracker::new();
         let stop = CancellationToken::new();
@@ -124,6 +129,8 @@ impl App {
             kept,
             level: level.clone(),
             recent_bytes: cache / u64::from(log.partitions(Topic::Ledger) + 1),
+            snapshots,
+            snapshot_commits: config.snapshot_commits.get().into(),
             waiting: config.waiting_commands.get(),
             reclaim: Duration::from_secs(config.reclaim_seconds.get().into()),
             owner: format!("{}/{}", config.owner, Uuid::new_v4()),
@@ -232,6 +239,10 @@ impl App {
     /// Gives the partitions to the other processes, if there are any, while it goes on serving: each until the next
     /// owner has claimed it. To be called before the listener ends, because others forward until then.
     pub async fn hand_over(&self) {
+        if self.0.is_shared {
+            // The next owner goes on from here. Alone, all is written when all is answered.
+            futures::future::join_all(self.handles().map(Handle::leave)).await;
+        }
         if !self.0.sharing.membership.leave().await {
             return;
         }

@@ -68,6 +68,17 @@ pub struct Config {
     #[arg(long, env = "ANNALS_IDEMPOTENCY_HOURS", default_value_t = 24, value_parser = clap::value_parser!(u16).range(1..=8_760))]
     pub idempotency_hours: u16,
 
+    /// Where snapshots of that state are kept for processes that have no such folder, or another one's: a new machine
+    /// starts from there instead of reading the whole ledger. `file:///FOLDER`, or `s3://BUCKET/PREFIX` with
+    /// credentials, region and endpoint in the usual variables (`AWS_ACCESS_KEY_ID` and so on). Without it there are none.
+    #[arg(long, env = "ANNALS_SNAPSHOTS")]
+    pub snapshots: Option<Url>,
+
+    /// After how many commits of a partition the next snapshot is written, and how far behind the last one a
+    /// process' own folder may be and still be preferred.
+    #[arg(long, env = "ANNALS_SNAPSHOT_COMMITS", default_value = "100000")]
+    pub snapshot_commits: NonZeroU32,
+
     /// How this process calls itself in its claims, for people who read the log.
     #[arg(long, env = "ANNALS_OWNER", default_value = "annals")]
     pub owner: String,
@@ -105,7 +116,7 @@ impl Config {
 
 impl Default for Config {
     /// What an empty environment gives.
-    #[expect(clippy::expect_used, reason = "6, 10, 32, 1024 and 4096 are not zero")]
+    #[expect(clippy::expect_used, reason = "6, 10, 32, 1024, 4096 and 100000 are not zero")]
     fn default() -> Self {
         Self {
             operator_key: None,
@@ -119,6 +130,8 @@ impl Default for Config {
             state_dir: None,
             state_cache_mib: NonZeroU32::new(32).expect("not zero"),
             idempotency_hours: 24,
+            snapshots: None,
+            snapshot_commits: NonZeroU32::new(100_000).expect("not zero"),
             owner: "annals".to_owned(),
         }
     }

@@ -3,7 +3,7 @@
 //!
 //! Reading order: this file (the door: what goes in, what comes out), [`decider`] (one decision),
 //! [`state`] (what decisions depend on) over [`layers`] of [`row`]s, [`idempotency`], [`timers`], [`ownership`]
-//! (claiming, letting go, and claiming again).
+//! (claiming, letting go, and claiming again), [`snapshots`].
 
 pub mod aside;
 pub mod decider;
@@ -11,6 +11,7 @@ pub mod idempotency;
 pub mod layers;
 pub mod ownership;
 pub mod row;
+mod snapshots;
 pub mod state;
 pub mod timers;
 
@@ -21,7 +22,7 @@ use std::{
 };
 
 use event_log::{
-    Commit, Log, Offset, Partition, StateStores,
+    Commit, Log, Offset, Partition, Snapshots, StateStores,
     driver::{Outcome, Status},
     record::Stated,
 };
@@ -41,6 +42,7 @@ use self::{
     decider::Done,
     idempotency::{Hash, Kept},
     ownership::{Sharing, Supervision},
+    snapshots::Keeper,
 };
 use crate::{answer::Answer, command::Context, directory::FeatureLevel, error::Error, metrics};
 
@@ -123,6 +125,8 @@ struct Door {
     partition: Partition,
     /// To the task that serves the partition now; none, while it is not served here.
     requests: RwLock<Option<mpsc::Sender<Request>>>,
+    /// Of the state that the partition is served with now, when there are to be snapshots of it.
+    keeper: RwLock<Option<Arc<Keeper>>>,
     standing: watch::Sender<Standing>,
     places: Places,
     /// Tells the supervision that the last handle was dropped.
@@ -135,6 +139,10 @@ impl Door {
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    fn keep(&self, keeper: Option<Arc<Keeper>>) {
+        *self.keeper.write().unwrap_or_else(PoisonError::into_inner) = keeper;
     }
 
     fn set(&self, requests: Option<mpsc::Sender<Request>>) {
@@ -166,6 +174,10 @@ pub struct Settings {
     pub level: FeatureLevel,
     /// Bytes of memory for the rows of its state that are used often.
     pub recent_bytes: u64,
+    /// Where snapshots of it are kept for other processes.
+    pub snapshots: Option<Snapshots>,
+    /// After how many commits the next one is written.
+    pub snapshot_commits: u64,
     /// How many commands may wait.
     pub waiting: usize,
     /// How long it waits before it claims again for the first time.
@@ -197,6 +209,7 @@ impl Handle {
             log: log.clone(),
             partition,
             requests: RwLock::new(requests),
+            keeper: RwLock::default(),
             standing: standing.clone(),
             places: Places {
                 most: settings.waiting.div_ceil(2),
@@ -302,6 +315,20 @@ impl Handle {
             Standing::Unknown | Standing::Here(Status::Starting | Status::Recovering) => false,
         })
         .await;
+    }
+
+    /// Writes a snapshot for the next owner, when there is much that the last one lacks. It takes no longer than a
+    /// handover may.
+    pub async fn leave(&self) {
+        let keeper = self
+            .0
+            .keeper
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        if let Some(keeper) = keeper {
+            keeper.leave().await;
+        }
     }
 
     /// Waits until the partition is not served here any more.

@@ -5,7 +5,7 @@
 //! [`visits`] (what stands there), [`admission`] (what of it counts), [`writer`] (how one appends so that it counts;
 //! a state machine without I/O), [`driver`] (the same with I/O, for a task), [`log`] (the port), [`audit`] (whether a
 //! partition is in order), [`ownership`] (which process is to serve what, and where others are), [`export`] (a partition as text) and [`restore`] (back into
-//! a store).
+//! a store), [`state_store`] and [`snapshot`] (where a fold is kept, so that the next start is short).
 //! `schemas/LEDGER.md` says the same to other languages.
 
 #![forbid(unsafe_code)]
@@ -29,6 +29,7 @@ pub mod partition;
 pub mod record;
 pub mod restore;
 pub mod slot;
+pub mod snapshot;
 pub mod state_store;
 pub mod view;
 pub mod visits;
@@ -45,4 +46,5 @@ pub use log::{
 pub use ownership::{Assignment, Hint, Hints, Known, Membership, Owners, Process};
 pub use partition::{Offset, Partition, Topic};
 pub use record::{CommandHashes, CommandName, CommitHeaders, Headers, Record};
+pub use snapshot::Snapshots;
 pub use state_store::{StateError, StateStore, StateStores};

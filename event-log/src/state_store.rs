@@ -5,11 +5,19 @@
 //! the log said at some moment. It shortens a start and bounds memory, and no more: lost, of another log, of another
 //! fold or damaged, it is made anew from the log. Nothing in it is fsynced.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use events::EventId;
-use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, config::CompressionPolicy};
+use fjall::{
+    CompressionType, Database, Keyspace, KeyspaceCreateOptions, Readable as _, config::CompressionPolicy,
+};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::{
     admission::State,
@@ -27,8 +35,13 @@ const CACHE_BYTES: u64 = 16 * 1024 * 1024;
 const MEMTABLE_BYTES: u64 = 4 * 1024 * 1024;
 /// Journals on disk; they are read at every start.
 const JOURNAL_BYTES: u64 = 64 * 1024 * 1024;
-/// Where the standing is; rows begin with other bytes.
+/// Where the standing is; rows begin with other bytes than 0.
 const STANDING: [u8; 1] = [0];
+/// What rows that came together, from a snapshot, are marked with.
+const FILLING: [u8; 2] = [0, 1];
+
+/// Key and value, as they lie on the disk.
+pub type Row = (Vec<u8>, Vec<u8>);
 
 /// The stores of a process. Cheap to clone.
 #[derive(Clone)]
@@ -36,6 +49,7 @@ pub struct StateStores(Arc<Opened>);
 
 struct Opened {
     db: Database,
+    folder: PathBuf,
     /// A folder that is nobody's after this process.
     _own: Option<tempfile::TempDir>,
 }
@@ -75,6 +89,22 @@ struct Stands {
     identity: Identity,
     #[serde(flatten)]
     standing: Standing,
+    /// Where it stood before that, as long as it is known.
+    #[serde(default)]
+    before: Option<Standing>,
+    /// The mark of the rows that came together: without them nothing here counts.
+    #[serde(default)]
+    filling: Option<Uuid>,
+}
+
+/// What a store held at one moment, while it goes on.
+pub(crate) struct View {
+    pub(crate) identity: Identity,
+    pub(crate) standing: Standing,
+    /// Where it stood some way before that.
+    pub(crate) before: Option<Standing>,
+    snapshot: fjall::Snapshot,
+    keyspace: Keyspace,
 }
 
 /// The disk cannot be read or written, or holds what nobody wrote.
@@ -133,7 +163,17 @@ impl StateStores {
                 unavailable(shown, told(&error))
             }
         })?;
-        Ok(Self(Arc::new(Opened { db, _own: own })))
+        let folder = path.to_owned();
+        Ok(Self(Arc::new(Opened {
+            db,
+            folder,
+            _own: own,
+        })))
+    }
+
+    /// A file beside the stores that is gone with its last handle, or with this process.
+    pub(crate) fn scratch(&self) -> io::Result<File> {
+        tempfile::tempfile_in(&self.0.folder)
     }
 
     /// The store of a partition. What was folded out of another log, or by another fold, is thrown away.
@@ -141,11 +181,6 @@ impl StateStores {
     /// # Errors
     /// The disk.
     pub fn store(&self, log: LogId, partition: Partition, fold: &str) -> Result<StateStore, StateError> {
-        let options = || {
-            KeyspaceCreateOptions::default()
-                .max_memtable_size(MEMTABLE_BYTES)
-                .data_block_compression_policy(CompressionPolicy::all(CompressionType::Lz4))
-        };
         let store = StateStore {
             db: self.0.db.clone(),
             keyspace: self
@@ -172,13 +207,43 @@ impl StateStore {
     /// # Errors
     /// The disk.
     pub fn standing(&self) -> Result<Option<Standing>, StateError> {
+        Ok(self.stands()?.map(|stands| stands.standing))
+    }
+
+    fn stands(&self) -> Result<Option<Stands>, StateError> {
         let Some(row) = self.keyspace.get(STANDING)? else {
             return Ok(None);
         };
         let stands: Option<Stands> = serde_json::from_slice(&row).ok();
-        Ok(stands
-            .filter(|stands| stands.identity == self.identity)
-            .map(|stands| stands.standing))
+        let Some(stands) = stands.filter(|stands| stands.identity == self.identity) else {
+            return Ok(None);
+        };
+        if let Some(mark) = stands.filling
+            && self.keyspace.get(FILLING)?.as_deref() != Some(mark.as_bytes())
+        {
+            return Ok(None);
+        }
+        Ok(Some(stands))
+    }
+
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// What it holds now; none, when that is nothing.
+    pub(crate) fn view(&self) -> Result<Option<View>, StateError> {
+        let snapshot = self.db.snapshot();
+        let Some(row) = snapshot.get(&self.keyspace, STANDING)? else {
+            return Ok(None);
+        };
+        let stands: Stands = serde_json::from_slice(&row).map_err(StateError::damaged)?;
+        Ok(Some(View {
+            identity: stands.identity,
+            standing: stands.standing,
+            before: stands.before,
+            snapshot,
+            keyspace: self.keyspace.clone(),
+        }))
     }
 
     /// The row of this key.
@@ -190,10 +255,7 @@ impl StateStore {
     }
 
     /// Rows whose keys begin so, in the order of their keys.
-    pub fn prefix(
-        &self,
-        prefix: &[u8],
-    ) -> impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), StateError>> + use<> {
+    pub fn prefix(&self, prefix: &[u8]) -> impl Iterator<Item = Result<Row, StateError>> + use<> {
         self.keyspace.prefix(prefix).map(|row| {
             let (key, value) = row.into_inner()?;
             Ok((key.to_vec(), value.to_vec()))
@@ -216,13 +278,60 @@ impl StateStore {
                 None => batch.remove(&self.keyspace, key),
             }
         }
+        let known = self.stands()?;
+        let filling = known.as_ref().and_then(|known| known.filling);
+        let before = match known {
+            Some(known) if known.standing == standing => known.before,
+            Some(known) => Some(known.standing),
+            None => None,
+        };
+        let stands = self.row(standing, before, filling)?;
+        batch.insert(&self.keyspace, STANDING, stands);
+        Ok(batch.commit()?)
+    }
+
+    fn row(
+        &self,
+        standing: Standing,
+        before: Option<Standing>,
+        filling: Option<Uuid>,
+    ) -> Result<Vec<u8>, StateError> {
         let stands = Stands {
             identity: self.identity.clone(),
             standing,
+            before,
+            filling,
         };
-        let stands = serde_json::to_vec(&stands).map_err(StateError::damaged)?;
-        batch.insert(&self.keyspace, STANDING, stands);
-        Ok(batch.commit()?)
+        serde_json::to_vec(&stands).map_err(StateError::damaged)
+    }
+
+    /// Throws everything away and puts these rows in, all of them together. They must be in the order of their keys.
+    ///
+    /// # Errors
+    /// The disk, or whatever keeps the rows from coming; then it holds nothing.
+    pub(crate) fn refill<E: From<StateError>>(
+        &mut self,
+        standing: Standing,
+        before: Option<Standing>,
+        rows: impl Iterator<Item = Result<Row, E>>,
+    ) -> Result<(), E> {
+        let disk = |error: fjall::Error| E::from(error.into());
+        // Rows that are put in together are not in the journal. To clear the keyspace is, and a start that reads the
+        // journal would do that again, to them: so it is another keyspace. And since rows are the least that may be
+        // missed, they bear a mark that the standing names.
+        let name = self.keyspace.name().to_string();
+        self.db.delete_keyspace(self.keyspace.clone()).map_err(disk)?;
+        self.keyspace = self.db.keyspace(&name, options).map_err(disk)?;
+        let mark = Uuid::new_v4();
+        let mut filling = self.keyspace.start_ingestion().map_err(disk)?;
+        let stands = self.row(standing, before, Some(mark))?;
+        filling.write(STANDING, stands).map_err(disk)?;
+        filling.write(FILLING, *mark.as_bytes()).map_err(disk)?;
+        for row in rows {
+            let (key, value) = row?;
+            filling.write(key, value).map_err(disk)?;
+        }
+        filling.finish().map_err(disk)
     }
 
     /// Throws everything away.
@@ -239,12 +348,40 @@ impl StateStore {
     }
 }
 
+fn options() -> KeyspaceCreateOptions {
+    KeyspaceCreateOptions::default()
+        .max_memtable_size(MEMTABLE_BYTES)
+        .data_block_compression_policy(CompressionPolicy::all(CompressionType::Lz4))
+}
+
+impl View {
+    /// Its rows, in the order of their keys.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = Result<Row, StateError>> + use<> {
+        let all = self.snapshot.iter(&self.keyspace).map(|row| {
+            let (key, value) = row.into_inner()?;
+            Ok((key.to_vec(), value.to_vec()))
+        });
+        // The store's own are the standing's.
+        all.filter(|row| !matches!(row, Ok((key, _)) if key.first() == Some(&0)))
+    }
+}
+
 impl Standing {
     /// The state of admission after the commit, as its record says; none, when another record stands there.
     ///
     /// # Errors
     /// The log cannot be read, or ends before it ([`ReadError::OutOfRange`]).
     pub async fn confirm(self, log: &Log, partition: Partition) -> Result<Option<State>, ReadError> {
+        let end = log.end(partition).await?;
+        if self.at >= end {
+            // A reader at the end would wait for the next record.
+            return Err(ReadError::OutOfRange {
+                partition,
+                offset: self.at,
+                first: 0,
+                end,
+            });
+        }
         let batch = log.reader(partition, self.at)?.next().await?;
         let Some(stored) = batch.records.first().filter(|stored| stored.offset == self.at) else {
             return Ok(None);

@@ -24,7 +24,7 @@ use event_log::{
 };
 use service::{Health, health::Reporter};
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Mutex, mpsc, watch},
     task::JoinHandle,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -33,6 +33,7 @@ use super::{
     Door, Request, Settings, Standing,
     aside::Unreadable,
     decider::Decider,
+    snapshots::Keeper,
     state::{State, fold},
     timers,
 };
@@ -127,9 +128,17 @@ impl Supervision {
             };
             let began = Instant::now();
             let version = self.sharing.membership.assignment().borrow().version;
+            let (known, keeper) = known;
+            self.keep(keeper.as_ref());
             let (ended, epoch, driving) = self.serve(known, incoming).await;
             // It answers what is under way first. Two must never drive one partition of a process.
             let _ = driving.await;
+            if let Some(keeper) = keeper {
+                if ended != Ended::Lost {
+                    keeper.leave().await;
+                }
+                keeper.stop.cancel();
+            }
             if let Some(epoch) = epoch.filter(|_| ended != Ended::Lost) {
                 self.release(epoch).await;
             }
@@ -312,6 +321,18 @@ impl Supervision {
         driving
     }
 
+    /// Keeps snapshots of what is served.
+    fn keep(&self, keeper: Option<&Arc<Keeper>>) {
+        if let Some(door) = self.door.upgrade() {
+            door.keep(keeper.cloned());
+        }
+        if let Some(keeper) = keeper {
+            let name = format!("the snapshots of {}", self.partition);
+            self.tasks
+                .spawn(self.health.clone().vital(name, keeper.clone().follow()));
+        }
+    }
+
     /// Opens the door; none, when it is gone.
     fn open(&self) -> Option<mpsc::Receiver<Request>> {
         let (requests, incoming) = mpsc::channel(self.settings.waiting);
@@ -375,33 +396,55 @@ impl Supervision {
 }
 
 impl Supervision {
-    /// What this process' disk knows of the partition already, when the log says so, too.
+    /// What is known of the partition already, when the log says so, too: from this process' disk, or from a snapshot
+    /// when that is much further.
     ///
     /// # Errors
     /// The disk fails, or the log has lost what was admitted: for people.
-    async fn known(&self) -> Result<(State, Start), String> {
+    async fn known(&self) -> Result<((State, Start), Option<Arc<Keeper>>), String> {
         let told = |error: StateError| error.to_string();
         let stores = &self.settings.stores;
         let fold = fold(self.settings.kept);
-        let store = stores.store(self.log.id(), self.partition, &fold).map_err(told)?;
+        let mut store = stores.store(self.log.id(), self.partition, &fold).map_err(told)?;
         let standing = if self.partition == Partition::DIRECTORY {
             // It is folded into memory, so only its keys are here.
             None
         } else {
             store.standing().map_err(told)?
         };
-        let start = match standing {
+        let mut start = match standing {
             None => None,
             Some(standing) => self.confirmed(standing).await?.map(|state| Start {
                 next: standing.at + 1,
                 state,
             }),
         };
+        let mut keeper = None;
+        if let Some(snapshots) = &self.settings.snapshots
+            && self.partition != Partition::DIRECTORY
+        {
+            let every = self.settings.snapshot_commits;
+            let beyond = start.map(|start| start.next.saturating_add(every));
+            let restored = snapshots
+                .restore(stores, store, &self.log, self.partition, beyond)
+                .await;
+            store = restored.store;
+            start = restored.start.or(start);
+            keeper = Some(Arc::new(Keeper {
+                snapshots: snapshots.clone(),
+                every,
+                store: store.clone(),
+                log: self.log.clone(),
+                partition: self.partition,
+                newest: Mutex::new(restored.newest.map_or(0, |at| at + 1)),
+                stop: CancellationToken::new(),
+            }));
+        }
         if start.is_none() {
             store.clear().map_err(told)?;
         }
         let state = State::new(store, self.settings.recent_bytes, self.settings.kept).map_err(told)?;
-        Ok((state, start.unwrap_or_default()))
+        Ok(((state, start.unwrap_or_default()), keeper))
     }
 
     /// The state of admission where a store stands; none, when the log does not have what it was made of.

@@ -37,6 +37,10 @@ pub fn fold(kept: Kept) -> String {
     format!("{FOLD}, keys kept {kept}")
 }
 
+/// Commits that the disk is behind at most, also when they changed few rows: so many are judged again when a snapshot
+/// is loaded.
+const BEHIND: usize = 4_096;
+
 /// Everything that a partition's decisions depend on.
 pub struct State {
     rows: Layers,
@@ -45,6 +49,8 @@ pub struct State {
     time: Twice<Option<Timestamp>>,
     /// The last admitted commit that was folded.
     standing: Option<Standing>,
+    /// Commits that were folded since the last was written to the disk.
+    unwritten: usize,
     /// A commit was folded in part only: nothing of this may be kept.
     broken: bool,
     kept: Kept,
@@ -135,6 +141,7 @@ impl State {
                 decided: time,
             },
             standing,
+            unwritten: 0,
             broken: false,
             kept,
         })
@@ -356,11 +363,17 @@ impl State {
             .time
             .admitted
             .map_or(i64::MIN, |time| self.kept.forgotten_before(time).micros());
-        self.rows.write(standing, forgotten)
+        self.rows.write(standing, forgotten)?;
+        self.unwritten = 0;
+        Ok(())
     }
 
     fn write_when_full(&mut self) -> Result<(), StateError> {
-        if self.rows.is_full() { self.write() } else { Ok(()) }
+        if self.rows.is_full() || self.unwritten >= BEHIND {
+            self.write()
+        } else {
+            Ok(())
+        }
     }
 
     fn stands(&mut self, at: Offset, commit: &Commit) {
@@ -369,6 +382,7 @@ impl State {
                 at,
                 event: last.envelope.id,
             });
+            self.unwritten += 1;
             self.time.admitted = self.time.admitted.max(Some(last.envelope.time));
             self.time.decided = self.time.decided.max(self.time.admitted);
         }

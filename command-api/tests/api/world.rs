@@ -8,7 +8,7 @@ use std::{
 };
 
 use command_api::{App, Config, app::Deps};
-use event_log::{Log, LogConfig, StateStores, Store};
+use event_log::{Log, LogConfig, Snapshots, StateStores, Store};
 use key_store::KeyStore;
 use reqwest::{Method, StatusCode, header::HeaderMap};
 use serde_json::{Value, json};
@@ -90,6 +90,7 @@ impl Process {
             keys,
             health: health.clone(),
             state: StateStores::open(config.state_dir.as_deref()).unwrap(),
+            snapshots: config.snapshots.as_ref().map(|url| Snapshots::open(url).unwrap()),
         };
         let app = App::start(deps, &config.clone().reached_at(address));
         let shutdown = CancellationToken::new();
