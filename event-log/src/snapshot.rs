@@ -232,3 +232,6 @@ impl Snapshots {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

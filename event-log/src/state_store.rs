@@ -342,6 +342,12 @@ impl StateStore {
         Ok(self.keyspace.clear()?)
     }
 
+    /// What a crash would do that the disk forgot something after: rows that came together are not there.
+    #[cfg(test)]
+    pub(crate) fn lose_filling(&self) -> Result<(), StateError> {
+        Ok(self.keyspace.remove(FILLING)?)
+    }
+
     /// About how many bytes it takes on the disk.
     pub fn disk_bytes(&self) -> u64 {
         self.keyspace.disk_space()

@@ -71,7 +71,7 @@ impl Snapshots {
                 Ok(start) => {
                     let took = begun.elapsed();
                     metrics::snapshot_loaded(partition, &found, took);
-                    tracing::info!(%partition, at = found.at, bytes = found.size, seconds = took.as_secs_f64(), "loaded a snapshot");
+                    tracing::info!(%partition, snapshot = self.shown(&found.path), bytes = found.size, seconds = took.as_secs_f64(), "loaded a snapshot");
                     let start = Some(start);
                     return Restored { store, start, newest };
                 }
