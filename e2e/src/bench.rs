@@ -2,7 +2,7 @@
 //! any machine.
 //!
 //! [`load`] asks, [`bare`] is the least that a server could do, [`broker`] what the broker takes by itself, [`report`]
-//! writes. The phases: [`footprint`], [`ledger`] (without HTTP), [`writes`] (commands and page views),
+//! writes. The phases: [`footprint`], [`startup`], [`ledger`] (without HTTP), [`writes`] (commands and page views),
 //! [`fleet`] (forwarding, refusals, takeover), [`catch_up`],
 //! [`live`] (how soon writes are visible, verification),
 //! [`reads`].
@@ -17,6 +17,7 @@ pub mod live;
 pub mod load;
 pub mod reads;
 pub mod report;
+pub mod startup;
 pub mod writes;
 
 use std::{path::PathBuf, process::Stdio, time::Duration};

@@ -8,6 +8,7 @@ use futures::future::join_all;
 use key_store::KeyStore;
 use serde_json::{Value, json};
 
+use crate::snapshots::{Kept, Once, told};
 use crate::world::{Process, Tenant, config, key_store, until, within};
 
 /// The processes of one installation.
@@ -316,6 +317,34 @@ async fn a_process_that_stops_hands_over_and_nobody_is_refused_or_forgotten() {
     for partition in all() {
         assert_ne!(hint(&log, partition).await.url, Some(first_base.clone()));
     }
+    fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_takes_over_goes_on_from_the_snapshot_of_whoever_leaves() {
+    let fleet = Fleet::new(0).await;
+    let kept = Kept::new();
+    let start = async || {
+        let process = Process::start(fleet.log().await, fleet.keys.clone(), &kept.config()).await;
+        within("it serves", process.app.ready()).await.unwrap();
+        process
+    };
+    let first = start().await;
+    let written = [Once::new(&first, "One").await, Once::new(&first, "Two").await];
+    let log = fleet.log().await.id();
+    let second = start().await;
+    within("the first stops", first.stop()).await;
+    within("the second serves", second.app.ready()).await.unwrap();
+    for once in &written {
+        once.is_known(&second).await;
+        let partition = fleet
+            .log()
+            .await
+            .ledger_partition(once.tenant.id.parse().unwrap());
+        let loaded = told(&[&log.to_string(), &partition.to_string(), "loaded a snapshot"]);
+        assert!(loaded > 0, "{partition} was loaded");
+    }
+    second.stop().await;
     fleet.stop().await;
 }
 

@@ -15,6 +15,7 @@ mod installation;
 mod kafka;
 mod refusals;
 mod sharing;
+mod snapshots;
 mod state;
 mod stopped;
 mod strange;

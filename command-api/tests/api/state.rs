@@ -9,7 +9,7 @@ use service::health::State;
 
 use crate::world::{Process, Tenant, World};
 
-fn copy(from: &Path, to: &Path) -> io::Result<()> {
+pub(crate) fn copy(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
@@ -23,7 +23,7 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn replace(from: &Path, to: &Path) {
+pub(crate) fn replace(from: &Path, to: &Path) {
     fs::remove_dir_all(to).unwrap();
     copy(from, to).unwrap();
 }

@@ -37,6 +37,7 @@ pub(crate) struct World {
     pub(crate) log: Log,
     keys: KeyStore,
     dir: TempDir,
+    config: Config,
 }
 
 /// What came back.
@@ -186,6 +187,7 @@ impl World {
             log,
             keys,
             dir,
+            config,
         }
     }
 
@@ -201,20 +203,22 @@ impl World {
 
     /// The same, with something done to its folder in between.
     pub(crate) async fn restart_after(self, meanwhile: impl FnOnce(&Path)) -> Self {
+        self.restart_with(async |dir| meanwhile(dir)).await
+    }
+
+    /// The same, with something done that takes its time.
+    pub(crate) async fn restart_with(self, meanwhile: impl AsyncFnOnce(&Path)) -> Self {
         let Self {
             process,
             log,
             keys,
             dir,
+            config,
         } = self;
         process.stop().await;
         log.close().await;
-        meanwhile(dir.path());
+        meanwhile(dir.path()).await;
         let log = embedded(dir.path().join("log")).await;
-        let config = Config {
-            state_dir: Some(dir.path().join("state")),
-            ..config()
-        };
         let process = Process::start(log.clone(), keys.clone(), &config).await;
         within("the partitions are served again", process.app.ready())
             .await
@@ -224,6 +228,7 @@ impl World {
             log,
             keys,
             dir,
+            config,
         }
     }
 

@@ -48,7 +48,16 @@ pub async fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
 
 /// The most memory that a process has had resident.
 pub fn peak_megabytes(pid: u32) -> Option<f64> {
+    megabytes(pid, "VmHWM:")
+}
+
+/// The memory that a process has resident now.
+pub fn current_megabytes(pid: u32) -> Option<f64> {
+    megabytes(pid, "VmRSS:")
+}
+
+fn megabytes(pid: u32, which: &str) -> Option<f64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(which))?;
     Some(line.trim().trim_end_matches(" kB").parse::<f64>().ok()? / 1_024.0)
 }

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Parser, ValueEnum};
-use e2e::bench::{Bench, bare, catch_up, fleet, footprint, ledger, live, reads, report, writes};
+use e2e::bench::{Bench, bare, catch_up, fleet, footprint, ledger, live, reads, report, startup, writes};
 use e2e::{engines::Engines, installation::LogKind};
 
 /// Measures Annals on this machine.
@@ -20,6 +20,9 @@ struct Arguments {
     /// Only this log, in `ledger` and `writes`.
     #[arg(long)]
     log: Option<LogKind>,
+    /// With how many commits in the log a start is measured, in `startup`.
+    #[arg(long, value_delimiter = ',', default_value = "10000,100000,1000000")]
+    commits: Vec<u64>,
     /// The program to measure; by default `annals` beside this one.
     #[arg(long)]
     binary: Option<PathBuf>,
@@ -31,6 +34,7 @@ struct Arguments {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Phase {
     Footprint,
+    Startup,
     Ledger,
     Writes,
     Fleet,
@@ -49,7 +53,10 @@ async fn main() -> anyhow::Result<()> {
     }
     let own = std::env::current_exe()?;
     // Only a complete run is kept.
-    let complete = arguments.phases.is_empty() && arguments.connections.is_none() && arguments.log.is_none();
+    let complete = arguments.phases.is_empty()
+        && arguments.connections.is_none()
+        && arguments.log.is_none()
+        && arguments.commits.contains(&1_000_000);
     let bench = Bench {
         engines: Engines::from_environment()?,
         binary: arguments.binary.unwrap_or_else(|| own.with_file_name("annals")),
@@ -62,6 +69,9 @@ async fn main() -> anyhow::Result<()> {
     let mut report = report::Report::default();
     if wanted(Phase::Footprint) {
         footprint::run(&bench, &mut report).await?;
+    }
+    if wanted(Phase::Startup) {
+        startup::run(&bench, &mut report, &arguments.commits).await?;
     }
     if wanted(Phase::Ledger) {
         ledger::run(&bench, &mut report).await?;

@@ -146,7 +146,11 @@ fn a_store_that_is_filled_holds_the_rows_and_no_others_whenever_the_process_ends
         let stores = StateStores::open(Some(&at(name))).unwrap();
         let left = store(&stores);
         let view = left.view().unwrap().unwrap();
-        assert_eq!((view.standing, view.before), (standing(stands), Some(standing(before))), "{name}");
+        assert_eq!(
+            (view.standing, view.before),
+            (standing(stands), Some(standing(before))),
+            "{name}"
+        );
         assert_eq!(view.rows().count(), count, "{name}");
     }
 }
@@ -200,7 +204,10 @@ async fn the_last_few_are_kept_and_those_of_other_folds_for_a_while() {
     snapshots.prune(&identity, now).await.unwrap();
     assert_eq!(left("1").await, [30, 20, 10]);
     assert_eq!((left("0").await, left("2").await), (vec![90], vec![90]));
-    snapshots.prune(&identity, now.plus_micros(8 * 86_400_000_000)).await.unwrap();
+    snapshots
+        .prune(&identity, now.plus_micros(8 * 86_400_000_000))
+        .await
+        .unwrap();
     assert_eq!(left("1").await, [30, 20, 10]);
     assert_eq!((left("0").await, left("2").await), (vec![], vec![]));
 }
@@ -209,7 +216,10 @@ async fn the_last_few_are_kept_and_those_of_other_folds_for_a_while() {
 fn a_url_with_secrets_or_of_nothing_known_is_refused() {
     let refused = |url: &str| Snapshots::open(&url.parse().unwrap()).err().unwrap().to_string();
     let told = refused("s3://key:secret@bucket/prefix");
-    assert!(told.contains("AWS_ACCESS_KEY_ID") && !told.contains("secret"), "{told}");
+    assert!(
+        told.contains("AWS_ACCESS_KEY_ID") && !told.contains("secret"),
+        "{told}"
+    );
     assert!(refused("ftp://host/folder").contains("ftp://host/folder"));
     #[cfg(not(feature = "s3"))]
     assert!(refused("s3://bucket/prefix").contains("without S3"));

@@ -48,6 +48,7 @@ impl Snapshots {
         let mut stop = std::pin::pin!(stop);
         let begun = Instant::now();
         let head = tokio::select! {
+            biased;
             () = &mut stop => return Err(SnapshotError::Stopped),
             head = self.head(store, log, partition) => head?,
         };
@@ -59,6 +60,7 @@ impl Snapshots {
         let upload = upload.map_err(|error| self.failed(&error))?;
         let mut upload = WriteMultipart::new_with_chunk_size(upload, PART);
         let sent = tokio::select! {
+            biased;
             () = &mut stop => Err(SnapshotError::Stopped),
             sent = self.send(view, head.clone(), &mut upload) => sent,
         };
@@ -70,6 +72,7 @@ impl Snapshots {
             }
         };
         tokio::select! {
+            biased;
             // Complete or not, what is there is good.
             () = &mut stop => return Err(SnapshotError::Stopped),
             finished = self.within(upload.finish()) => finished?.map_err(|error| self.failed(&error))?,
@@ -83,6 +86,7 @@ impl Snapshots {
         tracing::info!(%partition, at = written.at, rows, bytes, seconds = begun.elapsed().as_secs_f64(), "wrote a snapshot");
         let now: Timestamp = chrono::Utc::now().into();
         tokio::select! {
+            biased;
             () = stop => {}
             pruned = self.prune(&head.identity, now) => if let Err(error) = pruned {
                 tracing::warn!(%partition, %error, "older snapshots are still there");

@@ -9,12 +9,15 @@ use std::{
     },
 };
 
-use event_log::{LogId, Partition, StateStores};
+use event_log::{
+    Claim, Log, LogConfig, LogId, Partition, Record, Snapshots, StateStores, Store, Verdict,
+    snapshot::SnapshotError,
+};
 use events::{
     CommandId, Envelope, EventId, Recorded,
     content::{Body, Draft, Metadata, Revision, Slug, Tags, Title},
 };
-use proptest::prelude::*;
+use proptest::{prelude::*, test_runner::TestRunner};
 use uuid::Uuid;
 
 use super::*;
@@ -226,6 +229,161 @@ proptest! {
             }
         }
     }
+}
+
+/// What a partition of a real log holds, and what each record left admission at.
+struct Past {
+    log: Log,
+    partition: Partition,
+    admission: event_log::State,
+    commits: Vec<(Offset, event_log::State, Commit, Option<(Hash, Hash)>)>,
+}
+
+impl Past {
+    async fn begin(log: &Log, partition: Partition) -> Self {
+        let mut past = Self {
+            log: log.clone(),
+            partition,
+            admission: event_log::State::default(),
+            commits: Vec::new(),
+        };
+        let mut reader = log.reader(partition, 0).unwrap();
+        for stored in reader.next().await.unwrap().records {
+            past.admission.admit(stored.offset, &stored.record);
+        }
+        past.claim(1).await;
+        past
+    }
+
+    async fn append(&mut self, record: Record) -> (Offset, Verdict) {
+        let at = self.log.append(self.partition, record.clone()).await.unwrap();
+        (at, self.admission.admit(at, &record))
+    }
+
+    /// Somebody claims; of the current epoch it counts for nothing.
+    async fn claim(&mut self, ahead: u64) {
+        let claim = Claim {
+            owner: "a test".to_owned(),
+            time: time(0),
+        };
+        let record = claim.to_record(self.admission.epoch + ahead);
+        self.append(record).await;
+    }
+
+    async fn commit(&mut self, commit: Commit, key: Option<(Hash, Hash)>) -> Offset {
+        let (record, _) = commit.prepare().unwrap().seal(&self.admission);
+        let (at, verdict) = self.append(record.clone()).await;
+        assert!(matches!(verdict, Verdict::Commit(_)), "{verdict:?}");
+        self.commits.push((at, self.admission, commit, key));
+        // As a retry of a producer would leave it: the second counts for nothing.
+        if at % 3 == 0 {
+            self.append(record).await;
+        }
+        at
+    }
+}
+
+fn rows_of(store: &StateStore) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let all = (1..=10).flat_map(|tag| store.prefix(&[tag]));
+    all.collect::<Result<_, _>>().unwrap()
+}
+
+/// Folds a history with claims and void records in between, writing a snapshot now and then; then whoever has nothing
+/// but the log and the snapshots.
+async fn from_snapshots(
+    steps: Vec<Step>,
+    (log, partition): (&Log, Partition),
+    snapshots: &Snapshots,
+    [here, there]: [&StateStores; 2],
+) -> Result<(), TestCaseError> {
+    let fresh = |stores: &StateStores| stores.store(log.id(), partition, FOLD).unwrap();
+    let (store, mut past) = (fresh(here), Past::begin(log, partition).await);
+    let mut state = open(&store);
+    let mut newest = None;
+    for (n, step) in (0_u32..).zip(steps) {
+        match step {
+            Step::Ask(id, asked, key) => {
+                let at = state.commit_time(time(i64::from(n)));
+                if let Ok(Decision::Commit(changes)) = ask(&state, id, &asked, at) {
+                    let commit = commit(&state, changes, at, n.into());
+                    let key = key.map(|key| ([key; 16], [n as u8; 16]));
+                    let at = past.commit(commit.clone(), key).await;
+                    state.apply(at, &commit, key).unwrap();
+                }
+            }
+            Step::Admit => state.write().unwrap(),
+            Step::Forget => past.claim(0).await,
+            Step::Reopen => past.claim(1).await,
+            Step::Write => {
+                state.write().unwrap();
+                if state.standing.is_some() {
+                    let stopped = snapshots
+                        .write(&store, log, partition, std::future::ready(()))
+                        .await;
+                    prop_assert!(matches!(stopped, Err(SnapshotError::Stopped)), "{stopped:?}");
+                }
+                let written = snapshots
+                    .write(&store, log, partition, std::future::pending())
+                    .await;
+                newest = written.unwrap().map(|written| written.at);
+                prop_assert_eq!(newest, state.standing.map(|standing| standing.at));
+            }
+        }
+    }
+    let restored = snapshots.restore(there, fresh(there), log, partition, None).await;
+    prop_assert_eq!(restored.start.map(|start| start.next - 1), newest);
+    let start = restored.start.unwrap_or_default();
+    for (at, admission, ..) in &past.commits {
+        prop_assert!(*at + 1 != start.next || *admission == start.state);
+    }
+    let mut other = open(&restored.store);
+    for (at, _, commit, key) in &past.commits {
+        if *at >= start.next {
+            other.apply(*at, commit, *key).unwrap();
+        }
+    }
+    prop_assert_eq!(other.next_due(), state.next_due());
+    state.write().unwrap();
+    other.write().unwrap();
+    prop_assert_eq!(rows_of(&restored.store), rows_of(&store));
+    Ok(())
+}
+
+#[test]
+fn a_state_goes_on_from_any_snapshot() {
+    const CASES: u32 = 40;
+    let dir = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let log = LogConfig {
+        store: Store::Embedded {
+            dir: dir.path().join("log"),
+        },
+        // Failed cases are tried again, shorter.
+        ledger_partitions: Some(2 * CASES),
+        visits_partitions: Some(1),
+        development: true,
+    };
+    let log = runtime.block_on(Log::open(log)).unwrap();
+    let url = url::Url::from_file_path(dir.path().join("snapshots")).unwrap();
+    let snapshots = Snapshots::open(&url).unwrap();
+    let [here, there] = [(); 2].map(|()| StateStores::open(None).unwrap());
+    let next = AtomicU32::new(0);
+    let mut runner = TestRunner::new(ProptestConfig {
+        max_shrink_iters: CASES - 1,
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(CASES)
+    });
+    let tried = runner.run(&steps(), |steps| {
+        let partition = Partition::ledger(next.fetch_add(1, Ordering::Relaxed));
+        runtime.block_on(from_snapshots(
+            steps,
+            (&log, partition),
+            &snapshots,
+            [&here, &there],
+        ))
+    });
+    tried.unwrap();
+    runtime.block_on(log.close());
 }
 
 /// Asks for what nothing stands in the way of.
