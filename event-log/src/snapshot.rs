@@ -122,7 +122,8 @@ impl Snapshots {
         }
         let settings = std::env::vars_os().filter_map(|(name, value)| {
             let name = name.into_string().ok()?.to_ascii_lowercase();
-            Some((name, value.into_string().ok()?)).filter(|(name, _)| name.starts_with("aws_"))
+            let value = value.into_string().ok()?;
+            Some((name, value)).filter(|(name, value)| name.starts_with("aws_") && !value.is_empty())
         });
         let (store, folder) = object_store::parse_url_opts(url, settings).map_err(|error| {
             let hint = if cfg!(feature = "s3") {

@@ -222,7 +222,7 @@ fn commit(state: &State, number: u64) -> anyhow::Result<Commit> {
     let (piece, step) = (number / EACH / 64 * 64 + number % 64, number / 64 % EACH);
     let tenant = TenantId::new(Uuid::from_u128(u128::from(piece % TENANTS) + 1));
     let id = ContentId::new(Uuid::from_u128(u128::from(piece) << 64 | 1));
-    let title = |text: &str| Title::new(format!("{text} {piece}"));
+    let title = |text: &str| Title::new(&format!("{text} {piece}"));
     let body = || Body::new("A body of some six hundred bytes, as they are. ".repeat(13));
     let command = match step {
         0 => content::Command::Draft(Box::new(Draft {
