@@ -134,7 +134,13 @@ impl Snapshots {
 async fn fill(store: StateStore, head: Head, rows: Rows) -> (StateStore, Result<(), Refused>) {
     let mut filling = store.clone();
     let filled = tokio::task::spawn_blocking(move || {
-        let rows = rows.map(|row| row.map_err(|error| Refused::Damaged(error.to_string())));
+        let rows = rows.map(|row| match row {
+            Ok((key, _)) if key.first().is_none_or(|tag| *tag == 0) => Err(Refused::Damaged(
+                "a row under a key that is the store's own".to_owned(),
+            )),
+            Ok(row) => Ok(row),
+            Err(error) => Err(Refused::Damaged(error.to_string())),
+        });
         let filled = filling.refill(head.standing, head.before, rows);
         (filling, filled)
     });
