@@ -231,12 +231,15 @@ proptest! {
     }
 }
 
+/// Where a commit stands, what admission knew then, the commit, and the key that it had.
+type Admitted = (Offset, event_log::State, Commit, Option<(Hash, Hash)>);
+
 /// What a partition of a real log holds, and what each record left admission at.
 struct Past {
     log: Log,
     partition: Partition,
     admission: event_log::State,
-    commits: Vec<(Offset, event_log::State, Commit, Option<(Hash, Hash)>)>,
+    commits: Vec<Admitted>,
 }
 
 impl Past {
