@@ -32,9 +32,9 @@ use crate::{aggregate, command::Expected, error::Error};
 /// state anew from the log.
 const FOLD: &str = "1";
 
-/// What the rows on disk depend on beside the log: which fold made them, and how long it keeps keys.
+/// What the rows on disk depend on beside the log: which fold made them, and how long it keeps keys. As a folder's name.
 pub fn fold(kept: Kept) -> String {
-    format!("{FOLD}, keys kept {kept}")
+    format!("{FOLD} keys {kept}").replace(' ', "-")
 }
 
 /// Commits that the disk is behind at most, also when they changed few rows: so many are judged again when a snapshot

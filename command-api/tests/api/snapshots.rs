@@ -8,7 +8,10 @@ use std::{
     sync::{Mutex, Once as First},
 };
 
-use command_api::{Config, partition::state::FOLD};
+use command_api::{
+    Config,
+    partition::{idempotency, state},
+};
 use event_log::{Claim, Partition, Record, Snapshots, StateStores, record::Stated};
 use futures::future::join_all;
 use reqwest::Url;
@@ -86,7 +89,7 @@ impl Kept {
 
     /// Those of the tenant's partition, in order.
     fn files(&self, world: &World, tenant: &Tenant) -> Vec<PathBuf> {
-        let Ok(files) = fs::read_dir(self.folder(world, place(world, tenant), FOLD)) else {
+        let Ok(files) = fs::read_dir(self.folder(world, place(world, tenant), &own_fold())) else {
             return Vec::new();
         };
         let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
@@ -94,6 +97,11 @@ impl Kept {
         files.sort();
         files
     }
+}
+
+/// That of a process as it comes.
+fn own_fold() -> String {
+    state::fold(idempotency::Kept::hours(Config::default().idempotency_hours))
 }
 
 fn place(world: &World, tenant: &Tenant) -> Partition {
@@ -280,7 +288,7 @@ async fn what_is_damaged_or_another_s_is_passed_over_with_a_warning_and_the_next
         ("nothing", empty, "damaged or cut short"),
         ("foreign", foreign, "it is of log"),
     ];
-    let folder = kept.folder(&world, partition, FOLD);
+    let folder = kept.folder(&world, partition, &own_fold());
     let (mut titles, mut fold, mut loaded) = (Vec::new(), Vec::new(), 0);
     world = world.restart().await;
     for (title, damage, why) in cases {
@@ -370,7 +378,7 @@ async fn what_the_log_does_not_hold_as_admitted_is_passed_over() {
     let snapshot = format!("{:020}.snapshot", end - 1);
     let mut world = world;
     for (is_there, why) in [(false, "the log ends at"), (true, "is void")] {
-        let speculative = kept.folder(&world, partition, FOLD).join(&snapshot);
+        let speculative = kept.folder(&world, partition, &own_fold()).join(&snapshot);
         let kept_aside = earlier.path().with_extension("snapshot");
         world = world
             .restart_with(async |dir| {
