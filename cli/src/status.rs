@@ -39,15 +39,23 @@ fn table(body: &Value) -> String {
         "LAG",
         "SECONDS",
         "PARKED",
+        "VERIFIED",
     ];
     let mut rows = vec![headings.map(str::to_owned)];
-    let mut stopped = String::new();
+    let mut remarks = String::new();
     for projection in items {
         let name = show(&projection["projection"]);
+        let verified = &projection["verified"];
+        if let Some(rows) = verified["differing"].as_i64().filter(|rows| *rows > 0) {
+            remarks.push_str(&format!(
+                "{name} generation {}: {rows} rows are not what the log says: `annals verify {name}` names them\n",
+                projection["generation"]
+            ));
+        }
         for partition in projection["partitions"].as_array().unwrap_or(&none) {
             let place = format!("{}/{}", show(&partition["topic"]), show(&partition["partition"]));
             if let Some(why) = partition["stopped"].as_str() {
-                stopped.push_str(&format!(
+                remarks.push_str(&format!(
                     "{name} has stopped at {place} {}: {why}\n",
                     partition["position"]
                 ));
@@ -64,10 +72,11 @@ fn table(body: &Value) -> String {
                     .as_f64()
                     .map_or_else(|| "-".to_owned(), |seconds| format!("{seconds:.1}")),
                 show(&partition["parked"]),
+                show(&verified["whole_at"]),
             ]);
         }
     }
-    let mut widths = [0; 9];
+    let mut widths = [0; 10];
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = cell.chars().count().max(*width);
@@ -83,7 +92,7 @@ fn table(body: &Value) -> String {
         text.push_str(cells.join("  ").trim_end());
         text.push('\n');
     }
-    text + &stopped
+    text + &remarks
 }
 
 fn show(value: &Value) -> String {

@@ -42,6 +42,12 @@ pub struct Config {
     /// Hours for which a generation is kept, and kept up to date, after another one took its place; 0 for ever.
     #[arg(long, env = "ANNALS_KEEP_GENERATIONS_HOURS", default_value_t = 168)]
     pub keep_generations_hours: u32,
+    /// Records of the log that verification in the background may read a second; 0: nothing is verified unasked.
+    #[arg(long, env = "ANNALS_VERIFY_RATE", default_value_t = 2_000)]
+    pub verify_rate: u32,
+    /// Seconds between two slices of one projection that are verified in the background, at least.
+    #[arg(long, env = "ANNALS_VERIFY_EVERY_SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=2_592_000))]
+    pub verify_every_seconds: u64,
 }
 
 impl Config {

@@ -146,6 +146,7 @@ impl Supervisor {
             if row.state == "live" {
                 self.tell_of_live(projection, row.generation, ours);
                 self.tell_of_parked(projection, row.parked);
+                self.tell_of_verified(projection, row);
                 if !row.shown || self.shown.get(&projection) != Some(&row.generation) {
                     self.show(projection, row.generation, row.shown).await;
                 }
@@ -264,9 +265,10 @@ impl Supervisor {
         if ours {
             self.dependencies.health.forget(&name);
         } else {
-            self.dependencies.health.register(name).degraded(format!(
+            let text = format!(
                 "generation {generation} answers, which another release has made; this one fills another beside it"
-            ));
+            );
+            self.dependencies.health.degraded(&name, text);
         }
     }
 
@@ -277,7 +279,26 @@ impl Supervisor {
             self.dependencies.health.forget(&name);
         } else {
             let text = format!("{events} events are parked: `annals parked list {projection}` shows them");
-            self.dependencies.health.register(name).degraded(text);
+            self.dependencies.health.degraded(&name, text);
+        }
+    }
+
+    /// What verification in the background has found, in whatever process, is shown to whoever asks.
+    fn tell_of_verified(&self, projection: Projection, row: &Known) {
+        let label = [projection.name()];
+        metrics::DIFFERING.with_label_values(&label).set(row.differing);
+        let (rows, at) = (row.whole_compared.unwrap_or(0), row.whole_at.map(|at| at.timestamp()));
+        metrics::WHOLE_ROWS.with_label_values(&label).set(rows);
+        metrics::WHOLE_AT.with_label_values(&label).set(at.unwrap_or(0));
+        let name = format!("verification of {projection}");
+        if row.differing == 0 {
+            self.dependencies.health.forget(&name);
+        } else {
+            let text = format!(
+                "{} rows are not what the log says: `annals verify {projection}` names them, `annals rebuild {projection}` makes them anew",
+                row.differing
+            );
+            self.dependencies.health.degraded(&name, text);
         }
     }
 

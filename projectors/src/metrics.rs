@@ -50,6 +50,19 @@ metrics! {
     LAG_SECONDS: IntGaugeVec = register_int_gauge_vec(
         "annals_projector_lag_seconds", "Age of the last event in the tables (before the first one, of the tables), while there are later ones; else 0.",
         &["projection", "generation", "partition"]);
+    VERIFIED: IntCounterVec = register_int_counter_vec(
+        "annals_projector_verified_rows_total",
+        "Rows that verification in the background has compared with the log here, by projection.", &["projection"]);
+    DIFFERING: IntGaugeVec = register_int_gauge_vec(
+        "annals_projector_differing_rows",
+        "Rows of the live generation that were not what the log says when last verified in the background.",
+        &["projection"]);
+    WHOLE_ROWS: IntGaugeVec = register_int_gauge_vec(
+        "annals_projector_verified_whole_rows",
+        "Rows of the live generation that were compared when it was last verified whole; 0 before.", &["projection"]);
+    WHOLE_AT: IntGaugeVec = register_int_gauge_vec(
+        "annals_projector_verified_whole_timestamp_seconds",
+        "When the live generation was last verified whole, in seconds since 1970; 0 before.", &["projection"]);
     VOID: IntCounterVec = register_int_counter_vec(
         "annals_projector_void_records_total", "Records that were read and do not count, by topic.", &["topic"]);
     ODD: IntCounterVec = register_int_counter_vec(

@@ -25,6 +25,7 @@ use crate::{
         feed::chain,
         postgres::{Fold, PostgresSink},
     },
+    verify::background::Background,
     visits,
 };
 
@@ -92,8 +93,35 @@ pub async fn run(
         }
     };
     reporter.ok();
-    Supervisor::new(opened, dependencies, config).run(shutdown).await;
+    let verifying = verify_in_background(&opened, &dependencies, &config, shutdown.clone());
+    let supervising = Supervisor::new(opened, dependencies, config).run(shutdown);
+    tokio::join!(supervising, verifying);
     Ok(())
+}
+
+/// Compares tables with the log unasked, unless that is switched off.
+fn verify_in_background(
+    opened: &Opened,
+    dependencies: &Dependencies,
+    config: &Config,
+    shutdown: CancellationToken,
+) -> impl Future<Output = ()> + use<> {
+    let rows = clickhouse::Writer::new(&config.clickhouse(dependencies));
+    let background = Background::new(
+        (dependencies.log.clone(), opened.writer.clone(), rows),
+        opened.hashes.clone(),
+        config.verify_rate,
+        Duration::from_secs(config.verify_every_seconds),
+    );
+    let wanted = config.verify_rate > 0 && dependencies.until == Until::Shutdown;
+    let health = dependencies.health.clone();
+    async move {
+        if wanted {
+            let _: Option<()> = health
+                .vital("verification in the background", background.run(shutdown))
+                .await;
+        }
+    }
 }
 
 /// Read models that are this log's, with a generation of each projection that this release fills.

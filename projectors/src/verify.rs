@@ -5,8 +5,10 @@
 //! snapshot: rows beyond the checkpoint are passed over, and a row whose latest version is beyond it (a session that
 //! went on) is compared with the fold at that version. Memory is bounded: rows are compared in slices, and a slice
 //! that turns out too large is halved. Reading order: this file, [`walk`] (the log), [`rows`] (what is expected,
-//! what differs), then [`directory`], [`content`], [`downloads`], [`facts`] and [`visits`], the folds.
+//! what differs), then [`directory`], [`content`], [`downloads`], [`facts`] and [`visits`], the folds, and
+//! [`background`], which compares a slice now and then without being asked.
 
+pub(crate) mod background;
 mod content;
 mod directory;
 mod downloads;
@@ -32,7 +34,7 @@ use self::{
     rows::{Expected, Findings},
     walk::{Happened, Walk},
 };
-use crate::run::topic;
+use crate::{run::topic, runner::Throttle};
 
 pub use rows::{Difference, What};
 
@@ -146,6 +148,8 @@ pub enum Error {
 enum Short {
     /// It takes too much memory.
     Full,
+    /// What is parked has changed meanwhile.
+    Changed,
     Failed(Error),
 }
 
@@ -182,23 +186,7 @@ impl Verifier {
             .control
             .standing(wanted.projection, wanted.generation)
             .await?;
-        let mut records = 0;
-        for partition in self.log.all(topic(wanted.projection)) {
-            let (next, end) = (
-                standing.next_offset(partition.index),
-                self.log.end(partition).await?,
-            );
-            if next > end {
-                let projection = wanted.projection;
-                return Err(Error::AheadOfLog {
-                    projection,
-                    partition,
-                    next,
-                    end,
-                });
-            }
-            records += next;
-        }
+        let records = self.records(&standing).await?;
         let first = match wanted.sample {
             None | Some(0 | 1) => Slice::WHOLE,
             Some(of) => {
@@ -213,25 +201,18 @@ impl Verifier {
             records: 0,
             of: records,
             tell: tell.clone(),
+            throttle: Throttle::default(),
         };
         let mut slices = vec![first];
         let mut compared = 0;
         while let Some(slice) = slices.pop() {
             let before = (progress.records, findings.rows, findings.differences);
-            let outcome = match wanted.projection {
-                Projection::Visits => {
-                    visits::compare(self, &standing, slice, &mut findings, &mut progress).await
-                }
-                Projection::Directory
-                | Projection::Content
-                | Projection::Downloads
-                | Projection::ContentFacts => {
-                    self.compare(&mut standing, slice, &mut findings, &mut progress)
-                        .await
-                }
-            };
+            let outcome = self
+                .slice(&mut standing, slice, &mut findings, &mut progress)
+                .await;
             match outcome {
-                Ok(()) => compared += 1,
+                // Only what is compared slowly looks at what is parked a second time.
+                Ok(()) | Err(Short::Changed) => compared += 1,
                 Err(Short::Failed(error)) => return Err(error),
                 Err(Short::Full) if slice.of >= MOST_SLICES => return Err(Error::TooLarge(self.budget)),
                 Err(Short::Full) => {
@@ -259,6 +240,44 @@ impl Verifier {
         Ok(outcome)
     }
 
+    /// How many records of the log the tables are made from.
+    async fn records(&self, standing: &Standing) -> Result<u64, Error> {
+        let projection = standing.projection;
+        let mut records = 0;
+        for partition in self.log.all(topic(projection)) {
+            let (next, end) = (
+                standing.next_offset(partition.index),
+                self.log.end(partition).await?,
+            );
+            if next > end {
+                return Err(Error::AheadOfLog {
+                    projection,
+                    partition,
+                    next,
+                    end,
+                });
+            }
+            records += next;
+        }
+        Ok(records)
+    }
+
+    async fn slice(
+        &self,
+        standing: &mut Standing,
+        slice: Slice,
+        findings: &mut Findings,
+        progress: &mut Progress,
+    ) -> Result<(), Short> {
+        match standing.projection {
+            Projection::Visits => visits::compare(self, standing, slice, findings, progress).await,
+            Projection::Directory
+            | Projection::Content
+            | Projection::Downloads
+            | Projection::ContentFacts => self.compare(standing, slice, findings, progress).await,
+        }
+    }
+
     /// A projection of the directory or the ledger, whose fold keeps its rows.
     async fn compare(
         &self,
@@ -281,6 +300,7 @@ impl Verifier {
             skipped: Arc::new(standing.skipped.clone()),
             unfit: Vec::new(),
             later: HashMap::new(),
+            beyond: false,
         };
         let mut walks = Vec::new();
         for partition in self.log.all(topic(projection)) {
@@ -288,6 +308,9 @@ impl Verifier {
             let until = standing.next_offset(partition.index);
             folded = self.walk(&mut walk, until, folded, progress).await?;
             walks.push(walk);
+        }
+        if progress.throttle.is_bound() {
+            folded = self.catch_up(standing, &mut walks, folded, progress).await?;
         }
         for unfit in std::mem::take(&mut folded.unfit) {
             findings.differs(unfit).await?;
@@ -324,6 +347,7 @@ impl Verifier {
                 last
             });
         folded.later = beyond;
+        folded.beyond = true;
         for mut walk in walks {
             let Some(to) = last.get(&walk.partition().index) else {
                 continue;
@@ -341,6 +365,35 @@ impl Verifier {
             }
         }
         Ok(())
+    }
+
+    /// What took a while to read was not kept from being cleaned up meanwhile: compared is a moment that begins now.
+    /// Nearer to it the log is read slowly too, and the little that is left then as fast as it goes.
+    async fn catch_up(
+        &self,
+        standing: &mut Standing,
+        walks: &mut [Walk],
+        mut folded: Folded,
+        progress: &mut Progress,
+    ) -> Result<Folded, Short> {
+        for last in [false, true] {
+            let slowly = std::mem::take(&mut progress.throttle);
+            if !standing.renew().await? {
+                return Err(Short::Changed);
+            }
+            if !last {
+                standing.rest().await?;
+                progress.throttle = slowly.clone();
+            }
+            folded.parked = Arc::new(standing.parked.clone());
+            folded.skipped = Arc::new(standing.skipped.clone());
+            for walk in &mut *walks {
+                let until = standing.next_offset(walk.partition().index);
+                folded = self.walk(walk, until, folded, progress).await?;
+            }
+            progress.throttle = slowly;
+        }
+        Ok(folded)
     }
 
     /// Folds a partition up to an offset.
@@ -382,6 +435,8 @@ struct Folded {
     unfit: Vec<Difference>,
     /// Rows that are to be compared when their version is reached.
     later: HashMap<(u32, u64), Vec<Row>>,
+    /// Whether the checkpoint was passed: what is parked from there on is not known, and only those rows are of interest.
+    beyond: bool,
 }
 
 impl Folded {
@@ -397,10 +452,13 @@ impl Folded {
                 walk::skip(text, &mut self.expected);
                 continue;
             }
+            let tenant = event.as_ref().ok().map(|event| event.tenant);
             let done =
                 event.and_then(|event| event.fold(place, record.tenant_seq, &mut self.expected, self.fold));
-            if let Err(reason) = done {
-                self.unfit.push(Difference::unfit(place, reason));
+            if let Err(reason) = done
+                && !self.beyond
+            {
+                self.unfit.push(Difference::unfit(place, tenant, reason));
             }
         }
         for row in self.later.remove(&(partition, record.offset)).unwrap_or_default() {
@@ -417,6 +475,7 @@ struct Progress {
     records: u64,
     of: u64,
     tell: mpsc::Sender<Told>,
+    throttle: Throttle,
 }
 
 impl Progress {
@@ -427,7 +486,9 @@ impl Progress {
             records: self.records,
             of: self.of.max(self.records),
         };
-        self.tell.send(told).await.map_err(|_| Error::Unheard)
+        self.tell.send(told).await.map_err(|_| Error::Unheard)?;
+        self.throttle.spent(usize::try_from(records).unwrap_or(usize::MAX)).await;
+        Ok(())
     }
 }
 

@@ -20,6 +20,7 @@ const CONTROL: &[&str] = &[
     include_str!("../migrations/postgres/control/0004_rebuilds.sql"),
     include_str!("../migrations/postgres/control/0005_skips.sql"),
     include_str!("../migrations/postgres/control/0006_frozen.sql"),
+    include_str!("../migrations/postgres/control/0007_verified.sql"),
 ];
 
 const TEMPLATES: &[(&str, &str)] = &[

@@ -63,6 +63,16 @@ pub struct Known {
     pub until_time: Option<DateTime<Utc>>,
     /// Likewise: for each partition the first offset that is left out.
     pub cuts: Vec<i64>,
+    /// Rows that verification in the background has compared in its present round.
+    pub compared: i64,
+    /// Rows that were not what the log says, in this round or in the last one, whichever are more.
+    pub differing: i64,
+    /// When a slice of it was last verified.
+    pub looked_at: Option<DateTime<Utc>>,
+    /// Rows that were compared when it was last verified whole.
+    pub whole_compared: Option<i64>,
+    /// When that was.
+    pub whole_at: Option<DateTime<Utc>>,
 }
 
 impl Known {

@@ -26,6 +26,7 @@ pub mod projection;
 pub mod scratch;
 pub mod standing;
 pub mod status;
+pub mod verified;
 pub mod verify;
 pub mod visits;
 

@@ -181,8 +181,39 @@ impl Writer {
         sqlx::query("SET idle_in_transaction_session_timeout = 0")
             .execute(&mut connection)
             .await?;
+        let Moment {
+            generation,
+            next_offsets,
+            parked,
+            skipped,
+        } = Moment::begin(&mut connection, projection, generation).await?;
+        Ok(Standing {
+            connection,
+            projection,
+            generation,
+            next_offsets,
+            parked,
+            skipped,
+        })
+    }
+}
+
+/// What a snapshot that has just begun says of a generation.
+struct Moment {
+    generation: i32,
+    next_offsets: Vec<u64>,
+    parked: HashSet<Place>,
+    skipped: HashSet<Place>,
+}
+
+impl Moment {
+    async fn begin(
+        connection: &mut PgConnection,
+        projection: Projection,
+        generation: Option<i32>,
+    ) -> Result<Self, Error> {
         sqlx::query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            .execute(&mut connection)
+            .execute(&mut *connection)
             .await?;
         let generation = match generation {
             Some(generation) => generation,
@@ -190,7 +221,7 @@ impl Writer {
                 "SELECT generation FROM annals.live WHERE projection = $1",
                 projection.name()
             )
-            .fetch_optional(&mut connection)
+            .fetch_optional(&mut *connection)
             .await?
             .ok_or(Error::NotLive(projection))?,
         };
@@ -201,7 +232,7 @@ impl Writer {
             generation,
             projection.topic().name()
         )
-        .fetch_all(&mut connection)
+        .fetch_all(&mut *connection)
         .await?
         .into_iter()
         .map(i64::cast_unsigned)
@@ -217,7 +248,7 @@ impl Writer {
             projection.name(),
             generation
         )
-        .fetch_all(&mut connection)
+        .fetch_all(&mut *connection)
         .await?;
         let place = |(partition, offset, index): (i32, i64, i32)| {
             (
@@ -234,14 +265,12 @@ impl Writer {
             r#"SELECT "partition", "offset", event_index FROM annals.skipped WHERE projection = $1"#,
             projection.name()
         )
-        .fetch_all(&mut connection)
+        .fetch_all(&mut *connection)
         .await?
         .into_iter()
         .map(|row| place((row.partition, row.offset, row.event_index)))
         .collect();
-        Ok(Standing {
-            connection,
-            projection,
+        Ok(Self {
             generation,
             next_offsets,
             parked,
@@ -251,6 +280,35 @@ impl Writer {
 }
 
 impl Standing {
+    /// Lets go of the moment, but not of what is known of it: nothing is kept from being cleaned up while the log is
+    /// read slowly. [`Self::renew`] takes hold of a later one.
+    ///
+    /// # Errors
+    /// A database that cannot be reached.
+    pub async fn rest(&mut self) -> Result<(), Error> {
+        sqlx::query("COMMIT").execute(&mut self.connection).await?;
+        Ok(())
+    }
+
+    /// The same generation as it is now. False when an event that the earlier moment had passed was parked, tried
+    /// again or passed over since: what was folded without knowing that is worth nothing.
+    ///
+    /// # Errors
+    /// A database that cannot be reached, or a generation that is gone.
+    pub async fn renew(&mut self) -> Result<bool, Error> {
+        self.rest().await?;
+        let now = Moment::begin(&mut self.connection, self.projection, Some(self.generation)).await?;
+        let same = |before: &HashSet<Place>, after: &HashSet<Place>| {
+            let mut changed = before.symmetric_difference(after);
+            !changed.any(|(partition, offset, _)| *offset < self.next_offset(*partition))
+        };
+        let same = same(&self.parked, &now.parked) && same(&self.skipped, &now.skipped);
+        self.next_offsets = now.next_offsets;
+        self.parked = now.parked;
+        self.skipped = now.skipped;
+        Ok(same)
+    }
+
     /// The first offset of a partition that is not in the tables.
     pub fn next_offset(&self, partition: u32) -> u64 {
         let place = usize::try_from(index(partition)).unwrap_or(usize::MAX);

@@ -33,6 +33,14 @@ pub struct PartitionStatus {
     pub updated_at: DateTime<Utc>,
     /// Why it does not go on, for people.
     pub stopped: Option<String>,
+    /// Rows of the generation that were not what the log says when last verified in the background.
+    pub differing: i64,
+    /// When a slice of the generation was last verified; none: never.
+    pub looked_at: Option<DateTime<Utc>>,
+    /// Rows that were compared when it was last verified whole.
+    pub whole_compared: Option<i64>,
+    /// When that was.
+    pub whole_at: Option<DateTime<Utc>>,
 }
 
 /// Every partition of every generation, in order.

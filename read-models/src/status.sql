@@ -19,8 +19,13 @@ SELECT
     c.last_time,
     coalesce(parked.events, 0) AS "parked!",
     c.updated_at,
-    c.stopped
+    c.stopped,
+    greatest(v.differing, v.whole_differing, 0) AS "differing!",
+    v.looked_at AS "looked_at?",
+    v.whole_compared AS "whole_compared?",
+    v.whole_at AS "whole_at?"
 FROM annals.checkpoints c
 JOIN annals.generations g USING (projection, generation)
 LEFT JOIN parked USING (projection, generation, topic, "partition")
+LEFT JOIN annals.verified v USING (projection, generation)
 ORDER BY c.projection, c.generation, c.topic, c."partition"

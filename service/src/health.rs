@@ -91,6 +91,13 @@ impl Health {
         reporter
     }
 
+    /// A part that is heard of only while something is wrong with it; [`Self::forget`] says that nothing is.
+    pub fn degraded(&self, name: &str, why: impl Into<String>) {
+        let detail = Some(why.into());
+        let state = State::Degraded;
+        self.set(name, Check { state, detail });
+    }
+
     /// A part is no longer of this process.
     pub fn forget(&self, name: &str) {
         self.0

@@ -28,6 +28,11 @@ impl Throttle {
         self.0.rate.store(rate, Ordering::Relaxed);
     }
 
+    /// Whether there is a bound.
+    pub fn is_bound(&self) -> bool {
+        self.0.rate.load(Ordering::Relaxed) != 0
+    }
+
     /// How many events should be written at once: about a second's.
     pub fn most(&self) -> usize {
         match self.0.rate.load(Ordering::Relaxed) {

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
+use uuid::Uuid;
 
 use super::{Error, TOLD, Told};
 
@@ -37,6 +38,9 @@ pub struct Difference {
     pub table: &'static str,
     /// The row: its key's columns with slashes between; of an event its partition, offset and place in the record.
     pub row: String,
+    /// Whose it is; of an event that cannot be read, nobody knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
     /// What is wrong.
     pub what: What,
     /// What the log says; of a row that differs only the columns that do.
@@ -51,10 +55,11 @@ pub struct Difference {
 }
 
 impl Difference {
-    fn new(table: &Table, row: String, what: What) -> Self {
+    fn new(table: &Table, row: &Row, what: What) -> Self {
         Self {
             table: table.name,
-            row,
+            row: table.name_of(row),
+            tenant: row.get("tenant").and_then(Value::as_str).map(str::to_owned),
             what,
             log: None,
             store: None,
@@ -66,7 +71,7 @@ impl Difference {
     pub(super) fn additional(table: &Table, row: &Row) -> Self {
         Self {
             store: Some(shown(row)),
-            ..Self::new(table, table.name_of(row), What::Additional)
+            ..Self::new(table, row, What::Additional)
         }
     }
 
@@ -74,15 +79,16 @@ impl Difference {
     pub(super) fn missing(table: &Table, row: &Row) -> Self {
         Self {
             log: Some(shown(row)),
-            ..Self::new(table, table.name_of(row), What::Missing)
+            ..Self::new(table, row, What::Missing)
         }
     }
 
     /// An event that cannot be folded.
-    pub(super) fn unfit((partition, offset, index): Place, reason: String) -> Self {
+    pub(super) fn unfit((partition, offset, index): Place, tenant: Option<Uuid>, reason: String) -> Self {
         Self {
             table: "parked",
             row: format!("{partition}/{offset}/{index}"),
+            tenant: tenant.as_ref().map(Uuid::to_string),
             what: What::NotParked,
             log: None,
             store: None,
@@ -109,7 +115,7 @@ impl Difference {
         (!log.is_empty()).then(|| Self {
             log: Some(log),
             store: Some(store),
-            ..Self::new(table, table.name_of(expected), What::Differs)
+            ..Self::new(table, expected, What::Differs)
         })
     }
 }

@@ -314,14 +314,16 @@ impl Fold {
             if !is_of_a_visit || parked && !is_readable(text) {
                 continue;
             }
-            let done = read::<Raw<'_>>(text).and_then(|event| {
+            let event = read::<Raw<'_>>(text);
+            let tenant = event.as_ref().ok().map(|event| event.tenant);
+            let done = event.and_then(|event| {
                 let data = event.data()?;
                 self.visit(place, &event, &data)
             });
             if let Err(reason) = done
                 && !self.beyond
             {
-                self.unfit.push(Difference::unfit(place, reason));
+                self.unfit.push(Difference::unfit(place, tenant, reason));
             }
         }
         self.next = record.offset + 1;

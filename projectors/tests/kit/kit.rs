@@ -490,6 +490,8 @@ pub fn config(scratch: &Scratch) -> projectors::Config {
         clickhouse_password: String::new(),
         parking_limit: LIMIT,
         keep_generations_hours: 0,
+        verify_rate: 0,
+        verify_every_seconds: 1,
         clickhouse_write_seconds: 120,
     }
 }

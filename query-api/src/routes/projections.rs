@@ -17,7 +17,22 @@ pub(crate) struct Generation {
     generation: i32,
     /// building, live, kept, freezing or frozen.
     state: String,
+    /// What verification in the background has found; none before it has looked.
+    verified: Option<Verified>,
     partitions: Vec<Partition>,
+}
+
+/// What came of comparing a generation with the log, slice by slice.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Verified {
+    /// Rows that were not what the log says when last looked at: `annals verify` names them.
+    differing: i64,
+    /// When a slice was last compared.
+    looked_at: DateTime<Utc>,
+    /// When the last round over all slices ended.
+    whole_at: Option<DateTime<Utc>>,
+    /// Rows that were compared in that round.
+    rows: Option<i64>,
 }
 
 /// How far it has come in one partition of the log.
@@ -65,6 +80,12 @@ pub(crate) async fn list(State(app): State<App>, ask: Ask) -> Result<Json<List<G
                 projection: row.projection.clone(),
                 generation: row.generation,
                 state: row.state.clone(),
+                verified: row.looked_at.map(|looked_at| Verified {
+                    differing: row.differing,
+                    looked_at,
+                    whole_at: row.whole_at,
+                    rows: row.whole_compared,
+                }),
                 partitions: vec![Partition::from(row)],
             }),
         }

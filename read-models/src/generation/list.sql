@@ -23,10 +23,16 @@ SELECT
     f.until_time AS "until_time?",
     ARRAY(SELECT c.cut FROM annals.checkpoints c
           WHERE c.projection = g.projection AND c.generation = g.generation AND c.cut IS NOT NULL
-          ORDER BY c."partition") AS "cuts!"
+          ORDER BY c."partition") AS "cuts!",
+    coalesce(v.compared, 0) AS "compared!",
+    greatest(v.differing, v.whole_differing, 0) AS "differing!",
+    v.looked_at AS "looked_at?",
+    v.whole_compared AS "whole_compared?",
+    v.whole_at AS "whole_at?"
 FROM annals.generations g
 LEFT JOIN annals.live l USING (projection, generation)
 LEFT JOIN annals.rebuilds r USING (projection, generation)
 LEFT JOIN annals.frozen f USING (projection, generation)
+LEFT JOIN annals.verified v USING (projection, generation)
 WHERE $1::text IS NULL OR g.projection = $1
 ORDER BY g.projection, g.generation
