@@ -287,7 +287,10 @@ impl Supervisor {
     fn tell_of_verified(&self, projection: Projection, row: &Known) {
         let label = [projection.name()];
         metrics::DIFFERING.with_label_values(&label).set(row.differing);
-        let (rows, at) = (row.whole_compared.unwrap_or(0), row.whole_at.map(|at| at.timestamp()));
+        let (rows, at) = (
+            row.whole_compared.unwrap_or(0),
+            row.whole_at.map(|at| at.timestamp()),
+        );
         metrics::WHOLE_ROWS.with_label_values(&label).set(rows);
         metrics::WHOLE_AT.with_label_values(&label).set(at.unwrap_or(0));
         let name = format!("verification of {projection}");

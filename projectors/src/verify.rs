@@ -8,7 +8,7 @@
 //! what differs), then [`directory`], [`content`], [`downloads`], [`facts`] and [`visits`], the folds, and
 //! [`background`], which compares a slice now and then without being asked.
 
-pub(crate) mod background;
+pub mod background;
 mod content;
 mod directory;
 mod downloads;
@@ -487,7 +487,9 @@ impl Progress {
             of: self.of.max(self.records),
         };
         self.tell.send(told).await.map_err(|_| Error::Unheard)?;
-        self.throttle.spent(usize::try_from(records).unwrap_or(usize::MAX)).await;
+        self.throttle
+            .spent(usize::try_from(records).unwrap_or(usize::MAX))
+            .await;
         Ok(())
     }
 }

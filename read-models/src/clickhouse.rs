@@ -162,6 +162,11 @@ impl Reader {
             .with_database(database(&self.prefix, "visits", generation))
     }
 
+    /// The table of one generation of `content_facts`.
+    pub(crate) fn facts(&self, generation: Generation) -> Client {
+        self.client.clone().with_database(self.facts_database(generation))
+    }
+
     /// The name of the database of one generation of `content_facts`.
     pub(crate) fn facts_database(&self, generation: Generation) -> String {
         database(&self.prefix, "content_facts", generation)

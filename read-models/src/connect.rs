@@ -205,6 +205,11 @@ impl Reader {
         })
     }
 
+    /// For a connection of its own.
+    pub(crate) fn options(&self) -> &PgConnectOptions {
+        &self.inner.options
+    }
+
     /// The pool of the control tables.
     pub(crate) fn control(&self) -> &PgPool {
         &self.inner.control

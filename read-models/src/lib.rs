@@ -17,6 +17,7 @@ pub mod content;
 pub mod directory;
 pub mod downloads;
 pub mod error;
+pub mod export;
 pub mod facts;
 pub mod generation;
 pub mod migrate;

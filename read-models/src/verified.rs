@@ -26,11 +26,7 @@ impl Writer {
     ///
     /// # Errors
     /// A database that cannot be reached, or a generation that there is not.
-    pub async fn take_slice(
-        &self,
-        projection: Projection,
-        generation: i32,
-    ) -> Result<Option<Taken>, Error> {
+    pub async fn take_slice(&self, projection: Projection, generation: i32) -> Result<Option<Taken>, Error> {
         // A connection of its own: it may be held for an hour, idle and without a transaction.
         let mut connection = self.options().connect().await?;
         let place = Projection::ALL.iter().position(|it| *it == projection);

@@ -20,14 +20,14 @@ use crate::{
 /// What the expected rows of a slice may take, in bytes.
 const BUDGET: usize = 32 << 20;
 
-/// How often it is looked whether something is due.
+/// How often it is looked whether something is due, at least.
 const NAP: Duration = Duration::from_millis(500);
 
 /// Differences of a slice that are named; the others are counted.
 const NAMED: usize = 10;
 
 /// Compares slices until the shutdown.
-pub(crate) struct Background {
+pub struct Background {
     verifier: Verifier,
     control: Writer,
     /// Which fold of this release makes each projection: tables of another release are not judged.
@@ -36,6 +36,7 @@ pub(crate) struct Background {
     every: Duration,
     /// When each was last tried here, whatever came of it.
     tried: HashMap<Projection, Instant>,
+    budget: usize,
     announced: bool,
 }
 
@@ -56,7 +57,7 @@ enum Sliced {
 impl Background {
     /// That reads at most `rate` records of the log a second, and compares a slice of each projection at most once
     /// in `every`.
-    pub(crate) fn new(
+    pub fn new(
         (log, control, rows): (Log, Writer, clickhouse::Writer),
         hashes: HashMap<Projection, String>,
         rate: u32,
@@ -71,12 +72,21 @@ impl Background {
             throttle,
             every,
             tried: HashMap::new(),
+            budget: BUDGET,
             announced: false,
         }
     }
 
+    /// With so many bytes for the rows of a slice.
+    #[must_use]
+    pub fn within(mut self, bytes: usize) -> Self {
+        self.verifier = self.verifier.within(bytes);
+        self.budget = bytes;
+        self
+    }
+
     /// Works until the shutdown.
-    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
+    pub async fn run(mut self, shutdown: CancellationToken) {
         let work = async {
             loop {
                 match self.next().await {
@@ -87,7 +97,7 @@ impl Background {
                     Ok(false) => {}
                     Err(error) => self.failed(&error),
                 }
-                tokio::time::sleep(NAP).await;
+                tokio::time::sleep(NAP.min(self.every)).await;
             }
         };
         let _: Option<()> = shutdown.run_until_cancelled(work).await;
@@ -95,7 +105,10 @@ impl Background {
 
     fn failed(&mut self, error: &Error) {
         if !std::mem::replace(&mut self.announced, true) {
-            tracing::warn!(error = chain(error), "verification in the background has come to no result: trying again");
+            tracing::warn!(
+                error = chain(error),
+                "verification in the background has come to no result: trying again"
+            );
         }
     }
 
@@ -126,7 +139,7 @@ impl Background {
                         .inc_by(rows);
                     tell(projection, row.generation, differing, &named);
                 }
-                Sliced::Full if slice.of >= MOST_SLICES => return Err(Error::TooLarge(BUDGET)),
+                Sliced::Full if slice.of >= MOST_SLICES => return Err(Error::TooLarge(self.budget)),
                 Sliced::Full => {
                     taken.halved().await?;
                     self.tried.remove(&projection);
@@ -141,7 +154,9 @@ impl Background {
     fn is_due(&self, projection: Projection, row: &Known) -> bool {
         let ours = row.state == "live" && self.hashes.get(&projection) == Some(&row.fold_hash);
         let waited = |since: Option<Duration>| since.is_none_or(|since| since >= self.every);
-        let looked = row.looked_at.map(|at| chrono::Utc::now().signed_duration_since(at));
+        let looked = row
+            .looked_at
+            .map(|at| chrono::Utc::now().signed_duration_since(at));
         ours && waited(looked.map(|since| since.to_std().unwrap_or_default()))
             && waited(self.tried.get(&projection).map(Instant::elapsed))
     }
