@@ -280,6 +280,31 @@ impl Client {
         request: Request,
         mut show: impl FnMut(&[u8]) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
+        let mut rest: Vec<u8> = Vec::new();
+        let take = |more: &[u8]| {
+            // What was there before has no end of a line.
+            let searched = rest.len();
+            rest.extend_from_slice(more);
+            let Some(last) = rest[searched..].iter().rposition(|byte| *byte == b'\n') else {
+                return Ok(());
+            };
+            let after = rest.split_off(searched + last + 1);
+            for line in rest.split_inclusive(|byte| *byte == b'\n') {
+                show(line)?;
+            }
+            rest = after;
+            Ok(())
+        };
+        self.bytes(request, take).await
+    }
+
+    /// Sends a request that is answered with a file, however long that takes, and gives each piece as it comes; an
+    /// error when the answer is cut off.
+    pub(crate) async fn bytes(
+        &self,
+        request: Request,
+        mut take: impl FnMut(&[u8]) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
         let url = self.place(&request)?;
         let unreachable = |error: reqwest::Error| ClientError::Unreachable {
             url: url.clone(),
@@ -296,20 +321,9 @@ impl Client {
             problem.status = status.as_u16();
             return Err(ClientError::Problem(problem).into());
         }
-        let mut bytes = response.bytes_stream();
-        let mut rest: Vec<u8> = Vec::new();
-        while let Some(more) = bytes.next().await {
-            // What was there before has no end of a line.
-            let searched = rest.len();
-            rest.extend_from_slice(&more.map_err(unreachable)?);
-            let Some(last) = rest[searched..].iter().rposition(|byte| *byte == b'\n') else {
-                continue;
-            };
-            let after = rest.split_off(searched + last + 1);
-            for line in rest.split_inclusive(|byte| *byte == b'\n') {
-                show(line)?;
-            }
-            rest = after;
+        let mut pieces = response.bytes_stream();
+        while let Some(more) = pieces.next().await {
+            take(&more.map_err(unreachable)?)?;
         }
         Ok(())
     }

@@ -8,6 +8,7 @@
 mod client;
 mod erase;
 mod events;
+mod export;
 mod feature_level;
 mod import;
 mod keys;
@@ -46,6 +47,7 @@ enum Command {
     Import(import::Import),
     Erase(erase::Erase),
     Events(events::Events),
+    Export(export::Export),
     FeatureLevel(feature_level::FeatureLevel),
     Status(status::Status),
     Verify(verify::Verify),
@@ -69,6 +71,7 @@ impl Command {
             Self::Import(import) => import.run().await,
             Self::Erase(erase) => erase.run().await,
             Self::Events(events) => events.run().await,
+            Self::Export(export) => export.run().await,
             Self::FeatureLevel(level) => level.run().await,
             Self::Status(status) => status.run().await,
             Self::Verify(verify) => verify.run().await,

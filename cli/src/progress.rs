@@ -42,6 +42,17 @@ impl Progress {
         }
     }
 
+    /// A count of things of which nobody knows how many there will be.
+    pub(crate) fn open(unit: &'static str) -> Self {
+        let this = Self::new(unit, 0, 0);
+        this.bar.unset_length();
+        let template = format!("{{spinner}} {{human_pos}} {unit}  {{per_sec}}");
+        if let Ok(style) = ProgressStyle::with_template(&template) {
+            this.bar.set_style(style);
+        }
+        this
+    }
+
     /// It is longer than was known.
     pub(crate) fn reach(&self, length: u64) {
         self.bar.set_length(length);
@@ -71,8 +82,10 @@ impl Progress {
     }
 
     fn line(&self) -> String {
-        let (position, length) = (self.bar.position(), self.bar.length().unwrap_or(0));
-        let rate = self.bar.per_sec();
+        let (position, rate) = (self.bar.position(), self.bar.per_sec());
+        let Some(length) = self.bar.length() else {
+            return format!("{position} {}, {rate:.0}/s", self.unit);
+        };
         let left = self.bar.eta().as_secs();
         format!("{position}/{length} {}, {rate:.0}/s, {left} s left", self.unit)
     }

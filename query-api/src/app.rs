@@ -20,6 +20,8 @@ use crate::{
 
 /// So many questions are put to ClickHouse at a time; the others wait for their turn.
 const STATS_AT_A_TIME: usize = 16;
+/// So many views are exported at a time: each may take a gigabyte of ClickHouse's memory.
+const EXPORTS_AT_A_TIME: usize = 2;
 /// So many requests with an unknown key may wait for it to become known; the others are refused at once.
 const KEYS_AWAITED: usize = 64;
 
@@ -57,6 +59,9 @@ pub(crate) struct Inner {
     /// By whose list it is and the query as it came.
     pub lists: Cache<(Option<Uuid>, String), Page>,
     pub stats: Semaphore,
+    pub exports: Arc<Semaphore>,
+    /// How long an export may take.
+    pub export_time: Duration,
 }
 
 impl App {
@@ -106,6 +111,8 @@ impl App {
                 query.len() + list.size()
             }),
             stats: Semaphore::new(STATS_AT_A_TIME),
+            exports: Arc::new(Semaphore::new(EXPORTS_AT_A_TIME)),
+            export_time: Duration::from_secs(config.export_seconds),
         })))
     }
 

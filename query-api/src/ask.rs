@@ -83,9 +83,14 @@ impl Ask {
         !self.parts.is_empty()
     }
 
+    /// The caller, who must have shown a key.
+    pub(crate) fn signed(&self) -> Result<Caller, Error> {
+        self.caller.ok_or_else(caller::needed)
+    }
+
     /// The caller, who must have shown a key with this right.
     pub(crate) fn caller(&self, right: Right) -> Result<Caller, Error> {
-        let caller = self.caller.ok_or_else(caller::needed)?;
+        let caller = self.signed()?;
         caller.must(right)?;
         Ok(caller)
     }

@@ -31,6 +31,10 @@ pub struct Config {
     #[arg(long, env = "ANNALS_CLICKHOUSE_QUERY_SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub clickhouse_query_seconds: u64,
 
+    /// An export of a view that is not finished after so many seconds is cut off.
+    #[arg(long, env = "ANNALS_EXPORT_SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub export_seconds: u64,
+
     /// A key counts only while the directory's tables were complete within so many seconds: a revocation may be
     /// among what they lack. Then whoever shows a key is told to try again (503); published content, which needs
     /// none, is answered.

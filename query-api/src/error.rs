@@ -1,6 +1,6 @@
 //! Every error of the read side, and the one place where each becomes a status.
 
-use read_models::{progress::WaitError, visits::stats::StatsError};
+use read_models::{export::ExportError, progress::WaitError, visits::stats::StatsError};
 use service::{FieldError, Problem, position::InvalidPosition};
 
 use http::StatusCode;
@@ -49,6 +49,15 @@ pub(crate) enum Error {
     /// An answer could not be written.
     #[error("an answer could not be written")]
     Written(#[from] std::io::Error),
+}
+
+impl From<ExportError> for Error {
+    fn from(error: ExportError) -> Self {
+        match error {
+            ExportError::Tables(error) => error.into(),
+            ExportError::Rows(error) => error.into(),
+        }
+    }
 }
 
 impl From<Problem> for Error {

@@ -2,6 +2,7 @@
 
 mod content;
 mod downloads;
+mod export;
 mod history;
 mod parked;
 mod pieces;
@@ -73,6 +74,7 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(stats::realtime))
         .routes(routes!(reports::content))
         .routes(routes!(projections::list))
+        .routes(routes!(export::export))
         .routes(routes!(parked::list))
         .routes(routes!(parked::show))
         .merge(

@@ -89,9 +89,6 @@ pub enum ExportError {
     /// ClickHouse.
     #[error("ClickHouse does not give the rows")]
     Rows(#[from] clickhouse::Error),
-    /// PostgreSQL has no such format.
-    #[error("PostgreSQL does not write Parquet")]
-    NoParquet,
 }
 
 /// Pieces of a file, in order. It is whole when they end without an error.
@@ -132,10 +129,7 @@ impl View {
 }
 
 /// Works until the end, and says why when that comes too early.
-fn told(
-    send: Sending,
-    work: impl Future<Output = Result<(), ExportError>> + Send + 'static,
-) {
+fn told(send: Sending, work: impl Future<Output = Result<(), ExportError>> + Send + 'static) {
     tokio::spawn(async move {
         let outcome = tokio::select! {
             outcome = work => outcome,
@@ -193,12 +187,12 @@ impl Of {
             Format::Ndjson => format!(
                 r"COPY (SELECT to_jsonb(r) FROM ({rows}) r) TO STDOUT (FORMAT csv, QUOTE E'\x01', ESCAPE E'\x01', DELIMITER E'\x02')"
             ),
-            Format::Parquet => return Err(ExportError::NoParquet),
+            Format::Parquet => {
+                let text = "PostgreSQL does not write Parquet".to_owned();
+                return Err(Error::Configuration(text).into());
+            }
         };
-        let mut copied = connection
-            .copy_out_raw(&statement)
-            .await
-            .map_err(Error::from)?;
+        let mut copied = connection.copy_out_raw(&statement).await.map_err(Error::from)?;
         let mut piece = Vec::with_capacity(PIECE);
         while let Some(row) = copied.next().await {
             piece.extend_from_slice(&row.map_err(Error::from)?);

@@ -6,6 +6,7 @@ mod callers;
 mod content;
 mod documents;
 mod downloads;
+mod export;
 mod lists;
 mod parked;
 mod positions;

@@ -130,6 +130,7 @@ impl Stage {
             query_cache_mib: 8,
             keys_unconfirmed_seconds,
             clickhouse_query_seconds: 20,
+            export_seconds: 60,
         };
         let dependencies = Dependencies {
             operator_key: Some(OPERATOR.to_owned()),
@@ -391,14 +392,25 @@ impl Stage {
 
     /// Runs a statement of ours as ClickHouse's writer.
     pub(crate) async fn clickhouse(&self, statement: String) {
+        self.clickhouse_takes(&statement, &[]).await;
+    }
+
+    /// The same, with what the statement takes; what it answers.
+    pub(crate) async fn clickhouse_takes(&self, statement: &str, input: &[u8]) -> String {
         let request = self
             .client
             .post(variable("ANNALS_TEST_CLICKHOUSE"))
             .header("x-clickhouse-user", variable("ANNALS_TEST_CLICKHOUSE_USER"))
             .header("x-clickhouse-key", variable("ANNALS_TEST_CLICKHOUSE_PASSWORD"))
-            .body(statement);
+            .body([statement.as_bytes(), b"\n", input].concat());
         let answer = self.send(request).await;
         assert_eq!(answer.status, 200, "{}", answer.text);
+        answer.text
+    }
+
+    /// Statements of PostgreSQL's owner, as someone might send by hand.
+    pub(crate) async fn sql(&self, statements: &str) {
+        self.scratch.as_ref().unwrap().execute(statements).await.unwrap();
     }
 }
 

@@ -1,0 +1,199 @@
+//! A log that stands in the repository gives the same tables for ever, whatever the code that folds it becomes.
+//!
+//! `golden/*.ndjson` is an export of a log, as `annals log export` writes it: who exists, what was written and queued,
+//! who came by, events that cannot be projected, records that do not count. It is never changed: its hashes stand
+//! here. `golden/tables.ndjson` is every row of every table that it was folded into. A change of a fold or a table
+//! that is meant shows there as a difference that somebody reads; `UPDATE=1` writes it anew, the log never.
+#![expect(clippy::unwrap_used, reason = "a test may stop")]
+
+#[path = "kit/kit.rs"]
+mod kit;
+#[path = "kit/world.rs"]
+mod world;
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use event_log::{Log, LogConfig, Partition, Store, export, restore::Target};
+use projectors::{Config, run::Dependencies, runner::Until, verify::Verifier};
+use read_models::{
+    Projection, Writer,
+    clickhouse::scratch::Scratch as Rows,
+    scratch::Scratch as Control,
+    standing::{Slice, tables},
+};
+use service::health::Health;
+use sha2::{Digest as _, Sha256};
+use tokio_util::sync::CancellationToken;
+use world::{World, verified};
+
+/// The partitions of the log, their files, and the SHA-256 of each.
+const LOG: [(Partition, &str, &str); 3] = [
+    (Partition::DIRECTORY, "directory-0.ndjson", "DIRECTORY_HASH"),
+    (Partition::ledger(0), "ledger-0.ndjson", "LEDGER_HASH"),
+    (Partition::visits(0), "visits-0.ndjson", "VISITS_HASH"),
+];
+
+fn file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden")
+        .join(name)
+}
+
+/// The log of the repository, put into a folder.
+async fn golden(folder: &Path) -> Log {
+    let config = LogConfig {
+        store: Store::Embedded {
+            dir: folder.to_owned(),
+        },
+        ledger_partitions: Some(1),
+        visits_partitions: Some(1),
+        development: true,
+    };
+    let target = Target::open(&config).await.unwrap();
+    // The directory last: without it nobody takes the rest for a log.
+    for (partition, name, hash) in LOG.iter().rev() {
+        let text = fs::read(file(name)).unwrap();
+        assert_eq!(
+            &hex::encode(Sha256::digest(&text)),
+            hash,
+            "{name} was changed: what was in the log stays as it is"
+        );
+        let lines = text.split_inclusive(|byte| *byte == b'\n').map(export::from_line);
+        target.restore(*partition, lines, None, |_| ()).await.unwrap();
+    }
+    target.close().await;
+    Log::open(config).await.unwrap()
+}
+
+/// Every row of every table, by table and key.
+async fn rows(
+    control: &Writer,
+    rows: &Rows,
+) -> BTreeMap<(&'static str, &'static str), BTreeMap<String, String>> {
+    let clickhouse = rows.writer();
+    let mut found = BTreeMap::new();
+    for projection in Projection::ALL {
+        let mut standing = control.standing(projection, None).await.unwrap();
+        for table in tables(projection) {
+            let mut of_table = BTreeMap::new();
+            let take = |row: read_models::standing::Row| {
+                let line = serde_json::to_string(&row).unwrap();
+                assert_eq!(
+                    of_table.insert(table.name_of(&row), line),
+                    None,
+                    "a row is there twice"
+                );
+            };
+            match projection {
+                Projection::Directory | Projection::Content | Projection::Downloads => {
+                    standing.each_row(table, Slice::WHOLE, take).await.unwrap();
+                }
+                Projection::Visits | Projection::ContentFacts => {
+                    let generation = standing.generation;
+                    clickhouse
+                        .each_row(projection, generation, table, Slice::WHOLE, "1", take)
+                        .await
+                        .unwrap();
+                }
+            }
+            found.insert((projection.name(), table.name), of_table);
+        }
+        standing.end().await.unwrap();
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_golden_log_gives_the_same_tables_for_ever() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = golden(folder.path()).await;
+    let (control, clickhouse) = (Control::for_test().await, Rows::for_test());
+    let dependencies = Dependencies {
+        log: log.clone(),
+        clickhouse_url: clickhouse.writer.url.clone(),
+        clickhouse_prefix: clickhouse.writer.prefix.clone(),
+        health: Health::new(),
+        until: Until::CaughtUp,
+    };
+    let config = Config {
+        clickhouse_user: clickhouse.writer.user.clone(),
+        clickhouse_password: clickhouse.writer.password.clone(),
+        parking_limit: 1_000,
+        ..kit::config(&control)
+    };
+    projectors::run(dependencies, config, CancellationToken::new())
+        .await
+        .unwrap();
+    let writer = Writer::connect(&control.url()).await.unwrap();
+    let (mut text, mut counts) = (String::new(), String::new());
+    for ((projection, table), rows) in rows(&writer, &clickhouse).await {
+        writeln!(counts, "{projection}.{table}: {} rows", rows.len()).unwrap();
+        for row in rows.values() {
+            writeln!(text, "{projection}.{table} {row}").unwrap();
+        }
+    }
+    let expected = file("tables.ndjson");
+    if std::env::var_os("UPDATE").is_some() {
+        fs::write(&expected, &text).unwrap();
+    }
+    let before = fs::read_to_string(&expected).unwrap();
+    if let Some((ours, theirs)) = text
+        .lines()
+        .zip(before.lines())
+        .find(|(ours, theirs)| ours != theirs)
+    {
+        panic!("the golden log was folded into\n{ours}\nwhere it gave\n{theirs}\n{counts}");
+    }
+    assert_eq!(text.lines().count(), before.lines().count(), "{counts}");
+    // And the small folds that share nothing with these say so too.
+    let verifier = Verifier::new(log, writer, clickhouse.writer());
+    for projection in Projection::ALL {
+        let (outcome, differences) = verified(&verifier, projection, None).await;
+        assert!(
+            outcome.equal && outcome.rows > 0,
+            "{projection}: {differences:#?}"
+        );
+    }
+    clickhouse.erase().await.unwrap();
+    control.erase().await.unwrap();
+}
+
+/// Wrote the log that stands in the repository. Another format of the log, if there ever is one, gets another folder.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "the log is written once"]
+async fn write_the_golden_log() {
+    let mut world = World::make().await;
+    world.live(1).await;
+    // A record that does not count, and one after it that does.
+    world.log.ledger.garbage().await;
+    let piece = kit::piece(500).to_string();
+    let drafted = kit::drafted(500, "after").into();
+    world
+        .log
+        .ledger
+        .commit(kit::tenant(1), vec![(piece, 1, drafted)])
+        .await;
+    fs::create_dir_all(file("")).unwrap();
+    for (partition, name, _) in LOG {
+        assert!(!file(name).exists(), "{name} stays as it is");
+        let end = world.log.log.end(partition).await.unwrap();
+        let mut reader = world.log.log.reader(partition, 0).unwrap();
+        let mut text = Vec::new();
+        let mut next = 0;
+        while next < end {
+            let batch = reader.next().await.unwrap();
+            next = batch.next;
+            batch
+                .records
+                .iter()
+                .for_each(|record| text.extend(export::to_line(record)));
+        }
+        fs::write(file(name), text).unwrap();
+    }
+    world.erase().await;
+}

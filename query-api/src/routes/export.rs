@@ -1,0 +1,183 @@
+//! `GET /api/v1/export/{view}`: a whole view as a file, streamed.
+
+use std::time::{Duration, Instant};
+
+use axum::{
+    body::{Body, Bytes},
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use futures::stream;
+use http::{StatusCode, header};
+use read_models::{
+    Projection,
+    export::{self, ExportError, Pieces, View},
+};
+use serde::Deserialize;
+use service::{FieldError, Path, Problem, Query};
+use tokio::sync::OwnedSemaphorePermit;
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use crate::{App, ask::Ask, caller::Right, error::Error};
+
+/// How the file is written.
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Format {
+    /// Apache Parquet; views of ClickHouse only.
+    Parquet,
+    /// Comma-separated values, the first line names the columns.
+    Csv,
+    /// A JSON object in each line.
+    Ndjson,
+}
+
+/// Where a view is.
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Store {
+    ClickHouse,
+    Postgres,
+}
+
+/// What is exported.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Wanted {
+    format: Format,
+    /// Of views that both stores have: which one is meant; ClickHouse's when absent.
+    store: Option<Store>,
+    /// For operators: only this tenant's rows; everybody's when absent.
+    tenant: Option<Uuid>,
+}
+
+/// A view of the analysts' `live`, whole: the rows of the caller's tenant; for an operator those of all. Who exists
+/// and which keys there are is shown to admins only. The answer is cut off, not ended, when its rows cannot be read
+/// to the end. Two at a time: a third one is 503.
+#[utoipa::path(
+    get, path = "/api/v1/export/{view}", tag = "operation", operation_id = "export_view", security(("key" = [])),
+    params(("view" = String, Path, description = "events, sessions, content; in PostgreSQL tenants, sites, principals, keys, content, content_versions, content_redirects, downloads"), Wanted),
+    responses(
+        (status = 200, body = String, content_type = "application/octet-stream"),
+        (status = "default", body = Problem, content_type = "application/problem+json")
+    )
+)]
+pub(crate) async fn export(
+    State(app): State<App>,
+    ask: Ask,
+    Path(view): Path<String>,
+    Query(wanted): Query<Wanted>,
+) -> Result<Response, Error> {
+    let view = find(&view, wanted.store)?;
+    let format = possible(view, wanted.format)?;
+    let tenant = whose(&ask, view, wanted.tenant)?;
+    ask.wait(app.progress(), view.projection, tenant, None).await?;
+    let permit = app.0.exports.clone().try_acquire_owned().map_err(|_| {
+        let text = "as many exports are running here as may; try again when one has ended";
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", text).retry_after(10)
+    })?;
+    let live = app.progress().live(view.projection);
+    let generation = live.ok_or(Error::NotLive(view.projection))?;
+    let stores = (&app.0.tables, &app.0.clickhouse);
+    let limit = app.0.export_time;
+    let mut pieces = view.export(stores, generation, format, tenant, limit);
+    // What fails at once has a status of its own.
+    let first = pieces.recv().await.transpose()?;
+    let file = File {
+        first,
+        pieces,
+        name: view.name,
+        deadline: Instant::now() + limit,
+        _permit: permit,
+    };
+    let body = Body::from_stream(stream::unfold(Some(file), File::next));
+    let kind = match wanted.format {
+        Format::Parquet => "application/vnd.apache.parquet",
+        Format::Csv => "text/csv; charset=utf-8",
+        Format::Ndjson => "application/x-ndjson",
+    };
+    Ok(([(header::CONTENT_TYPE, kind)], body).into_response())
+}
+
+fn find(name: &str, store: Option<Store>) -> Result<&'static View, Error> {
+    let store = store.map(|store| match store {
+        Store::ClickHouse => export::Store::ClickHouse,
+        Store::Postgres => export::Store::Postgres,
+    });
+    let none = || {
+        let known: Vec<_> = export::VIEWS
+            .iter()
+            .filter(|view| store.is_none_or(|store| store == view.store))
+            .map(|view| view.name)
+            .collect();
+        Problem::not_found(format!(
+            "there is no view {name:?}: there are {}",
+            known.join(", ")
+        ))
+    };
+    Ok(View::find(name, store).ok_or_else(none)?)
+}
+
+fn possible(view: &View, format: Format) -> Result<export::Format, Error> {
+    match (format, view.store) {
+        (Format::Parquet, export::Store::Postgres) => {
+            let text = format!(
+                "{} is a view of PostgreSQL, which writes csv and ndjson; Parquet is written of ClickHouse's events, sessions and content",
+                view.name
+            );
+            Err(Problem::invalid(vec![FieldError::new("/format", text)]).into())
+        }
+        (Format::Parquet, export::Store::ClickHouse) => Ok(export::Format::Parquet),
+        (Format::Csv, _) => Ok(export::Format::Csv),
+        (Format::Ndjson, _) => Ok(export::Format::Ndjson),
+    }
+}
+
+/// Whose rows: none for everybody's.
+fn whose(ask: &Ask, view: &View, asked: Option<Uuid>) -> Result<Option<Uuid>, Error> {
+    let right = match view.projection {
+        Projection::Directory => Right::Administer,
+        Projection::Content | Projection::Downloads | Projection::Visits | Projection::ContentFacts => {
+            Right::Read
+        }
+    };
+    let caller = ask.signed()?;
+    let Some(own) = caller.administers() else {
+        return Ok(asked);
+    };
+    caller.must(right)?;
+    match asked {
+        Some(other) if other != own => {
+            Err(Problem::forbidden("rows of other tenants need the scope operator").into())
+        }
+        Some(_) | None => Ok(Some(own)),
+    }
+}
+
+/// A file on its way.
+struct File {
+    first: Option<Vec<u8>>,
+    pieces: Pieces,
+    name: &'static str,
+    deadline: Instant,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl File {
+    async fn next(this: Option<Self>) -> Option<(Result<Bytes, ExportError>, Option<Self>)> {
+        let mut this = this?;
+        if let Some(first) = this.first.take() {
+            return Some((Ok(first.into()), Some(this)));
+        }
+        match this.pieces.recv().await? {
+            Ok(piece) => Some((Ok(piece.into()), Some(this))),
+            Err(error) => {
+                let left: Duration = this.deadline.saturating_duration_since(Instant::now());
+                tracing::warn!(view = this.name, ?error, ?left, "an export is cut off");
+                Some((Err(error), None))
+            }
+        }
+    }
+}
