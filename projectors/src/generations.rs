@@ -310,11 +310,16 @@ impl Supervisor {
         let done: Result<bool, String> = async {
             let text = |error: &dyn std::error::Error| chain(error);
             match projection {
-                // Their definition is a function of the control schema, so it is that of this release.
-                Projection::Directory | Projection::Content | Projection::Downloads if already => {
-                    return Ok(true);
-                }
                 Projection::Directory | Projection::Content | Projection::Downloads => {
+                    if already {
+                        let otherwise = self.opened.writer.shown_otherwise(projection, generation).await;
+                        let otherwise = otherwise.map_err(|error| text(&error))?;
+                        if otherwise.is_empty() {
+                            return Ok(true);
+                        }
+                        let views = otherwise.join(", ");
+                        tracing::warn!(%projection, generation, views, "somebody has replaced views of `live`: making them anew");
+                    }
                     let shown = self.opened.writer.show_live(projection, generation).await;
                     return shown.map(|()| true).map_err(|error| text(&error));
                 }
@@ -339,13 +344,17 @@ impl Supervisor {
             shown.map(|()| true).map_err(|error| text(&error))
         }
         .await;
+        let name = format!("analysts' views of {projection}");
         match done {
             Ok(true) => {
+                self.dependencies.health.forget(&name);
                 self.shown.insert(projection, generation);
             }
             Ok(false) => {}
             Err(error) => {
                 tracing::warn!(%projection, generation, error, "the analysts' views do not lead to it yet: retrying");
+                let text = format!("they do not lead to generation {generation}: {error}");
+                self.dependencies.health.degraded(&name, text);
             }
         }
     }

@@ -19,23 +19,31 @@ use std::{
 };
 
 use event_log::{Log, LogConfig, Partition, Store, export, restore::Target};
-use projectors::{Config, run::Dependencies, runner::Until, verify::Verifier};
+use kit::TestLog;
 use read_models::{
-    Projection, Writer,
-    clickhouse::scratch::Scratch as Rows,
-    scratch::Scratch as Control,
-    standing::{Slice, tables},
+    Projection,
+    standing::{Row, Slice, tables},
 };
-use service::health::Health;
 use sha2::{Digest as _, Sha256};
-use tokio_util::sync::CancellationToken;
-use world::{World, verified};
+use world::World;
 
 /// The partitions of the log, their files, and the SHA-256 of each.
 const LOG: [(Partition, &str, &str); 3] = [
-    (Partition::DIRECTORY, "directory-0.ndjson", "DIRECTORY_HASH"),
-    (Partition::ledger(0), "ledger-0.ndjson", "LEDGER_HASH"),
-    (Partition::visits(0), "visits-0.ndjson", "VISITS_HASH"),
+    (
+        Partition::DIRECTORY,
+        "directory-0.ndjson",
+        "fbae612b66640b19365bceff8f5a82ccb45eda39cc7f41c60a9c9813391784ce",
+    ),
+    (
+        Partition::ledger(0),
+        "ledger-0.ndjson",
+        "e292cacfd90869cabf4899792b42bf8a56fe41c5de4e85872a19e1bc2860c78c",
+    ),
+    (
+        Partition::visits(0),
+        "visits-0.ndjson",
+        "f7ef72c29fc8cb2f492f3d15152f88ddb780791381c4e9466b8f538615b57f49",
+    ),
 ];
 
 fn file(name: &str) -> PathBuf {
@@ -71,32 +79,25 @@ async fn golden(folder: &Path) -> Log {
 }
 
 /// Every row of every table, by table and key.
-async fn rows(
-    control: &Writer,
-    rows: &Rows,
-) -> BTreeMap<(&'static str, &'static str), BTreeMap<String, String>> {
-    let clickhouse = rows.writer();
+async fn rows(world: &World) -> BTreeMap<(&'static str, &'static str), BTreeMap<String, String>> {
+    let (control, clickhouse) = (world.writer().await, world.rows.writer());
     let mut found = BTreeMap::new();
     for projection in Projection::ALL {
         let mut standing = control.standing(projection, None).await.unwrap();
         for table in tables(projection) {
             let mut of_table = BTreeMap::new();
-            let take = |row: read_models::standing::Row| {
+            let take = |row: Row| {
                 let line = serde_json::to_string(&row).unwrap();
-                assert_eq!(
-                    of_table.insert(table.name_of(&row), line),
-                    None,
-                    "a row is there twice"
-                );
+                let twice = of_table.insert(table.name_of(&row), line);
+                assert_eq!(twice, None, "a row is there twice");
             };
             match projection {
                 Projection::Directory | Projection::Content | Projection::Downloads => {
                     standing.each_row(table, Slice::WHOLE, take).await.unwrap();
                 }
                 Projection::Visits | Projection::ContentFacts => {
-                    let generation = standing.generation;
                     clickhouse
-                        .each_row(projection, generation, table, Slice::WHOLE, "1", take)
+                        .each_row(projection, standing.generation, table, Slice::WHOLE, "1", take)
                         .await
                         .unwrap();
                 }
@@ -112,26 +113,10 @@ async fn rows(
 async fn the_golden_log_gives_the_same_tables_for_ever() {
     let folder = tempfile::tempdir().unwrap();
     let log = golden(folder.path()).await;
-    let (control, clickhouse) = (Control::for_test().await, Rows::for_test());
-    let dependencies = Dependencies {
-        log: log.clone(),
-        clickhouse_url: clickhouse.writer.url.clone(),
-        clickhouse_prefix: clickhouse.writer.prefix.clone(),
-        health: Health::new(),
-        until: Until::CaughtUp,
-    };
-    let config = Config {
-        clickhouse_user: clickhouse.writer.user.clone(),
-        clickhouse_password: clickhouse.writer.password.clone(),
-        parking_limit: 1_000,
-        ..kit::config(&control)
-    };
-    projectors::run(dependencies, config, CancellationToken::new())
-        .await
-        .unwrap();
-    let writer = Writer::connect(&control.url()).await.unwrap();
+    let world = World::on(TestLog::of(log, folder)).await;
+    world.fold().await;
     let (mut text, mut counts) = (String::new(), String::new());
-    for ((projection, table), rows) in rows(&writer, &clickhouse).await {
+    for ((projection, table), rows) in rows(&world).await {
         writeln!(counts, "{projection}.{table}: {} rows", rows.len()).unwrap();
         for row in rows.values() {
             writeln!(text, "{projection}.{table} {row}").unwrap();
@@ -142,25 +127,23 @@ async fn the_golden_log_gives_the_same_tables_for_ever() {
         fs::write(&expected, &text).unwrap();
     }
     let before = fs::read_to_string(&expected).unwrap();
-    if let Some((ours, theirs)) = text
+    let differing = text
         .lines()
         .zip(before.lines())
-        .find(|(ours, theirs)| ours != theirs)
-    {
+        .find(|(ours, theirs)| ours != theirs);
+    if let Some((ours, theirs)) = differing {
         panic!("the golden log was folded into\n{ours}\nwhere it gave\n{theirs}\n{counts}");
     }
     assert_eq!(text.lines().count(), before.lines().count(), "{counts}");
     // And the small folds that share nothing with these say so too.
-    let verifier = Verifier::new(log, writer, clickhouse.writer());
     for projection in Projection::ALL {
-        let (outcome, differences) = verified(&verifier, projection, None).await;
+        let (outcome, differences) = world.verify(projection).await;
         assert!(
             outcome.equal && outcome.rows > 0,
             "{projection}: {differences:#?}"
         );
     }
-    clickhouse.erase().await.unwrap();
-    control.erase().await.unwrap();
+    world.erase().await;
 }
 
 /// Wrote the log that stands in the repository. Another format of the log, if there ever is one, gets another folder.

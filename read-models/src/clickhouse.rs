@@ -296,6 +296,27 @@ impl Writer {
         .await
     }
 
+    /// When the events of one generation of `visits` are not protected from an insert that arrives twice: the
+    /// statement that protects them again.
+    ///
+    /// # Errors
+    /// When ClickHouse does not answer.
+    pub async fn not_deduplicating(&self, generation: Generation) -> Result<Option<String>, Error> {
+        let database = database(&self.prefix, "visits", generation);
+        let asking = self
+            .client
+            .query_raw(
+                "SELECT extract(engine_full, 'non_replicated_deduplication_window = ([1-9][0-9]*)') \
+                 FROM system.tables WHERE database = {database:String} AND name = 'events'",
+            )
+            .param("database", &database)
+            .fetch_one::<String>();
+        let window = self.question("the settings of a table", asking).await?;
+        Ok(window.is_empty().then(|| {
+            format!("ALTER TABLE {database}.events MODIFY SETTING non_replicated_deduplication_window = 1000")
+        }))
+    }
+
     /// Whether one generation of `content_facts` has its table.
     ///
     /// # Errors

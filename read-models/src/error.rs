@@ -22,6 +22,11 @@ pub enum Error {
     /// The control tables could not be brought up to date.
     #[error("the control tables could not be migrated")]
     Migration(#[source] sqlx::migrate::MigrateError),
+    /// A newer release has been here.
+    #[error(
+        "a newer release has brought these tables up to date (control migration {0} is not known to this one): start that release, or a newer one"
+    )]
+    Newer(i64),
     /// Another projector took this partition over, or its checkpoint was moved by someone else.
     #[error("another projector has taken {projection} over for {topic}/{partition}")]
     Fenced {

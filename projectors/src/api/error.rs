@@ -101,6 +101,7 @@ fn of_tables(error: &read_models::Error) -> Problem {
         read_models::Error::Unavailable(_) => Problem::unavailable(error),
         read_models::Error::Refused { .. }
         | read_models::Error::Migration(_)
+        | read_models::Error::Newer(_)
         | read_models::Error::Fenced { .. }
         | read_models::Error::WentBack { .. }
         | read_models::Error::OtherLog { .. } => Problem::internal(error),

@@ -71,6 +71,9 @@ pub enum Failure {
     /// The driver is wrong.
     #[error("out of order: {0}")]
     Protocol(String),
+    /// The tables are not as they must be; what is to be done about it.
+    #[error("{0}")]
+    Unfit(String),
     /// A test ends the run here.
     #[error("stopped at {0}")]
     Stopped(&'static str),
@@ -112,7 +115,10 @@ pub async fn run_visits(engines: Engines, plan: Plan) {
             }
         }
         tracing::warn!(projection = %Projection::Visits, error = chain(&failure), "taking over again");
-        plan.health.degraded("its tables cannot be written now; retrying");
+        plan.health.degraded(match &failure {
+            Failure::Unfit(why) => why.as_str(),
+            _ => "its tables cannot be written now; retrying",
+        });
         if began.elapsed() > LONGEST_PAUSE {
             pause = PAUSE;
         }
@@ -230,7 +236,12 @@ async fn prepare(engines: &Engines) -> Result<(), Failure> {
     if engines.rows.has_visits(generation).await?
         && !engines.control.is_untouched(projection, generation).await?
     {
-        return Ok(());
+        return match engines.rows.not_deduplicating(generation).await? {
+            None => Ok(()),
+            Some(statement) => Err(Failure::Unfit(format!(
+                "an insert that ClickHouse is sent twice would count twice: somebody has taken its deduplication away; `{statement}` brings it back"
+            ))),
+        };
     }
     // In this order: whatever stops us in between, the tables are found missing and it begins anew. Were they made
     // before the checkpoints are at zero, empty tables could pass for filled ones.

@@ -141,7 +141,9 @@ impl Feed {
             match read {
                 Ok(read) => return self.digest(read),
                 Err(error @ (ReadError::OutOfRange { .. } | ReadError::NoPartition(_))) => {
-                    let reason = format!("{error}: the tables know more than the log has");
+                    let reason = format!(
+                        "{error}: the tables know more than the log has, which was replaced or cut off; bring the whole log back, or give this one tables of its own"
+                    );
                     return Digested {
                         batches: Vec::new(),
                         stopped: Some(reason),

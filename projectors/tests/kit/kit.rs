@@ -112,6 +112,25 @@ impl TestLog {
     }
 }
 
+impl TestLog {
+    /// A log that is there already: nothing is appended to it.
+    pub fn of(log: Log, folder: TempDir) -> Self {
+        let idle = |partition| Appender {
+            log: log.clone(),
+            partition,
+            state: State::default(),
+            tenant_seq: BTreeMap::new(),
+            clock: 0,
+        };
+        Self {
+            directory: idle(Partition::DIRECTORY),
+            ledger: idle(Partition::ledger(0)),
+            log,
+            _folder: folder,
+        }
+    }
+}
+
 impl Appender {
     async fn claim(log: Log, partition: Partition) -> Self {
         let genesis = log.reader(partition, 0).unwrap().next().await.unwrap();

@@ -49,8 +49,12 @@ impl Numbers {
 
 impl World {
     pub async fn make() -> Self {
+        Self::on(TestLog::make().await).await
+    }
+
+    pub async fn on(log: TestLog) -> Self {
         Self {
-            log: TestLog::make().await,
+            log,
             control: Control::for_test().await,
             rows: Rows::for_test(),
             health: Health::new(),

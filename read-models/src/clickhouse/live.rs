@@ -90,6 +90,13 @@ impl Writer {
         self.change(&self.client, &format!("CREATE DATABASE IF NOT EXISTS {into}"))
             .await?;
         let analysts = self.analysts().await?;
+        let before = self.definition(&live, view).await?;
+        if let Some((engine, _)) = before.as_ref().filter(|(engine, _)| engine != "View") {
+            let text = format!(
+                "{live}.{view} is a table ({engine}) that somebody made there: rename it, so that the view of this name can be made"
+            );
+            return Err(Error::Custom(text));
+        }
         let (database, name) = table.split_once('.').unwrap_or(("", table));
         let columns = self.commented_columns(database, name).await?;
         let comment = self.table_comment(database, name).await?;
@@ -102,7 +109,29 @@ impl Writer {
              COMMENT {}",
             quoted(comment.trim_end_matches("; read with FINAL")),
         );
-        self.change(&self.client, &statement).await
+        self.change(&self.client, &statement).await?;
+        let after = self.definition(&live, view).await?;
+        if before.is_some() && before != after {
+            tracing::info!(
+                view = format!("{live}.{view}"),
+                "a view of another generation, or one that somebody had replaced, was made anew"
+            );
+        }
+        Ok(())
+    }
+
+    /// What stands under a name: its engine and how it is made.
+    async fn definition(&self, database: &str, name: &str) -> Result<Option<(String, String)>, Error> {
+        let asking = self
+            .client
+            .query_raw(
+                "SELECT engine, create_table_query FROM system.tables \
+                 WHERE database = {database:String} AND name = {name:String}",
+            )
+            .param("database", database)
+            .param("name", name)
+            .fetch_optional();
+        self.question("the definition of a view", asking).await
     }
 
     /// The table that says which tenants' rows an analyst sees. It is not a read model: people fill it.

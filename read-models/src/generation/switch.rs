@@ -171,6 +171,22 @@ impl Writer {
         Ok(())
     }
 
+    /// The analysts' views that somebody has replaced by hand, or dropped.
+    ///
+    /// # Errors
+    /// A database that cannot be reached.
+    pub async fn shown_otherwise(
+        &self,
+        projection: Projection,
+        generation: i32,
+    ) -> Result<Vec<String>, Error> {
+        let names = sqlx::query_scalar("SELECT annals.shown_otherwise($1)")
+            .bind(projection.schema(generation))
+            .fetch_all(self.control())
+            .await?;
+        Ok(names)
+    }
+
     /// Says that the analysts' views, which are in another store, lead to this generation.
     ///
     /// # Errors
