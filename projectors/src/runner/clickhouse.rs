@@ -254,6 +254,15 @@ async fn prepare(engines: &Engines) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Why a partition whose checkpoint the log does not have stays where it is.
+fn beyond(checkpoint: &Checkpoint, end: u64) -> String {
+    format!(
+        "it was folded up to offset {}, and the log ends at {end}: the tables know more than the log has, which was \
+         replaced or cut off; bring the whole log back, or give this one tables of its own",
+        checkpoint.next_offset
+    )
+}
+
 /// What makes rows what they are: the fold and the definition of the tables.
 pub(crate) fn fingerprint(fold: &str, tables: &str) -> String {
     let mut hasher = Sha256::new();
@@ -463,12 +472,22 @@ impl Run<'_> {
     async fn fold(&mut self) -> Result<Input, Failure> {
         if self.gather.is_none() {
             let mut partitions = Vec::new();
-            for checkpoint in self.held.values() {
-                let saved = self.engines.control.saved_fold(checkpoint).await?;
+            for checkpoint in self.held.values().copied().collect::<Vec<_>>() {
+                // It would wait for what it takes for folded already, and pass over other records that come there.
+                let end = self
+                    .engines
+                    .log
+                    .end(Partition::visits(checkpoint.partition))
+                    .await?;
+                if checkpoint.next_offset > end {
+                    self.stop(checkpoint.partition, &beyond(&checkpoint, end)).await?;
+                    continue;
+                }
+                let saved = self.engines.control.saved_fold(&checkpoint).await?;
                 let fold = saved.and_then(|state| Fold::restore(&state).ok());
                 let fits = |fold: &Fold| fold.next_offset() <= checkpoint.next_offset;
                 partitions.push((
-                    *checkpoint,
+                    checkpoint,
                     fold.filter(fits)
                         .unwrap_or_else(|| Fold::new(checkpoint.partition)),
                 ));
@@ -534,13 +553,19 @@ impl Run<'_> {
                  most {limit}: look at them, then raise ANNALS_PARKING_LIMIT",
                 self.parked
             );
-            tracing::error!(projection = %Projection::Visits, partition, reason, "the partition does not go on");
-            self.plan.health.degraded(format!("visits/{partition}: {reason}"));
-            self.goals.remove(&partition);
-            self.stopped.insert(partition);
-            if let Some(checkpoint) = self.held.get(&partition) {
-                self.engines.control.stopped(checkpoint, &reason).await?;
-            }
+            self.stop(partition, &reason).await?;
+        }
+        Ok(())
+    }
+
+    /// A partition does not go on until somebody has seen to it; the others do.
+    async fn stop(&mut self, partition: u32, reason: &str) -> Result<(), Failure> {
+        tracing::error!(projection = %Projection::Visits, partition, reason, "the partition does not go on");
+        self.plan.health.degraded(format!("visits/{partition}: {reason}"));
+        self.goals.remove(&partition);
+        self.stopped.insert(partition);
+        if let Some(checkpoint) = self.held.get(&partition) {
+            self.engines.control.stopped(checkpoint, reason).await?;
         }
         Ok(())
     }
