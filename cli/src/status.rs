@@ -102,3 +102,30 @@ fn show(value: &Value) -> String {
         Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_not_what_the_log_says_is_remarked_and_when_all_was_compared_is_shown() {
+        let partition = json!({"topic": "ledger", "partition": 0, "position": 7, "end": 7, "lag_events": 0,
+            "lag_seconds": 0.0, "parked": 0});
+        let body = json!({"items": [
+            {"projection": "content", "generation": 3, "state": "live", "partitions": [partition],
+                "verified": {"differing": 2, "whole_at": "2026-01-01T00:00:00Z"}},
+            {"projection": "visits", "generation": 1, "state": "live", "partitions": [partition], "verified": null},
+        ]});
+        let shown = table(&body);
+        let lines: Vec<_> = shown.lines().collect();
+        assert!(lines[0].ends_with("VERIFIED"), "{shown}");
+        assert!(lines[1].ends_with("2026-01-01T00:00:00Z"), "{shown}");
+        assert!(lines[2].ends_with('-'), "{shown}");
+        assert_eq!(
+            lines[3],
+            "content generation 3: 2 rows are not what the log says: `annals verify content` names them"
+        );
+    }
+}

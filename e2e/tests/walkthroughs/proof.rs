@@ -39,6 +39,7 @@ async fn the_tables_are_what_the_log_says(log: LogKind) {
     let (code, text) = run(&annals, operator, &["verify", "visits", "--sample", "7"]).await;
     assert_eq!(code, Some(0), "{text}");
 
+    exported(&annals, &key).await;
     rebuilt(&annals, &key).await;
     damage(&annals).await;
     let (code, text) = run(&annals, operator, &["verify"]).await;
@@ -50,6 +51,49 @@ async fn the_tables_are_what_the_log_says(log: LogKind) {
 
     refused(&annals, &key).await;
     crate::finish(annals).await;
+}
+
+/// Views of both stores as files, whole or not there.
+async fn exported(annals: &Installation, key: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name);
+    let export = async |view: &str, name: &str, key: &str| {
+        let path = file(name);
+        run(annals, key, &["export", view, "--out", path.to_str().unwrap()]).await
+    };
+    let (code, text) = export("events", "events.parquet", key).await;
+    assert_eq!(code, Some(0), "{text}");
+    let parquet = std::fs::read(file("events.parquet")).unwrap();
+    assert!(
+        parquet.starts_with(b"PAR1") && parquet.ends_with(b"PAR1"),
+        "{} bytes",
+        parquet.len()
+    );
+    let (code, text) = export("content_versions", "versions.csv", key).await;
+    assert_eq!(code, Some(0), "{text}");
+    let versions = std::fs::read_to_string(file("versions.csv")).unwrap();
+    assert!(versions.starts_with("tenant,content,version,"), "{versions}");
+    assert!(versions.lines().count() > sample::POSTS as usize, "{versions}");
+    for (view, name, key, why) in [
+        ("nothing", "nothing.csv", key, "there is no view \"nothing\""),
+        (
+            "downloads",
+            "downloads.parquet",
+            key,
+            "Parquet is written of ClickHouse's",
+        ),
+        ("events", "events.csv", "ann_nobody_at_all", "401"),
+        ("events", "events.xls", key, "--format"),
+    ] {
+        let (code, text) = export(view, name, key).await;
+        assert!(code != Some(0) && text.contains(why), "{view} as {name}: {text}");
+    }
+    let mut names: Vec<_> = std::fs::read_dir(folder.path())
+        .unwrap()
+        .map(|it| it.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["events.parquet", "versions.csv"]);
 }
 
 /// Tables of both stores built anew while the others answer, and the way back for one.
