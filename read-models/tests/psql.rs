@@ -83,11 +83,11 @@ async fn an_analyst_who_was_let_in_asks_the_questions_of_the_page() {
         ("SELECT secret_hash FROM live.keys", "does not exist"),
         ("DELETE FROM live.tenants", "permission denied"),
         (
-            "SET default_transaction_read_only = off; DELETE FROM live.tenants",
+            "SET TRANSACTION READ WRITE; DELETE FROM live.tenants",
             "permission denied",
         ),
         (
-            "SET default_transaction_read_only = off; CREATE TABLE live.mine (n integer)",
+            "SET TRANSACTION READ WRITE; CREATE TABLE live.mine (n integer)",
             "permission denied",
         ),
     ] {
