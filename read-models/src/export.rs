@@ -121,8 +121,8 @@ impl View {
             limit,
         };
         match self.store {
-            Store::Postgres => told(send.clone(), of.from_postgres(tables.clone(), send)),
-            Store::ClickHouse => told(send.clone(), of.from_clickhouse(rows.clone(), send)),
+            Store::Postgres => told(send.clone(), of.send_from_postgres(tables.clone(), send)),
+            Store::ClickHouse => told(send.clone(), of.send_from_clickhouse(rows.clone(), send)),
         }
         pieces
     }
@@ -154,7 +154,7 @@ struct Of {
 
 impl Of {
     /// Columns as `annals.show_live` shows them: without hashes of secrets and search indexes.
-    async fn from_postgres(self, tables: Reader, send: Sending) -> Result<(), ExportError> {
+    async fn send_from_postgres(self, tables: Reader, send: Sending) -> Result<(), ExportError> {
         let schema = self.view.projection.schema(self.generation);
         let table = format!("{schema}.{}", self.view.table);
         let options = tables
@@ -208,7 +208,7 @@ impl Of {
     }
 
     /// With an analyst's memory and rows to read, and little of the machine.
-    async fn from_clickhouse(self, rows: clickhouse::Reader, send: Sending) -> Result<(), ExportError> {
+    async fn send_from_clickhouse(self, rows: clickhouse::Reader, send: Sending) -> Result<(), ExportError> {
         let client = match self.view.projection {
             Projection::ContentFacts => rows.facts(self.generation),
             Projection::Visits | Projection::Directory | Projection::Content | Projection::Downloads => {

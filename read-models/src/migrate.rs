@@ -27,10 +27,14 @@ pub async fn migrate(owner_url: &str, reader_url: Option<&str>) -> Result<(), Er
     let migrated = sqlx::migrate!("migrations/postgres/control")
         .run_direct(None, &mut owner, false)
         .await;
-    migrated.map_err(|error| match error {
-        MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _) => source.into(),
-        MigrateError::VersionMissing(version) => Error::Newer(version),
-        other => Error::Migration(other),
+    migrated.map_err(|error| {
+        if let MigrateError::VersionMissing(version) = error {
+            Error::Newer(version)
+        } else if let MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _) = error {
+            source.into()
+        } else {
+            Error::Migration(error)
+        }
     })?;
     if let Some(url) = reader_url {
         let_read(&mut owner, url).await?;

@@ -115,10 +115,11 @@ pub async fn run_visits(engines: Engines, plan: Plan) {
             }
         }
         tracing::warn!(projection = %Projection::Visits, error = chain(&failure), "taking over again");
-        plan.health.degraded(match &failure {
-            Failure::Unfit(why) => why.as_str(),
-            _ => "its tables cannot be written now; retrying",
-        });
+        if let Failure::Unfit(why) = &failure {
+            plan.health.degraded(why);
+        } else {
+            plan.health.degraded("its tables cannot be written now; retrying");
+        }
         if began.elapsed() > LONGEST_PAUSE {
             pause = PAUSE;
         }
