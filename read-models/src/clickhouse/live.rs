@@ -90,10 +90,10 @@ impl Writer {
         self.change(&self.client, &format!("CREATE DATABASE IF NOT EXISTS {into}"))
             .await?;
         let analysts = self.analysts().await?;
-        let before = self.definition(&live, view).await?;
+        let before = self.definition(into, view).await?;
         if let Some((engine, _)) = before.as_ref().filter(|(engine, _)| engine != "View") {
             let text = format!(
-                "{live}.{view} is a table ({engine}) that somebody made there: rename it, so that the view of this name can be made"
+                "{into}.{view} is a table ({engine}) that somebody made there: rename it, so that the view of this name can be made"
             );
             return Err(Error::Custom(text));
         }
@@ -110,10 +110,10 @@ impl Writer {
             quoted(comment.trim_end_matches("; read with FINAL")),
         );
         self.change(&self.client, &statement).await?;
-        let after = self.definition(&live, view).await?;
+        let after = self.definition(into, view).await?;
         if before.is_some() && before != after {
             tracing::info!(
-                view = format!("{live}.{view}"),
+                view = format!("{into}.{view}"),
                 "a view of another generation, or one that somebody had replaced, was made anew"
             );
         }
