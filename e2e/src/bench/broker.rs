@@ -146,12 +146,14 @@ type Arrived = (usize, oneshot::Sender<()>);
 /// Commits until nobody sends any more.
 fn commit(raw: &Raw, mut arriving: mpsc::Receiver<Arrived>, each: Option<Duration>) -> anyhow::Result<()> {
     const PATIENCE: Duration = Duration::from_secs(30);
+    let runtime = tokio::runtime::Handle::current();
     raw.producer.init_transactions(PATIENCE)?;
     while let Some(first) = arriving.blocking_recv() {
         let mut together = vec![first];
         if let Some(each) = each {
-            std::thread::sleep(each);
-            while let Ok(more) = arriving.try_recv() {
+            let until = Instant::now() + each;
+            let mut next = || runtime.block_on(tokio::time::timeout_at(until.into(), arriving.recv()));
+            while let Ok(Some(more)) = next() {
                 together.push(more);
             }
         }

@@ -238,7 +238,9 @@ impl Way for Ways {
         self.0[client % self.0.len()].send(reply).await?;
         match answer.await? {
             Outcome::Admitted { .. } => Ok(()),
-            other => anyhow::bail!("a command was not admitted: {other:?}"),
+            outcome @ (Outcome::Settled { .. } | Outcome::NotServing(_) | Outcome::Unknown(_)) => {
+                anyhow::bail!("a command was not admitted: {outcome:?}")
+            }
         }
     }
 }

@@ -12,7 +12,8 @@ use command_api::{
     command::Expected,
     partition::{
         Command,
-        state::{Change, Decision, FOLD, State},
+        idempotency::Kept,
+        state::{Change, Decision, State, fold},
     },
 };
 use event_log::{Claim, Commit, Log, LogConfig, Partition, StateStores, Store, Verdict};
@@ -203,7 +204,9 @@ async fn fill(folder: &Path, commits: u64) -> anyhow::Result<()> {
     anyhow::ensure!(matches!(admission.admit(at, &claim), Verdict::Claimed(_)));
 
     let stores = StateStores::open(None)?;
-    let mut state = State::new(stores.store(log.id(), PARTITION, FOLD)?, 64 * 1024 * 1024)?;
+    let kept = Kept::hours(24);
+    let store = stores.store(log.id(), PARTITION, &fold(kept))?;
+    let mut state = State::new(store, 64 * 1024 * 1024, kept)?;
     let mut under_way = VecDeque::new();
     for number in 0..commits {
         let commit = commit(&state, number)?;
