@@ -8,6 +8,7 @@ pub mod checker;
 pub mod clients;
 pub mod history;
 pub mod ledger;
+pub mod rebuilds;
 pub mod trouble;
 
 use std::{path::Path, sync::Arc, time::Duration};
@@ -22,6 +23,7 @@ use crate::{
 };
 use clients::{Tenant, World};
 use ledger::Ledger;
+use rebuilds::Operator;
 use trouble::Trouble;
 
 const TENANTS: usize = 3;
@@ -71,7 +73,7 @@ pub async fn run(engines: &Engines, binary: &Path, plan: Plan) -> anyhow::Result
         let writing = clients::write(world.clone(), number % TENANTS, seed, stop.clone());
         clients.push(tasks.spawn(writing));
     }
-    let mut trouble = Trouble::new(plan.seed, world.clone()).await?;
+    let mut trouble = Trouble::new(plan.seed, world.clone(), Operator::new(&annals)?).await?;
     let over = CancellationToken::new();
     let ending = over.clone();
     tasks.spawn(async move {
@@ -82,12 +84,17 @@ pub async fn run(engines: &Engines, binary: &Path, plan: Plan) -> anyhow::Result
     let outcome = match made {
         Ok(()) => {
             let recovered = recovered(&mut annals, &trouble, &world).await;
+            let built = match recovered {
+                // What clients write meanwhile, the next generation must have when it answers.
+                Ok(()) => Operator::new(&annals)?.built(RECOVERY).await,
+                Err(error) => Err(error),
+            };
             stop.cancel();
             for client in clients {
                 client.await??;
             }
-            match recovered {
-                Ok(()) => checked(&annals, &world).await,
+            match built {
+                Ok(kept) => checked(&annals, &world, &kept).await,
                 Err(error) => Err(error),
             }
         }
@@ -169,7 +176,11 @@ async fn recovered(annals: &mut Installation, trouble: &Trouble, world: &World) 
 }
 
 /// The log, the history and the tables.
-async fn checked(annals: &Installation, world: &World) -> anyhow::Result<checker::Looked> {
+async fn checked(
+    annals: &Installation,
+    world: &World,
+    kept: &[(&str, String)],
+) -> anyhow::Result<checker::Looked> {
     let folder = tempfile::tempdir()?;
     let export = folder.path().join("export");
     let shown = export
@@ -193,6 +204,10 @@ async fn checked(annals: &Installation, world: &World) -> anyhow::Result<checker
         shown.join("\n\n")
     );
     said(annals, &["verify"]).await?;
+    for (projection, generation) in kept {
+        said(annals, &["verify", projection, "--generation", generation]).await?;
+    }
+    println!("{} generations are kept, each as the log says", kept.len());
     Ok(looked)
 }
 

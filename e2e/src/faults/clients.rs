@@ -26,6 +26,9 @@ const SLUGS: u32 = 12;
 /// So many pieces of a tenant are written to at a time.
 const PIECES: usize = 8;
 
+/// Whoever has another name counts as a bot.
+const BROWSER: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:130.0) Gecko/20100101 Firefox/130.0";
+
 /// A tenant, and what its clients know of it.
 #[derive(Debug)]
 pub struct Tenant {
@@ -111,6 +114,7 @@ pub async fn write(
     };
     while !stop.is_cancelled() {
         client.operation(&stop).await;
+        client.aside().await;
         let pause = client.random.random_range(1..20);
         let _ = stop
             .run_until_cancelled(tokio::time::sleep(Duration::from_millis(pause)))
@@ -182,6 +186,32 @@ impl Client {
         {
             self.read(&done).await;
         }
+    }
+
+    /// What gives the other projections something to fold. What becomes of it the log and the tables say.
+    async fn aside(&mut self) {
+        let site = self.tenant().site.clone();
+        let number = self.world.number.fetch_add(1, Ordering::Relaxed);
+        let (path, body) = match self.random.random_range(0..10) {
+            0..2 => (
+                "/api/event",
+                json!({"name": "pageview", "url": format!("https://{site}/{number}"), "domain": site}),
+            ),
+            2 => (
+                "/api/v1/downloads",
+                json!({"title": format!("book {number}"), "url": format!("https://{site}/{number}.epub")}),
+            ),
+            _ => return,
+        };
+        let asked = self
+            .world
+            .writers
+            .choose(&mut self.random)
+            .cloned()
+            .unwrap_or_default();
+        let request = self.http.post(format!("http://{asked}{path}"));
+        let request = request.header(header::USER_AGENT, BROWSER).json(&body);
+        let _ = request.bearer_auth(&self.tenant().key).send().await;
     }
 
     async fn attempt(&mut self, mark: &str, piece: Option<Uuid>, command: &Command, keyed: bool) -> Outcome {

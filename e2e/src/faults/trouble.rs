@@ -1,4 +1,5 @@
-//! What goes wrong, at random from a seed: processes and engines killed, stopped and let go on, connections cut.
+//! What goes wrong, at random from a seed: processes and engines killed, stopped and let go on, connections cut; and
+//! read models built anew in the midst of it.
 
 use std::{
     os::unix::process::ExitStatusExt as _,
@@ -12,7 +13,10 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _}
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
-use super::clients::World;
+use super::{
+    clients::World,
+    rebuilds::{Building, Operator},
+};
 use crate::{
     installation::{Installation, Role},
     wait,
@@ -20,6 +24,8 @@ use crate::{
 
 const WRITERS: [Role; 2] = [Role::Command, Role::AnotherCommand];
 const READERS: [Role; 2] = [Role::Projector, Role::Query];
+/// Every so many troubles, generations are seen to: in the shortest run several times.
+const GENERATIONS_EVERY: u32 = 4;
 
 /// What something is done to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,6 +126,7 @@ pub struct Trouble {
     random: StdRng,
     world: Arc<World>,
     engines: Engines,
+    operator: Operator,
     ills: Vec<(Instant, Target, Remedy)>,
 }
 
@@ -128,11 +135,12 @@ impl Trouble {
     ///
     /// # Errors
     /// The engines were started in another way.
-    pub async fn new(seed: u64, world: Arc<World>) -> anyhow::Result<Self> {
+    pub async fn new(seed: u64, world: Arc<World>, operator: Operator) -> anyhow::Result<Self> {
         Ok(Self {
             random: StdRng::seed_from_u64(seed),
             world,
             engines: Engines::new().await?,
+            operator,
             ills: Vec::new(),
         })
     }
@@ -142,8 +150,13 @@ impl Trouble {
     /// # Errors
     /// A process or an engine does not start again, or a process has ended that nobody ended.
     pub async fn make(&mut self, annals: &mut Installation, stop: &CancellationToken) -> anyhow::Result<()> {
+        let mut number: u32 = 0;
         while !stop.is_cancelled() {
-            self.one(annals).await?;
+            match number % GENERATIONS_EVERY {
+                1 => self.generations(annals).await?,
+                _ => self.one(annals).await?,
+            }
+            number = number.wrapping_add(1);
             let pause = Duration::from_millis(self.random.random_range(300..2_000));
             let _ = stop.run_until_cancelled(tokio::time::sleep(pause)).await;
             self.heal(annals, Instant::now()).await?;
@@ -262,6 +275,18 @@ impl Trouble {
         } else {
             self.engines.signal(name, "-KILL").await?;
             self.ill(target, Remedy::Start, 10..2_000, "is killed");
+        }
+        Ok(())
+    }
+
+    /// Something is asked of the projector, which may be killed while it does it.
+    async fn generations(&mut self, annals: &mut Installation) -> anyhow::Result<()> {
+        let (what, building) = self.operator.ask(&mut self.random).await;
+        self.world.history.trouble(what);
+        let target = Target::Process(Role::Projector);
+        if building == Building::Yes && !self.is_ill(target) && self.random.random_bool(0.4) {
+            annals.kill(Role::Projector).await?;
+            self.ill(target, Remedy::Start, 10..1_000, "is killed while it builds");
         }
         Ok(())
     }
