@@ -8,8 +8,10 @@ pub mod checker;
 pub mod clients;
 pub mod history;
 pub mod ledger;
+pub mod proxy;
 pub mod rebuilds;
 pub mod trouble;
+pub mod ways;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -49,7 +51,9 @@ pub struct Plan {
 /// does not come back.
 pub async fn run(engines: &Engines, binary: &Path, plan: Plan) -> anyhow::Result<checker::Looked> {
     println!("seed {}, {:.0} s", plan.seed, plan.duration.as_secs_f64());
-    let mut annals = Installation::new(engines, binary.to_owned(), LogKind::Kafka).await?;
+    let served = trouble::Engines::new().await?;
+    let (ways, through) = served.ways(engines).await?;
+    let mut annals = Installation::new(&through, binary.to_owned(), LogKind::Kafka).await?;
     annals.set("ANNALS_SESSION_SECONDS", "6");
     for role in ROLES {
         annals.spawn(role)?;
@@ -73,7 +77,7 @@ pub async fn run(engines: &Engines, binary: &Path, plan: Plan) -> anyhow::Result
         let writing = clients::write(world.clone(), number % TENANTS, seed, stop.clone());
         clients.push(tasks.spawn(writing));
     }
-    let mut trouble = Trouble::new(plan.seed, world.clone(), Operator::new(&annals)?).await?;
+    let mut trouble = Trouble::new(plan.seed, world.clone(), served, ways, Operator::new(&annals)?);
     let over = CancellationToken::new();
     let ending = over.clone();
     tasks.spawn(async move {

@@ -1,5 +1,5 @@
-//! What goes wrong, at random from a seed: processes and engines killed, stopped and let go on, connections cut; and
-//! read models built anew in the midst of it.
+//! What goes wrong, at random from a seed: processes and engines killed, stopped and let go on, ways between them slow,
+//! silent or cut; and read models built anew in the midst of it.
 
 use std::{
     os::unix::process::ExitStatusExt as _,
@@ -15,7 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     clients::World,
+    proxy::{Reach, Weather},
     rebuilds::{Building, Operator},
+    ways::{self, Ways},
 };
 use crate::{
     installation::{Installation, Role},
@@ -33,6 +35,8 @@ enum Target {
     Process(Role),
     /// By its name in `deploy/local/engines`, with the name by which it is started.
     Engine(&'static str, &'static str),
+    /// The way to the engine of this name.
+    Way(&'static str),
 }
 
 /// What makes it good again.
@@ -40,18 +44,26 @@ enum Target {
 enum Remedy {
     Start,
     GoOn,
+    /// What was held up arrives.
+    Clear,
+    /// What was held up is lost.
+    Cut,
 }
 
 /// The engines that `./dev test` has started, as those who end them see them.
-struct Engines {
-    /// Where their pids are.
+pub struct Engines {
+    /// Where their pids and ports are.
     state: PathBuf,
     brokers: &'static [(&'static str, &'static str)],
     can_cut: bool,
 }
 
 impl Engines {
-    async fn new() -> anyhow::Result<Self> {
+    /// Those of this run.
+    ///
+    /// # Errors
+    /// They were started in another way.
+    pub async fn new() -> anyhow::Result<Self> {
         let state =
             std::env::var_os("ANNALS_TEST_STATE").context("ANNALS_TEST_STATE is not set: run ./dev test")?;
         let state = PathBuf::from(state);
@@ -67,13 +79,27 @@ impl Engines {
         // Of nobody's port.
         let can_cut = cut(9).await.is_ok();
         if !can_cut {
-            println!("connections are not cut here: `ss -K` needs root and a kernel that lets it");
+            println!(
+                "connections between brokers are not cut here: `ss -K` needs root and a kernel that lets it"
+            );
         }
         Ok(Self {
             state,
             brokers,
             can_cut,
         })
+    }
+
+    /// Proxies before them, and what goes through those.
+    ///
+    /// # Errors
+    /// A port is taken.
+    pub async fn ways(
+        &self,
+        engines: &crate::engines::Engines,
+    ) -> anyhow::Result<(Ways, crate::engines::Engines)> {
+        let brokers = self.brokers.iter().map(|(name, _)| *name);
+        Ways::new(&self.state.join("ports"), brokers, engines).await
     }
 
     async fn signal(&self, name: &str, signal: &str) -> anyhow::Result<()> {
@@ -99,11 +125,6 @@ impl Engines {
         );
         Ok(())
     }
-
-    fn port(&self, name: &str) -> anyhow::Result<u16> {
-        let text = std::fs::read_to_string(self.state.join("ports").join(name))?;
-        Ok(text.trim().parse()?)
-    }
 }
 
 /// Ends all connections to a port of this machine, on both sides.
@@ -126,23 +147,22 @@ pub struct Trouble {
     random: StdRng,
     world: Arc<World>,
     engines: Engines,
+    ways: Ways,
     operator: Operator,
     ills: Vec<(Instant, Target, Remedy)>,
 }
 
 impl Trouble {
     /// From a seed.
-    ///
-    /// # Errors
-    /// The engines were started in another way.
-    pub async fn new(seed: u64, world: Arc<World>, operator: Operator) -> anyhow::Result<Self> {
-        Ok(Self {
+    pub fn new(seed: u64, world: Arc<World>, engines: Engines, ways: Ways, operator: Operator) -> Self {
+        Self {
             random: StdRng::seed_from_u64(seed),
             world,
-            engines: Engines::new().await?,
+            engines,
+            ways,
             operator,
             ills: Vec::new(),
-        })
+        }
     }
 
     /// One after another, and several at once.
@@ -198,7 +218,7 @@ impl Trouble {
                 let role = *READERS.choose(&mut self.random).context("no reader")?;
                 self.process(annals, role).await
             }
-            60..80 => {
+            60..72 => {
                 let (name, started_as) = *self
                     .engines
                     .brokers
@@ -206,8 +226,9 @@ impl Trouble {
                     .context("no broker")?;
                 self.engine(name, started_as).await
             }
-            80..88 => self.engine("postgres", "postgres").await,
-            88..94 => self.engine("clickhouse", "clickhouse").await,
+            72..78 => self.engine("postgres", "postgres").await,
+            78..83 => self.engine("clickhouse", "clickhouse").await,
+            83..94 => self.weather(),
             _ => self.cut().await,
         }
     }
@@ -221,6 +242,7 @@ impl Trouble {
         let name = match target {
             Target::Process(role) => format!("{role:?}"),
             Target::Engine(name, _) => name.to_owned(),
+            Target::Way(name) => format!("the way to {name}"),
         };
         self.world
             .history
@@ -291,17 +313,44 @@ impl Trouble {
         Ok(())
     }
 
-    async fn cut(&mut self) -> anyhow::Result<()> {
-        if !self.engines.can_cut {
+    /// What is sent is late, or does not arrive while nobody is told so; for all, or for some and not for others.
+    fn weather(&mut self) -> anyhow::Result<()> {
+        let (name, _) = self.ways.all().choose(&mut self.random).context("no way")?;
+        let target = Target::Way(*name);
+        if self.is_ill(target) {
             return Ok(());
         }
-        let brokers = self.engines.brokers.iter().map(|(name, _)| *name);
-        let names: Vec<_> = brokers.chain(["postgres", "clickhouse"]).collect();
-        let name = *names.choose(&mut self.random).context("no engine")?;
+        let delay = Duration::from_millis(self.random.random_range(20..400));
+        let (weather, millis) = match self.random.random_range(0..3) {
+            0 => (Weather::Slow(delay), 1_000..6_000),
+            1 => (Weather::Silent, 500..5_000),
+            _ => (Weather::Unheard, 500..5_000),
+        };
+        let reach = match self.random.random_bool(0.5) {
+            true => Reach::All,
+            false => Reach::Half,
+        };
+        let remedy = match self.random.random_bool(0.5) {
+            true => Remedy::Clear,
+            false => Remedy::Cut,
+        };
+        if let Some(way) = self.ways.to(name) {
+            way.turn(weather, reach);
+        }
+        self.ill(target, remedy, millis, &format!("is {weather:?} for {reach:?}"));
+        Ok(())
+    }
+
+    async fn cut(&mut self) -> anyhow::Result<()> {
+        let (name, way) = self.ways.all().choose(&mut self.random).context("no way")?;
         self.world
             .history
             .trouble(format!("connections to {name} are cut"));
-        cut(self.engines.port(name)?).await
+        way.cut();
+        if self.engines.can_cut && self.engines.brokers.iter().any(|(broker, _)| broker == name) {
+            cut(ways::port(&self.engines.state.join("ports"), name)?).await?;
+        }
+        Ok(())
     }
 
     async fn heal(&mut self, annals: &mut Installation, now: Instant) -> anyhow::Result<()> {
@@ -325,6 +374,14 @@ impl Trouble {
                     }
                 }
                 (Target::Engine(name, _), Remedy::GoOn) => self.engines.signal(name, "-CONT").await?,
+                (Target::Way(name), remedy) => {
+                    let way = self.ways.to(name).context("no such way")?;
+                    if remedy == Remedy::Cut {
+                        way.cut();
+                    }
+                    way.turn(Weather::Fair, Reach::All);
+                }
+                (Target::Process(_) | Target::Engine(..), Remedy::Clear | Remedy::Cut) => {}
             }
             self.world.history.trouble(format!("{target:?} is back"));
         }
