@@ -18,6 +18,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent / "ledger-vectors"))
 from check import Fenced, Visits, Void, octets  # noqa: E402
 
 TOPICS = ["annals.directory", "annals.ledger", "annals.visits"]
+# What is shown of an event.
+EVENT = ["type", "subject", "time", "tenant", "aggregateversion", "data"]
 
 
 def records(path):
@@ -67,7 +69,7 @@ def fold(path, first, show):
             wrong.append(offset)
         sequences[tenant] = sequence
         for place, event in enumerate(events if show else []):
-            said = {name: event.get(name) for name in ("type", "subject", "tenant", "aggregateversion", "data")}
+            said = {name: event.get(name) for name in EVENT}
             print(json.dumps({"offset": offset, "index": place, **said}))
     name = f"{first['topic'].removeprefix('annals.')}/{first['partition']}"
     summary = {"partition": name, "log": first["log"], **counts, "void": void, "wrong": wrong}

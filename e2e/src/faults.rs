@@ -6,6 +6,7 @@
 
 pub mod checker;
 pub mod clients;
+pub mod clocks;
 pub mod history;
 pub mod ledger;
 pub mod proxy;
@@ -24,6 +25,7 @@ use crate::{
     wait,
 };
 use clients::{Tenant, World};
+use clocks::Clocks;
 use ledger::Ledger;
 use rebuilds::Operator;
 use trouble::Trouble;
@@ -55,6 +57,7 @@ pub async fn run(engines: &Engines, binary: &Path, plan: Plan) -> anyhow::Result
     let (ways, through) = served.ways(engines).await?;
     let mut annals = Installation::new(&through, binary.to_owned(), LogKind::Kafka).await?;
     annals.set("ANNALS_SESSION_SECONDS", "6");
+    let clocks = Clocks::new(&mut annals, &ROLES).await?;
     for role in ROLES {
         annals.spawn(role)?;
     }
@@ -77,7 +80,14 @@ pub async fn run(engines: &Engines, binary: &Path, plan: Plan) -> anyhow::Result
         let writing = clients::write(world.clone(), number % TENANTS, seed, stop.clone());
         clients.push(tasks.spawn(writing));
     }
-    let mut trouble = Trouble::new(plan.seed, world.clone(), served, ways, Operator::new(&annals)?);
+    let mut trouble = Trouble::new(
+        plan.seed,
+        world.clone(),
+        served,
+        ways,
+        clocks,
+        Operator::new(&annals)?,
+    );
     let over = CancellationToken::new();
     let ending = over.clone();
     tasks.spawn(async move {

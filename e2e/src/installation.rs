@@ -70,6 +70,8 @@ pub struct Installation {
     name: String,
     folder: tempfile::TempDir,
     environment: BTreeMap<String, String>,
+    /// Of one process each, beside those of all.
+    own: BTreeMap<Role, BTreeMap<String, String>>,
     ports: BTreeMap<Role, u16>,
     processes: BTreeMap<Role, Child>,
     operator_key: String,
@@ -136,6 +138,7 @@ impl Installation {
             name,
             folder,
             environment,
+            own: BTreeMap::new(),
             ports: BTreeMap::new(),
             processes: BTreeMap::new(),
             operator_key,
@@ -153,6 +156,12 @@ impl Installation {
     /// The program that a process runs when it is started from now on.
     pub fn release(&mut self, role: Role, binary: PathBuf) {
         self.releases.insert(role, binary);
+    }
+
+    /// Sets a variable for one of them.
+    pub fn set_for(&mut self, role: Role, name: &str, value: &str) {
+        let own = self.own.entry(role).or_default();
+        own.insert(name.to_owned(), value.to_owned());
     }
 
     /// The roles that this log needs.
@@ -200,6 +209,7 @@ impl Installation {
                     matches!(name.as_str(), "PATH" | "HOME" | "RUST_LOG" | "RUST_BACKTRACE")
                 }))
                 .envs(&self.environment)
+                .envs(self.own.get(&role).into_iter().flatten())
                 .env("ANNALS_LISTEN", format!("127.0.0.1:{port}"))
                 .env(
                     "ANNALS_STATE_DIR",

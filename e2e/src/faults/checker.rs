@@ -45,6 +45,7 @@ pub struct Looked {
 /// Compares the history with the log.
 pub fn check(entries: &[Entry], ledger: &Ledger) -> (Looked, Vec<Violation>) {
     let mut checker = Checker::new(entries, ledger);
+    checker.times();
     checker.acknowledgements();
     checker.marks();
     checker.order();
@@ -126,6 +127,29 @@ impl<'a> Checker<'a> {
 
     fn broken(&mut self, what: &'static str, why: String) {
         self.violations.push(Violation { what, why });
+    }
+
+    /// Whatever the clocks of its writers say, a partition's time never goes backwards: keys expire by it.
+    fn times(&mut self) {
+        for (partition, commits) in &self.ledger.partitions {
+            let mut last = None;
+            for (commit, event) in commits
+                .iter()
+                .flat_map(|it| it.events.iter().map(move |event| (it, event)))
+            {
+                if last > Some(event.time) {
+                    let why = format!(
+                        "ledger/{partition}:{} {event:?}\nbefore that: {last:?}",
+                        commit.offset
+                    );
+                    self.violations.push(Violation {
+                        what: "the time of a partition went backwards",
+                        why,
+                    });
+                }
+                last = last.max(Some(event.time));
+            }
+        }
     }
 
     /// Each stands where its position says, as what was asked, and every attempt heard the same.

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use anyhow::Context as _;
+use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::process::Command;
@@ -32,6 +33,8 @@ pub struct Event {
     /// Such as `content.drafted.v1`.
     #[serde(rename = "type")]
     pub kind: String,
+    /// When it was decided, by its writer's clock.
+    pub time: DateTime<Utc>,
     /// Whose.
     pub tenant: Uuid,
     /// About what.

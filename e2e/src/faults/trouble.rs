@@ -1,5 +1,5 @@
 //! What goes wrong, at random from a seed: processes and engines killed, stopped and let go on, ways between them slow,
-//! silent or cut; and read models built anew in the midst of it.
+//! silent or cut, clocks that jump; and read models built anew in the midst of it.
 
 use std::{
     os::unix::process::ExitStatusExt as _,
@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     clients::World,
+    clocks::Clocks,
     proxy::{Reach, Weather},
     rebuilds::{Building, Operator},
     ways::{self, Ways},
@@ -148,18 +149,27 @@ pub struct Trouble {
     world: Arc<World>,
     engines: Engines,
     ways: Ways,
+    clocks: Clocks,
     operator: Operator,
     ills: Vec<(Instant, Target, Remedy)>,
 }
 
 impl Trouble {
     /// From a seed.
-    pub fn new(seed: u64, world: Arc<World>, engines: Engines, ways: Ways, operator: Operator) -> Self {
+    pub fn new(
+        seed: u64,
+        world: Arc<World>,
+        engines: Engines,
+        ways: Ways,
+        clocks: Clocks,
+        operator: Operator,
+    ) -> Self {
         Self {
             random: StdRng::seed_from_u64(seed),
             world,
             engines,
             ways,
+            clocks,
             operator,
             ills: Vec::new(),
         }
@@ -228,7 +238,8 @@ impl Trouble {
             }
             72..78 => self.engine("postgres", "postgres").await,
             78..83 => self.engine("clickhouse", "clickhouse").await,
-            83..94 => self.weather(),
+            83..90 => self.weather(),
+            90..95 => self.clock(),
             _ => self.cut().await,
         }
     }
@@ -339,6 +350,17 @@ impl Trouble {
         }
         self.ill(target, remedy, millis, &format!("is {weather:?} for {reach:?}"));
         Ok(())
+    }
+
+    /// Far enough for everything that goes by the hour, and not so far that keys expire.
+    fn clock(&mut self) -> anyhow::Result<()> {
+        let roles = [WRITERS, READERS].concat();
+        let role = *roles.choose(&mut self.random).context("no process")?;
+        let seconds = self.random.random_range(-3 * 3_600..3 * 3_600);
+        self.world.history.trouble(format!(
+            "the clock of {role:?} jumps to {seconds} s from the right time"
+        ));
+        self.clocks.jump(role, seconds)
     }
 
     async fn cut(&mut self) -> anyhow::Result<()> {

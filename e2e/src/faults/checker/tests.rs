@@ -1,5 +1,6 @@
 //! The checker finds each thing that must never be, and nothing in a history that is in order.
 
+use chrono::{DateTime, TimeDelta};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -16,6 +17,7 @@ const BOB: Uuid = Uuid::from_u128(11);
 fn event(kind: &str, piece: Uuid, version: u64, data: Value) -> Event {
     Event {
         kind: format!("content.{kind}.v1"),
+        time: DateTime::UNIX_EPOCH,
         tenant: TENANT,
         subject: piece.to_string(),
         version: Some(version.to_string()),
@@ -138,6 +140,14 @@ fn a_history_in_order_is_in_order() {
         repeated: 1,
     };
     assert_eq!(looked, expected);
+}
+
+#[test]
+fn time_does_not_go_backwards() {
+    let (history, mut log) = in_order();
+    let commits = log.partitions.get_mut(&0).unwrap();
+    commits[1].events[0].time -= TimeDelta::microseconds(1);
+    assert_eq!(whats(&history, &log), ["the time of a partition went backwards"]);
 }
 
 #[test]
