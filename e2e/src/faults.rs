@@ -1,12 +1,13 @@
 //! `./dev test faults`: load, faults, and a checker that believes nobody.
 //!
-//! Two command-apis, a projector and a query-api on real engines; clients that write, retry and read; trouble at
+//! Two to four command-apis, a projector and a query-api on real engines; clients that write, retry and read; trouble at
 //! random from a seed. When it is over, the log is exported, its history is derived by a program that shares no code
 //! with Annals, and what clients were told is compared with it ([`checker`]); then the tables are, by `annals verify`.
 
 pub mod checker;
 pub mod clients;
 pub mod clocks;
+pub mod engines;
 pub mod history;
 pub mod ledger;
 pub mod proxy;
@@ -33,7 +34,14 @@ use trouble::Trouble;
 const TENANTS: usize = 3;
 /// Clients of each tenant.
 const CLIENTS: usize = 4;
-const ROLES: [Role; 4] = [Role::Command, Role::AnotherCommand, Role::Projector, Role::Query];
+/// As many as a plan may want.
+const WRITERS: [Role; 4] = [
+    Role::Command,
+    Role::AnotherCommand,
+    Role::ThirdCommand,
+    Role::FourthCommand,
+];
+const READERS: [Role; 2] = [Role::Projector, Role::Query];
 /// How soon after the last fault everything serves, and shows, what was written.
 const RECOVERY: Duration = Duration::from_secs(120);
 
@@ -44,6 +52,8 @@ pub struct Plan {
     pub seed: u64,
     /// How long there is trouble.
     pub duration: Duration,
+    /// Command-apis, two to four.
+    pub processes: usize,
 }
 
 /// Makes load and trouble, then checks.
@@ -53,16 +63,21 @@ pub struct Plan {
 /// does not come back.
 pub async fn run(engines: &Engines, binary: &Path, plan: Plan) -> anyhow::Result<checker::Looked> {
     println!("seed {}, {:.0} s", plan.seed, plan.duration.as_secs_f64());
-    let served = trouble::Engines::new().await?;
+    let writers = WRITERS
+        .get(..plan.processes)
+        .filter(|writers| writers.len() > 1)
+        .context("two to four command-apis")?;
+    let roles = [writers, &READERS].concat();
+    let served = self::engines::Engines::new().await?;
     let (ways, through) = served.ways(engines).await?;
     let mut annals = Installation::new(&through, binary.to_owned(), LogKind::Kafka).await?;
     annals.set("ANNALS_SESSION_SECONDS", "6");
-    let clocks = Clocks::new(&mut annals, &ROLES).await?;
-    for role in ROLES {
-        annals.spawn(role)?;
+    let clocks = Clocks::new(&mut annals, &roles).await?;
+    for role in &roles {
+        annals.spawn(*role)?;
     }
-    for role in ROLES {
-        annals.ready(role).await?;
+    for role in &roles {
+        annals.ready(*role).await?;
     }
     let mut tenants = Vec::new();
     for number in 0..TENANTS {
@@ -70,8 +85,8 @@ pub async fn run(engines: &Engines, binary: &Path, plan: Plan) -> anyhow::Result
         let key = annals.tenant(&format!("tenant {number}"), &site).await?;
         tenants.push(Tenant::new(key, site));
     }
-    let writers = [Role::Command, Role::AnotherCommand].map(|role| annals.address(&[role]));
-    let world = Arc::new(World::new(tenants, writers.to_vec(), annals.query_address()));
+    let addresses = writers.iter().map(|role| annals.address(&[*role])).collect();
+    let world = Arc::new(World::new(tenants, addresses, annals.query_address()));
 
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let mut clients = Vec::new();
@@ -87,6 +102,7 @@ pub async fn run(engines: &Engines, binary: &Path, plan: Plan) -> anyhow::Result
         ways,
         clocks,
         Operator::new(&annals)?,
+        writers,
     );
     let over = CancellationToken::new();
     let ending = over.clone();
@@ -124,7 +140,7 @@ pub async fn run(engines: &Engines, binary: &Path, plan: Plan) -> anyhow::Result
         Err(error) => {
             let folder = tempfile::tempdir()?.keep();
             world.history.write(&folder.join("history.ndjson"))?;
-            for role in ROLES {
+            for role in roles {
                 std::fs::copy(annals.log_file(role), folder.join(format!("{role:?}.log")))?;
             }
             let status = annals.annals(annals.operator_key(), &["status"]).output().await?;
@@ -140,7 +156,7 @@ pub async fn run(engines: &Engines, binary: &Path, plan: Plan) -> anyhow::Result
 
 /// Waits until all serve again: progress when faults stop.
 async fn recovered(annals: &mut Installation, trouble: &Trouble, world: &World) -> anyhow::Result<()> {
-    for role in ROLES {
+    for role in trouble.roles() {
         let ready = wait::until(
             "a process to be ready after the last fault",
             RECOVERY,

@@ -34,6 +34,10 @@ pub enum Role {
     Command,
     /// Takes commands, too: shares the partitions with the first.
     AnotherCommand,
+    /// And a third.
+    ThirdCommand,
+    /// And a fourth.
+    FourthCommand,
     /// Answers queries.
     Query,
     /// Folds the log into tables.
@@ -44,7 +48,7 @@ impl Role {
     const fn name(self) -> &'static str {
         match self {
             Self::All => "all",
-            Self::Command | Self::AnotherCommand => "command",
+            Self::Command | Self::AnotherCommand | Self::ThirdCommand | Self::FourthCommand => "command",
             Self::Query => "query",
             Self::Projector => "projector",
         }
@@ -54,6 +58,8 @@ impl Role {
     const fn label(self) -> &'static str {
         match self {
             Self::AnotherCommand => "another-command",
+            Self::ThirdCommand => "third-command",
+            Self::FourthCommand => "fourth-command",
             Self::All | Self::Command | Self::Query | Self::Projector => self.name(),
         }
     }

@@ -1,6 +1,7 @@
 //! Load and faults on real engines, and a checker that compares what clients were told with the log.
 //!
-//! `./dev test faults` runs it for longer; `--minutes N`, `--seed N` and `--brokers 3` say how.
+//! `./dev test faults` runs it for longer; `--minutes N`, `--seed N`, `--brokers 3` and
+//! `--processes 4` say how.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -22,6 +23,8 @@ async fn what_clients_were_told_is_so_whatever_went_wrong() {
     let plan = Plan {
         seed: number("ANNALS_FAULTS_SEED").unwrap_or_else(|| u64::from(uuid::Uuid::new_v4().as_fields().0)),
         duration: Duration::from_secs(number("ANNALS_FAULTS_SECONDS").unwrap_or(30)),
+        processes: number("ANNALS_FAULTS_PROCESSES")
+            .map_or(2, |processes| usize::try_from(processes).unwrap()),
     };
     let binary = PathBuf::from(env!("CARGO_BIN_EXE_annals-under-test"));
     let looked = run(&Engines::from_environment().unwrap(), &binary, plan)

@@ -210,7 +210,12 @@ async fn from_claim(annals: &Installation) -> anyhow::Result<f64> {
 const fn other(role: Role) -> Role {
     match role {
         Role::Command => Role::AnotherCommand,
-        Role::AnotherCommand | Role::All | Role::Query | Role::Projector => Role::Command,
+        Role::AnotherCommand
+        | Role::ThirdCommand
+        | Role::FourthCommand
+        | Role::All
+        | Role::Query
+        | Role::Projector => Role::Command,
     }
 }
 

@@ -3,6 +3,8 @@
 //! An acknowledged command must stand in the log where its position says, once, and nothing may stand there that was
 //! refused. What is refused must have been so at some moment between sending and answer: after everything that was
 //! acknowledged before the request was sent, and before anything that was sent after its answer.
+//!
+//! Longer than a file should be: every promise to clients, one after another.
 
 mod replay;
 #[cfg(test)]

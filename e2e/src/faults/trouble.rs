@@ -3,32 +3,27 @@
 
 use std::{
     os::unix::process::ExitStatusExt as _,
-    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
-use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    READERS,
     clients::World,
     clocks::Clocks,
+    engines::Engines,
     proxy::{Reach, Weather},
     rebuilds::{Building, Operator},
-    ways::{self, Ways},
+    ways::Ways,
 };
 use crate::{
     installation::{Installation, Role},
     wait,
 };
-
-const WRITERS: [Role; 2] = [Role::Command, Role::AnotherCommand];
-const READERS: [Role; 2] = [Role::Projector, Role::Query];
-/// Every so many troubles, generations are seen to: in the shortest run several times.
-const GENERATIONS_EVERY: u32 = 4;
 
 /// What something is done to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,98 +46,6 @@ enum Remedy {
     Cut,
 }
 
-/// The engines that `./dev test` has started, as those who end them see them.
-pub struct Engines {
-    /// Where their pids and ports are.
-    state: PathBuf,
-    brokers: &'static [(&'static str, &'static str)],
-    can_cut: bool,
-}
-
-impl Engines {
-    /// Those of this run.
-    ///
-    /// # Errors
-    /// They were started in another way.
-    pub async fn new() -> anyhow::Result<Self> {
-        let state =
-            std::env::var_os("ANNALS_TEST_STATE").context("ANNALS_TEST_STATE is not set: run ./dev test")?;
-        let state = PathBuf::from(state);
-        let brokers: &[_] = if state.join("run/kafka3-1").exists() {
-            &[
-                ("kafka3-1", "kafka3"),
-                ("kafka3-2", "kafka3"),
-                ("kafka3-3", "kafka3"),
-            ]
-        } else {
-            &[("kafka1", "kafka")]
-        };
-        // Of nobody's port.
-        let can_cut = cut(9).await.is_ok();
-        if !can_cut {
-            println!(
-                "connections between brokers are not cut here: `ss -K` needs root and a kernel that lets it"
-            );
-        }
-        Ok(Self {
-            state,
-            brokers,
-            can_cut,
-        })
-    }
-
-    /// Proxies before them, and what goes through those.
-    ///
-    /// # Errors
-    /// A port is taken.
-    pub async fn ways(
-        &self,
-        engines: &crate::engines::Engines,
-    ) -> anyhow::Result<(Ways, crate::engines::Engines)> {
-        let brokers = self.brokers.iter().map(|(name, _)| *name);
-        Ways::new(&self.state.join("ports"), brokers, engines).await
-    }
-
-    async fn signal(&self, name: &str, signal: &str) -> anyhow::Result<()> {
-        let run = std::fs::read_to_string(self.state.join("run").join(name))?;
-        let pid = run.split_whitespace().next().context("no pid")?;
-        let sent = Command::new("kill").args([signal, pid]).status().await?;
-        anyhow::ensure!(sent.success(), "kill {signal} {pid} ({name}): {sent}");
-        Ok(())
-    }
-
-    async fn start(&self, started_as: &str) -> anyhow::Result<()> {
-        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/local/engines");
-        let output = Command::new(program)
-            .args(["start", started_as])
-            .env("ANNALS_STATE", &self.state)
-            .output()
-            .await?;
-        let said = [output.stdout, output.stderr].concat();
-        anyhow::ensure!(
-            output.status.success(),
-            "engines start {started_as}: {}",
-            String::from_utf8_lossy(&said)
-        );
-        Ok(())
-    }
-}
-
-/// Ends all connections to a port of this machine, on both sides.
-async fn cut(port: u16) -> anyhow::Result<()> {
-    let port = format!(":{port}");
-    let done = Command::new("ss")
-        .args(["-K", "dst", "127.0.0.1", "dport", "=", &port])
-        .output()
-        .await?;
-    let complaint = String::from_utf8_lossy(&done.stderr);
-    anyhow::ensure!(
-        done.status.success() && !complaint.contains("not permitted"),
-        "{complaint}"
-    );
-    Ok(())
-}
-
 /// Makes trouble until told to stop, then makes everything good again.
 pub struct Trouble {
     random: StdRng,
@@ -151,6 +54,7 @@ pub struct Trouble {
     ways: Ways,
     clocks: Clocks,
     operator: Operator,
+    writers: Vec<Role>,
     ills: Vec<(Instant, Target, Remedy)>,
 }
 
@@ -163,6 +67,7 @@ impl Trouble {
         ways: Ways,
         clocks: Clocks,
         operator: Operator,
+        writers: &[Role],
     ) -> Self {
         Self {
             random: StdRng::seed_from_u64(seed),
@@ -171,8 +76,14 @@ impl Trouble {
             ways,
             clocks,
             operator,
+            writers: writers.to_vec(),
             ills: Vec::new(),
         }
+    }
+
+    /// Every process that trouble may come to.
+    pub fn roles(&self) -> Vec<Role> {
+        [&self.writers[..], &READERS].concat()
     }
 
     /// One after another, and several at once.
@@ -182,8 +93,10 @@ impl Trouble {
     pub async fn make(&mut self, annals: &mut Installation, stop: &CancellationToken) -> anyhow::Result<()> {
         let mut number: u32 = 0;
         while !stop.is_cancelled() {
-            match number % GENERATIONS_EVERY {
-                1 => self.generations(annals).await?,
+            // In the shortest run several times.
+            match number % 8 {
+                0 => self.clock()?,
+                1 | 5 => self.generations(annals).await?,
                 _ => self.one(annals).await?,
             }
             number = number.wrapping_add(1);
@@ -203,7 +116,7 @@ impl Trouble {
     /// # Errors
     /// One has panicked.
     pub fn supervise(&self, annals: &mut Installation) -> anyhow::Result<()> {
-        for role in WRITERS.into_iter().chain(READERS) {
+        for role in self.roles() {
             if self.is_ill(Target::Process(role)) || !annals.has_ended(role)? {
                 continue;
             }
@@ -221,7 +134,7 @@ impl Trouble {
     async fn one(&mut self, annals: &mut Installation) -> anyhow::Result<()> {
         match self.random.random_range(0..100) {
             0..40 => {
-                let role = *WRITERS.choose(&mut self.random).context("no writer")?;
+                let role = *self.writers.choose(&mut self.random).context("no writer")?;
                 self.process(annals, role).await
             }
             40..60 => {
@@ -238,8 +151,7 @@ impl Trouble {
             }
             72..78 => self.engine("postgres", "postgres").await,
             78..83 => self.engine("clickhouse", "clickhouse").await,
-            83..90 => self.weather(),
-            90..95 => self.clock(),
+            83..94 => self.weather(),
             _ => self.cut().await,
         }
     }
@@ -354,8 +266,7 @@ impl Trouble {
 
     /// Far enough for everything that goes by the hour, and not so far that keys expire.
     fn clock(&mut self) -> anyhow::Result<()> {
-        let roles = [WRITERS, READERS].concat();
-        let role = *roles.choose(&mut self.random).context("no process")?;
+        let role = *self.roles().choose(&mut self.random).context("no process")?;
         let seconds = self.random.random_range(-3 * 3_600..3 * 3_600);
         self.world.history.trouble(format!(
             "the clock of {role:?} jumps to {seconds} s from the right time"
@@ -369,10 +280,7 @@ impl Trouble {
             .history
             .trouble(format!("connections to {name} are cut"));
         way.cut();
-        if self.engines.can_cut && self.engines.brokers.iter().any(|(broker, _)| broker == name) {
-            cut(ways::port(&self.engines.state.join("ports"), name)?).await?;
-        }
-        Ok(())
+        self.engines.cut(name).await
     }
 
     async fn heal(&mut self, annals: &mut Installation, now: Instant) -> anyhow::Result<()> {
