@@ -233,13 +233,15 @@ impl Forwarded {
         match (stamps.next(), stamps.next()) {
             (None, _) => Ok(None),
             (Some(stamp), None) => Self::read(app, parts, stamp)
-                .map(Some)
-                .ok_or(Error::Unauthenticated),
+                .ok_or(Error::Unauthenticated)?
+                .map(Some),
             (Some(_), Some(_)) => Err(Error::Unauthenticated),
         }
     }
 
-    fn read(app: &App, parts: &Parts, stamp: &HeaderValue) -> Option<Self> {
+    /// None when no process of this installation has made it. One that is genuine and too old is no fault of the
+    /// client, whose key was good.
+    fn read(app: &App, parts: &Parts, stamp: &HeaderValue) -> Option<Result<Self, Error>> {
         let (json, given) = stamp.to_str().ok()?.rsplit_once('.')?;
         let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
         let mac = mac(app, &parts.method, target, &parts.headers, json);
@@ -255,7 +257,9 @@ impl Forwarded {
                 age,
                 "a forwarded request is too old, or the clocks of two processes differ"
             );
-            return None;
+            return Some(Err(Error::NotServed(
+                "the clocks of two processes differ by more than five minutes: nothing was done",
+            )));
         }
         let scopes: Option<Scopes> = stamp
             .scopes
@@ -266,13 +270,13 @@ impl Forwarded {
             tenant: stamp.tenant,
             id: stamp.principal,
         };
-        Some(Self {
+        Some(Ok(Self {
             caller: Caller::known(principal, scopes?),
             address: stamp.address,
             command: stamp.command,
             request: stamp.request.into_bytes(),
             until: Instant::now() + Duration::from_millis(stamp.wait).min(PATIENCE),
-        })
+        }))
     }
 }
 

@@ -33,6 +33,8 @@ enum Target {
     Engine(&'static str, &'static str),
     /// The way to the engine of this name.
     Way(&'static str),
+    /// What time a process believes it to be.
+    Clock(Role),
 }
 
 /// What makes it good again.
@@ -40,7 +42,7 @@ enum Target {
 enum Remedy {
     Start,
     GoOn,
-    /// What was held up arrives.
+    /// What was held up arrives; a clock is set right.
     Clear,
     /// What was held up is lost.
     Cut,
@@ -166,6 +168,7 @@ impl Trouble {
             Target::Process(role) => format!("{role:?}"),
             Target::Engine(name, _) => name.to_owned(),
             Target::Way(name) => format!("the way to {name}"),
+            Target::Clock(role) => format!("the clock of {role:?}"),
         };
         self.world
             .history
@@ -264,14 +267,27 @@ impl Trouble {
         Ok(())
     }
 
-    /// Far enough for everything that goes by the hour, and not so far that keys expire.
+    /// Within what processes allow each other, or far enough for everything that goes by the hour; not so far that
+    /// keys expire.
     fn clock(&mut self) -> anyhow::Result<()> {
         let role = *self.roles().choose(&mut self.random).context("no process")?;
-        let seconds = self.random.random_range(-3 * 3_600..3 * 3_600);
-        self.world.history.trouble(format!(
-            "the clock of {role:?} jumps to {seconds} s from the right time"
-        ));
-        self.clocks.jump(role, seconds)
+        let target = Target::Clock(role);
+        if self.is_ill(target) {
+            return Ok(());
+        }
+        let most = match self.random.random_bool(0.5) {
+            true => 200,
+            false => 3 * 3_600,
+        };
+        let seconds = self.random.random_range(-most..most);
+        self.clocks.jump(role, seconds)?;
+        self.ill(
+            target,
+            Remedy::Clear,
+            2_000..10_000,
+            &format!("is {seconds} s wrong"),
+        );
+        Ok(())
     }
 
     async fn cut(&mut self) -> anyhow::Result<()> {
@@ -311,6 +327,7 @@ impl Trouble {
                     }
                     way.turn(Weather::Fair, Reach::All);
                 }
+                (Target::Clock(role), _) => self.clocks.jump(role, 0)?,
                 (Target::Process(_) | Target::Engine(..), Remedy::Clear | Remedy::Cut) => {}
             }
             self.world.history.trouble(format!("{target:?} is back"));
