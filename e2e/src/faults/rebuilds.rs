@@ -14,7 +14,7 @@ const PROJECTIONS: [&str; 3] = ["content", "downloads", "visits"];
 /// So many generations are kept up to date beside the live one.
 const KEPT: usize = 2;
 /// A projector that is stopped does not answer, and trouble goes on without it.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Whoever asks the projector for work on its generations, as `annals rebuild` does.
 pub struct Operator {
@@ -88,13 +88,21 @@ impl Operator {
         ))
     }
 
-    /// Waits until nothing is being built any more: projections and generations that are kept for the way back.
+    /// Builds each anew, while clients write, and waits until nothing is being built any more: projections and generations that are kept for the way back.
     ///
     /// # Errors
     /// One may not answer, or does not come to its end.
     pub async fn built(&self, deadline: Duration) -> anyhow::Result<Vec<(&'static str, String)>> {
         let mut kept = Vec::new();
         for projection in PROJECTIONS {
+            // In a short run on a busy machine nothing else may have been built.
+            let begun = wait::until("a rebuild to begin", deadline, async || {
+                let body = json!({});
+                let asked = self.send(Method::POST, projection, "rebuild", &body).await;
+                let (status, _) = asked.ok()?;
+                matches!(status, 202 | 409).then_some(())
+            });
+            begun.await?;
             let what = format!("{projection} to be built");
             let known = wait::until(&what, deadline, async || {
                 let known = self.generations(projection).await.ok()?;
