@@ -8,7 +8,7 @@
 use std::{future::Future, time::Duration};
 
 use event_log::{Log, Offset, Partition};
-use read_models::{Checkpoint, Moment, Projection};
+use read_models::{Checkpoint, Projection};
 use service::health::Reporter;
 use tokio::{
     sync::mpsc,
@@ -33,9 +33,6 @@ use crate::metrics;
 
 /// How often the log's end is asked for while nothing happens.
 const IDLE: Duration = Duration::from_secs(1);
-
-/// How long the database may take to say what time it is.
-const CLOCK: Duration = Duration::from_millis(500);
 
 /// How long to wait before beginning again after an outage; doubled up to [`LONGEST_PAUSE`].
 const PAUSE: Duration = Duration::from_millis(100);
@@ -65,15 +62,11 @@ pub trait Sink: Send {
     /// number of rows written. After an error the outcome may be unknown.
     fn write(&mut self, batches: Vec<Batch>) -> impl Future<Output = Result<u64, SinkError>> + Send;
 
-    /// What time it is by the clock of the database that holds its checkpoints.
-    fn moment(&mut self) -> impl Future<Output = Result<Moment, SinkError>> + Send;
-
     /// Says where the log ended when it was asked after that moment, so that lag is known while nothing happens.
-    /// Without a moment, the metric alone hears of it.
     fn saw_end(
         &mut self,
         partition: Partition,
-        asked: Result<Moment, SinkError>,
+        asked: std::time::Instant,
         end: Offset,
     ) -> impl Future<Output = Result<(), SinkError>> + Send;
 
@@ -434,8 +427,7 @@ async fn stands_still<S: Sink>(sink: &mut S, plan: &Plan, held: &[Checkpoint]) {
 
 async fn saw_end<S: Sink>(sink: &mut S, plan: &Plan, checkpoint: &Checkpoint) -> Result<(), SinkError> {
     let partition = feed::partition(checkpoint);
-    let asked = tokio::time::timeout(CLOCK, sink.moment()).await;
-    let asked = asked.unwrap_or_else(|late| Err(SinkError::Unavailable(Box::new(late))));
+    let asked = std::time::Instant::now();
     match plan.log.end(partition).await {
         Ok(end) => sink.saw_end(partition, asked, checkpoint.end(end)).await,
         Err(error) => {

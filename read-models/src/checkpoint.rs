@@ -3,7 +3,7 @@
 //! A write locks the checkpoint's row first and moves it last, in the transaction of its rows, and only when
 //! position and fence are still what the writer believes. So a late projector can neither write nor judge.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, Postgres, Transaction};
@@ -54,9 +54,23 @@ pub struct Advance {
     pub last_time: Option<DateTime<Utc>>,
 }
 
-/// A moment by the database's clock, which everyone who speaks of checkpoints shares.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Moment(DateTime<Utc>);
+/// The database's clock, as far as this process knows it from an answer: everyone who speaks of checkpoints shares it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clock {
+    said: DateTime<Utc>,
+    heard: Instant,
+}
+
+impl Clock {
+    /// What it showed at that moment, or earlier: the way of the answer is not counted.
+    fn at(self, moment: Instant) -> DateTime<Utc> {
+        let (later, earlier) = (
+            moment.saturating_duration_since(self.heard),
+            self.heard.saturating_duration_since(moment),
+        );
+        self.said + later - earlier
+    }
+}
 
 /// A transaction that holds a checkpoint's lock: rows are written through it, then it is committed.
 /// Dropped without that, nothing was written.
@@ -132,25 +146,21 @@ impl Writer {
         })
     }
 
-    /// The moment now: what [`Self::saw_end`] wants to know of the time before the log was asked.
-    ///
-    /// # Errors
-    /// A database that cannot be reached.
-    pub async fn moment(&self) -> Result<Moment, Error> {
-        let now = sqlx::query_file_scalar!("src/checkpoint/moment.sql")
-            .fetch_one(self.hints())
-            .await?;
-        Ok(Moment(now))
-    }
-
     /// Says where the log ended, so that lag is known while nothing happens. `asked` is from before the log was
     /// asked: queries are refused by what this says, so that it must never pass for newer than it is, however long
     /// the way from the log through a process that hangs to the database. Not an error when fenced off.
     ///
     /// # Errors
     /// A database that cannot be reached.
-    pub async fn saw_end(&self, at: &Checkpoint, asked: Moment, log_end: u64) -> Result<(), Error> {
-        sqlx::query_file!(
+    pub async fn saw_end(&self, at: &Checkpoint, asked: Instant, log_end: u64) -> Result<(), Error> {
+        let clock = match self.clock() {
+            Some(clock) => clock,
+            None => {
+                let now = sqlx::query_file_scalar!("src/checkpoint/now.sql");
+                self.hear(now.fetch_one(self.hints()).await?)
+            }
+        };
+        let now = sqlx::query_file_scalar!(
             "src/checkpoint/saw_end.sql",
             at.projection.name(),
             at.generation,
@@ -158,11 +168,24 @@ impl Writer {
             index(at.partition),
             at.fence,
             log_end.cast_signed(),
-            asked.0
+            clock.at(asked)
         )
-        .execute(self.hints())
+        .fetch_optional(self.hints())
         .await?;
+        if let Some(now) = now {
+            self.hear(now);
+        }
         Ok(())
+    }
+
+    /// Takes in what the database's clock shows.
+    fn hear(&self, said: DateTime<Utc>) -> Clock {
+        let clock = Clock {
+            said,
+            heard: Instant::now(),
+        };
+        self.set_clock(clock);
+        clock
     }
 
     /// Whether whoever took a partition over has said nothing for so long. Holders say something every second, if

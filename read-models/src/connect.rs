@@ -15,7 +15,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use crate::{Error, Progress, Projection};
+use crate::{Error, Progress, Projection, checkpoint::Clock};
 
 /// How long a caller waits for a free connection.
 const ACQUIRE: Duration = Duration::from_secs(5);
@@ -26,6 +26,8 @@ pub struct Writer {
     options: PgConnectOptions,
     control: PgPool,
     hints: PgPool,
+    /// Shared by all clones.
+    clock: Arc<Mutex<Option<Clock>>>,
 }
 
 /// Access to the tables of one generation, for the projector that fills them.
@@ -87,6 +89,7 @@ impl Writer {
             options,
             control,
             hints,
+            clock: Arc::default(),
         })
     }
 
@@ -123,6 +126,15 @@ impl Writer {
     /// A pool for what need not survive a crash, such as where the log ended a second ago.
     pub(crate) const fn hints(&self) -> &PgPool {
         &self.hints
+    }
+
+    /// What is known of the database's clock.
+    pub(crate) fn clock(&self) -> Option<Clock> {
+        *self.clock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set_clock(&self, clock: Clock) {
+        *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = Some(clock);
     }
 
     /// Closes its connections.

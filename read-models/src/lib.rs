@@ -31,7 +31,7 @@ pub mod verified;
 pub mod verify;
 pub mod visits;
 
-pub use checkpoint::{Advance, Checkpoint, Moment, Write};
+pub use checkpoint::{Advance, Checkpoint, Write};
 pub use connect::{Reader, Snapshot, Tables, Writer};
 pub use error::Error;
 pub use migrate::migrate;

@@ -29,7 +29,7 @@ use self::{
     gather::{Gather, Ready},
     machine::{Effect, Found, Held, Input, Machine, Range, Unsettled},
 };
-use super::{CLOCK, IDLE, LONGEST_PAUSE, LOOK, PAUSE, Plan, SILENCE, Until, feed::chain};
+use super::{IDLE, LONGEST_PAUSE, LOOK, PAUSE, Plan, SILENCE, Until, feed::chain};
 use crate::{metrics, visits::Fold};
 
 /// What the runner works with.
@@ -212,20 +212,17 @@ async fn run_once(
 /// Keeps the log's end known while nothing happens.
 async fn saw_end(engines: &Engines, held: &HashMap<u32, Checkpoint>) -> Result<(), read_models::Error> {
     let mut ends = Vec::with_capacity(held.len());
-    let asked = tokio::time::timeout(CLOCK, engines.control.moment()).await;
     for checkpoint in held.values() {
         let partition = Partition::visits(checkpoint.partition);
+        let asked = Instant::now().into_std();
         if let Ok(end) = engines.log.end(partition).await {
             let end = checkpoint.end(end);
             let of = (Projection::Visits, engines.generation);
             metrics::lag(of, partition, checkpoint.next_offset, end, Some(checkpoint.since));
-            ends.push((checkpoint, end));
+            ends.push((checkpoint, asked, end));
         }
     }
-    // Without a moment the metric alone has heard of it.
-    let Ok(asked) = asked else { return Ok(()) };
-    let asked = asked?;
-    for (checkpoint, end) in ends {
+    for (checkpoint, asked, end) in ends {
         engines.control.saw_end(checkpoint, asked, end).await?;
     }
     Ok(())

@@ -4,11 +4,11 @@
 //! statements over sets. When the tables refuse a value, the same batch is written again in halves, each behind
 //! a savepoint, until the event that does not fit is alone; that one is parked and the rest goes on.
 
-use std::{collections::HashSet, future::Future, marker::PhantomData};
+use std::{collections::HashSet, future::Future, marker::PhantomData, time::Instant};
 
 use event_log::{Offset, Partition};
 use events::Recorded;
-use read_models::{Checkpoint, Error, Moment, Projection, Tables, Write, Writer, parking::Aggregate};
+use read_models::{Checkpoint, Error, Projection, Tables, Write, Writer, parking::Aggregate};
 
 use super::{
     Batch, Entry, SILENCE, Sink, SinkError,
@@ -148,20 +148,11 @@ impl<F: Fold> Sink for PostgresSink<F> {
         Ok(rows)
     }
 
-    async fn moment(&mut self) -> Result<Moment, SinkError> {
-        Ok(self.writer.moment().await?)
-    }
-
-    async fn saw_end(
-        &mut self,
-        partition: Partition,
-        asked: Result<Moment, SinkError>,
-        end: Offset,
-    ) -> Result<(), SinkError> {
+    async fn saw_end(&mut self, partition: Partition, asked: Instant, end: Offset) -> Result<(), SinkError> {
         if let Some(held) = &self.held {
             let (next, since) = (held.checkpoint.next_offset, held.checkpoint.since);
             metrics::lag(self.of(), partition, next, end, Some(since));
-            self.writer.saw_end(&held.checkpoint, asked?, end).await?;
+            self.writer.saw_end(&held.checkpoint, asked, end).await?;
         }
         Ok(())
     }

@@ -116,8 +116,7 @@ impl Stage {
         let directory = Fold::prepare(&writer, Projection::Directory, 1).await;
         if followed {
             let end = directory.at.next_offset;
-            let now = writer.moment().await.unwrap();
-            writer.saw_end(&directory.at, now, end).await.unwrap();
+            writer.saw_end(&directory.at, Instant::now(), end).await.unwrap();
         }
         let content = Fold::prepare(&writer, Projection::Content, 4).await;
         let downloads = Fold::prepare(&writer, Projection::Downloads, 4).await;
@@ -302,8 +301,10 @@ impl Stage {
     /// The directory's projector tells that its tables have everything that the log has.
     pub(crate) async fn directory_is_complete(&self) {
         let at = &self.directory.at;
-        let now = self.writer.moment().await.unwrap();
-        self.writer.saw_end(at, now, at.next_offset).await.unwrap();
+        self.writer
+            .saw_end(at, Instant::now(), at.next_offset)
+            .await
+            .unwrap();
     }
 
     pub(crate) async fn revoke(&mut self, tenant: Uuid, key: &str) {

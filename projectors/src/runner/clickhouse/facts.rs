@@ -5,11 +5,14 @@
 //! and that does no harm: every event sets fields, so folding the same events over their own outcome gives
 //! their outcome.
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Instant,
+};
 
 use event_log::{Offset, Partition, Topic};
 use read_models::{
-    Advance, Checkpoint, Moment, Projection, Tables, Writer,
+    Advance, Checkpoint, Projection, Tables, Writer,
     clickhouse::{self, Generation},
     facts::{Fact, FactColumns, FactStore},
 };
@@ -206,16 +209,7 @@ impl Sink for FactsSink {
         Ok(rows)
     }
 
-    async fn moment(&mut self) -> Result<Moment, SinkError> {
-        Ok(self.control.moment().await?)
-    }
-
-    async fn saw_end(
-        &mut self,
-        partition: Partition,
-        asked: Result<Moment, SinkError>,
-        end: Offset,
-    ) -> Result<(), SinkError> {
+    async fn saw_end(&mut self, partition: Partition, asked: Instant, end: Offset) -> Result<(), SinkError> {
         if let Some((checkpoint, _)) = self.checkpoint(partition) {
             metrics::lag(
                 (Projection::ContentFacts, self.generation),
@@ -224,7 +218,7 @@ impl Sink for FactsSink {
                 end,
                 Some(checkpoint.since),
             );
-            self.control.saw_end(checkpoint, asked?, end).await?;
+            self.control.saw_end(checkpoint, asked, end).await?;
         }
         Ok(())
     }
