@@ -50,14 +50,17 @@ async fn watch(
     mut interrupt: Signal,
     asked: Arc<AtomicBool>,
 ) {
-    tokio::select! {
-        () = announce(port) => {}
-        () = either(&mut terminate, &mut interrupt) => {
-            // Nothing was served yet, so nothing is cut.
-            std::process::exit(0);
-        }
+    let at_once = tokio::select! {
+        () = announce(port) => false,
+        () = either(&mut terminate, &mut interrupt) => true,
+    };
+    // Others may have found it ready before we did, and ask already.
+    if at_once && !http::ping(port) {
+        std::process::exit(0);
     }
-    either(&mut terminate, &mut interrupt).await;
+    if !at_once {
+        either(&mut terminate, &mut interrupt).await;
+    }
     asked.store(true, Ordering::SeqCst);
     eprintln!("clickhouse-local: stopping; statements that run may finish");
     let kill = "KILL QUERY WHERE query LIKE 'SELECT sum(sleepEachRow(%' AND user = '' ASYNC";

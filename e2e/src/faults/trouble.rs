@@ -242,7 +242,7 @@ impl Trouble {
     /// What is sent is late, or does not arrive while nobody is told so; for all, or for some and not for others.
     fn weather(&mut self) -> anyhow::Result<()> {
         let (name, _) = self.ways.all().choose(&mut self.random).context("no way")?;
-        let target = Target::Way(*name);
+        let target = Target::Way(name);
         if self.is_ill(target) {
             return Ok(());
         }
