@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use event_log::{KafkaConfig, Log, LogConfig, OpenError, Store};
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
@@ -395,9 +396,23 @@ impl Installation {
         self.engines.postgres_database(&keys(&self.name))
     }
 
-    /// The brokers of its log, when that is Kafka.
-    pub fn brokers(&self) -> &str {
-        &self.engines.kafka
+    /// Its log on Kafka, beside its processes.
+    ///
+    /// # Errors
+    /// The brokers do not answer, or hold another log.
+    pub async fn open_log(&self) -> Result<Log, OpenError> {
+        let store = Store::Kafka(KafkaConfig {
+            brokers: self.engines.kafka.clone(),
+            prefix: self.name.clone(),
+            replication: None,
+        });
+        Log::open(LogConfig {
+            store,
+            ledger_partitions: None,
+            visits_partitions: None,
+            development: true,
+        })
+        .await
     }
 
     /// What names in engines begin with.

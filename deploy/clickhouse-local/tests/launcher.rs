@@ -1,6 +1,7 @@
 //! The launcher itself: what it refuses, in which words, and how it ends.
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::io::Read as _;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -64,16 +65,41 @@ struct Running {
 }
 
 impl Running {
+    /// Starts it on a port that is free; on another one, when somebody else was faster to take it.
     fn start(data: &Path) -> Self {
-        let port = free_port();
-        let child = launcher(&library(), data, port)
-            .spawn()
-            .expect("the launcher can be started");
         let deadline = Instant::now() + Duration::from_secs(30);
-        while !curl(port, "SELECT 1").status.success() {
-            assert!(Instant::now() < deadline, "the engine did not answer within 30 s");
+        loop {
+            let port = free_port();
+            let child = launcher(&library(), data, port)
+                .spawn()
+                .expect("the launcher can be started");
+            let mut started = Self { child, port };
+            let said = loop {
+                if curl(port, "SELECT 1").status.success() {
+                    return started;
+                }
+                if started.child.try_wait().expect("it was started").is_some() {
+                    break started.said();
+                }
+                if Instant::now() >= deadline {
+                    panic!("the engine did not answer within 30 s: {}", started.said());
+                }
+            };
+            assert!(
+                Instant::now() < deadline,
+                "the engine did not start within 30 s: {said}"
+            );
         }
-        Self { child, port }
+    }
+
+    /// Ends it; what it wrote.
+    fn said(&mut self) -> String {
+        let mut said = String::new();
+        let _ = self.child.kill();
+        if let Some(mut stderr) = self.child.stderr.take() {
+            let _ = stderr.read_to_string(&mut said);
+        }
+        said
     }
 
     fn signal(&self, name: &str) {

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use event_log::{KafkaConfig, Log, LogConfig, State, Store, Topic, Verdict};
+use event_log::{State, Topic, Verdict};
 use reqwest::Method;
 use serde_json::json;
 
@@ -171,17 +171,7 @@ async fn takeover(annals: &mut Installation, key: &str, dies: bool) -> anyhow::R
 
 /// Milliseconds from the last claim of each partition of the ledger to the first commit after it: the longest.
 async fn from_claim(annals: &Installation) -> anyhow::Result<f64> {
-    let log = Log::open(LogConfig {
-        store: Store::Kafka(KafkaConfig {
-            brokers: annals.brokers().to_owned(),
-            prefix: annals.name().to_owned(),
-            replication: None,
-        }),
-        ledger_partitions: None,
-        visits_partitions: None,
-        development: true,
-    })
-    .await?;
+    let log = annals.open_log().await?;
     let mut longest = 0.0_f64;
     for partition in log.all(Topic::Ledger) {
         let end = log.end(partition).await?;

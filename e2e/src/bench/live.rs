@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use event_log::{KafkaConfig, Log, LogConfig, Store, Topic};
+use event_log::Topic;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -292,17 +292,7 @@ async fn verify(annals: &Installation, report: &mut Report) -> anyhow::Result<()
 
 /// Records of a topic, and the seconds that reading them takes.
 async fn read_log(annals: &Installation, topic: Topic) -> anyhow::Result<(u64, f64)> {
-    let log = Log::open(LogConfig {
-        store: Store::Kafka(KafkaConfig {
-            brokers: annals.brokers().to_owned(),
-            prefix: annals.name().to_owned(),
-            replication: None,
-        }),
-        ledger_partitions: None,
-        visits_partitions: None,
-        development: true,
-    })
-    .await?;
+    let log = annals.open_log().await?;
     let begin = Instant::now();
     let mut records = 0;
     for partition in log.all(topic) {

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use event_log::{KafkaConfig, Log, LogConfig, Store, Topic};
+use event_log::Topic;
 use serde_json::json;
 
 use super::{
@@ -337,18 +337,7 @@ async fn record_size(case: &Case<'_>, installation: &Installation) -> anyhow::Re
     if case.log == LogKind::Embedded {
         return Ok(TYPICAL);
     }
-    let store = Store::Kafka(KafkaConfig {
-        brokers: case.bench.engines.kafka.clone(),
-        prefix: installation.name().to_owned(),
-        replication: None,
-    });
-    let log = Log::open(LogConfig {
-        store,
-        ledger_partitions: None,
-        visits_partitions: None,
-        development: true,
-    })
-    .await?;
+    let log = installation.open_log().await?;
     let mut size = TYPICAL;
     for partition in log.all(Topic::Ledger) {
         let end = log.end(partition).await?;
