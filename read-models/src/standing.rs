@@ -44,6 +44,8 @@ pub type Place = (u32, u64, u32);
 #[derive(Debug)]
 pub struct Standing {
     connection: PgConnection,
+    /// Whether the moment was let go.
+    resting: bool,
     /// Of which projection.
     pub projection: Projection,
     /// Which generation.
@@ -189,6 +191,7 @@ impl Writer {
         } = Moment::begin(&mut connection, projection, generation).await?;
         Ok(Standing {
             connection,
+            resting: false,
             projection,
             generation,
             next_offsets,
@@ -286,7 +289,10 @@ impl Standing {
     /// # Errors
     /// A database that cannot be reached.
     pub async fn rest(&mut self) -> Result<(), Error> {
-        sqlx::query("COMMIT").execute(&mut self.connection).await?;
+        if !self.resting {
+            sqlx::query("COMMIT").execute(&mut self.connection).await?;
+            self.resting = true;
+        }
         Ok(())
     }
 
@@ -298,6 +304,7 @@ impl Standing {
     pub async fn renew(&mut self) -> Result<bool, Error> {
         self.rest().await?;
         let now = Moment::begin(&mut self.connection, self.projection, Some(self.generation)).await?;
+        self.resting = false;
         let same = |before: &HashSet<Place>, after: &HashSet<Place>| {
             let mut changed = before.symmetric_difference(after);
             !changed.any(|(partition, offset, _)| *offset < self.next_offset(*partition))
