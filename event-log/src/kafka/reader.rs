@@ -46,6 +46,9 @@ pub(crate) struct Reader {
     asked: Option<Instant>,
     /// When to look next whether it stands beyond what it was given; kept, because who reads may ask anew all the time.
     look: Instant,
+    /// What the library met behind the records that were given. After a damaged batch it goes on with the next one, so
+    /// this reader is at its end: another one begins where it stands, and meets the same.
+    failure: Option<KafkaError>,
 }
 
 /// A consumer of one partition, assigned by hand.
@@ -80,12 +83,16 @@ impl Reader {
             end: Arc::default(),
             asked: None,
             look: Instant::now() + LOOK,
+            failure: None,
         })
     }
 
     pub(crate) async fn next(&mut self) -> Result<Batch, ReadError> {
+        if let Some(failure) = &self.failure {
+            return Err(self.failed(failure).await);
+        }
         self.ask_end();
-        let (partition, next) = (self.partition, self.next);
+        let partition = self.partition;
         let closed = || ReadError::Failed {
             partition,
             reason: "the reader is closed".to_owned(),
@@ -109,7 +116,7 @@ impl Reader {
                 }
             }
         };
-        let failure = loop {
+        self.failure = loop {
             match arrived {
                 Some(Ok(message)) => {
                     let stored = stored(&message);
@@ -133,7 +140,6 @@ impl Reader {
         };
         drop(stream);
         if !records.is_empty() {
-            // A failure comes again, on the next call, if it matters.
             let end = self.end.load(Ordering::Relaxed).max(self.next);
             return Ok(Batch {
                 records,
@@ -141,20 +147,39 @@ impl Reader {
                 end,
             });
         }
-        match failure.as_ref().and_then(KafkaError::rdkafka_error_code) {
+        match &self.failure {
+            Some(failure) => Err(self.failed(failure).await),
+            None => Err(self.unread("nothing arrived")),
+        }
+    }
+
+    /// What is said of a failure at the offset where this reader stands.
+    async fn failed(&self, failure: &KafkaError) -> ReadError {
+        let (partition, offset) = (self.partition, self.next);
+        match failure.rdkafka_error_code() {
             Some(RDKafkaErrorCode::OffsetOutOfRange | RDKafkaErrorCode::AutoOffsetReset) => {
-                let (first, end) = self.kafka.ends(partition).await?;
-                Err(ReadError::OutOfRange {
-                    partition,
-                    offset: next,
-                    first,
-                    end,
-                })
+                match self.kafka.ends(partition).await {
+                    Ok((first, end)) => ReadError::OutOfRange {
+                        partition,
+                        offset,
+                        first,
+                        end,
+                    },
+                    Err(error) => error,
+                }
             }
-            _ => {
-                let reason = failure.map_or_else(|| "nothing arrived".to_owned(), |error| error.to_string());
-                Err(ReadError::Failed { partition, reason })
-            }
+            Some(RDKafkaErrorCode::BadMessage) => self.unread(&format!(
+                "at offset {offset} stands a batch whose checksum does not fit: the broker's disk or memory has \
+                 damaged it. Nothing behind it is read: let another replica lead, or restore the partition"
+            )),
+            Some(_) | None => self.unread(&failure.to_string()),
+        }
+    }
+
+    fn unread(&self, reason: &str) -> ReadError {
+        ReadError::Failed {
+            partition: self.partition,
+            reason: reason.to_owned(),
         }
     }
 

@@ -1,5 +1,7 @@
 //! The suite on a real broker, and what only a cluster can do.
 
+use std::{io::Write as _, path::PathBuf};
+
 use event_log::{
     KafkaConfig, Log, LogConfig, OpenError, Partition, Record, Store,
     driver::{Outcome, Start},
@@ -15,7 +17,7 @@ use rdkafka::{
 
 use crate::{
     ledger::{Answer, Offsets, serve},
-    suite::{Bench, config, within},
+    suite::{Bench, config, record, within},
 };
 
 /// Topics of one test, under a prefix of its own.
@@ -239,6 +241,78 @@ async fn a_strangers_transaction_marker_at_the_end_holds_nobody_up() {
         log.close().await;
     })
     .await;
+}
+
+/// The file that the only broker keeps a partition in.
+fn segment(bench: &Cluster, partition: Partition) -> PathBuf {
+    let state = std::env::var_os("ANNALS_TEST_STATE").expect("ANNALS_TEST_STATE is not set: run ./dev test");
+    let folder = format!("{}.{}-{}", bench.prefix, partition.topic.short(), partition.index);
+    let brokers = std::fs::read_dir(state)
+        .expect("a folder")
+        .map(|entry| entry.expect("read").path());
+    let mut files = brokers.map(|broker| broker.join(&folder).join("00000000000000000000.log"));
+    files
+        .find(|file| file.exists())
+        .expect("a broker has the partition")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_that_the_broker_s_disk_damaged_is_named_and_nothing_behind_it_is_read() {
+    within(async {
+        let bench = Cluster::new();
+        let log = Log::open(config(bench.store())).await.expect("opens");
+        for partition in [Partition::ledger(0), Partition::visits(0)] {
+            for text in ["one", "two", "damaged", "four"] {
+                // One after the other, so that each is a batch.
+                log.append(partition, record(text.repeat(100)))
+                    .await
+                    .expect("appended");
+            }
+            let file = segment(&bench, partition);
+            let mut bytes = std::fs::read(&file).expect("read");
+            // The last bytes of the one before the last.
+            let behind = batches(&bytes)[4];
+            bytes[behind - 5] ^= 1;
+            // In place, for the broker has it open.
+            let mut open = std::fs::OpenOptions::new()
+                .write(true)
+                .open(&file)
+                .expect("opens");
+            open.write_all(&bytes).expect("written");
+            for from in [0, 2, 3] {
+                let mut reader = log.reader(partition, from).expect("reader");
+                let mut given = Vec::new();
+                let error = loop {
+                    match reader.next().await {
+                        Ok(batch) => given.extend(batch.records.iter().map(|stored| stored.offset)),
+                        Err(error) => break error,
+                    }
+                };
+                assert_eq!(given, (from..3).collect::<Vec<_>>(), "{partition} from {from}");
+                assert!(
+                    error.to_string().contains("at offset 3 stands a batch"),
+                    "{error}"
+                );
+                assert_eq!(reader.next().await.expect_err("it is at its end"), error);
+            }
+        }
+        log.close().await;
+    })
+    .await;
+}
+
+/// Where the batches of a segment begin.
+fn batches(segment: &[u8]) -> Vec<usize> {
+    let mut starts = vec![0];
+    // The base offset has 8 bytes, the length of what follows 4.
+    while let Some(length) = segment
+        .get(starts[starts.len() - 1] + 8..)
+        .and_then(|rest| rest.first_chunk())
+    {
+        let length = u32::from_be_bytes(*length) as usize;
+        starts.push(starts[starts.len() - 1] + 12 + length);
+    }
+    starts
 }
 
 fn production(bench: &Cluster) -> LogConfig {
