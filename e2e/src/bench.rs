@@ -1,8 +1,8 @@
 //! What `./dev bench` measures: each figure beside what bounds it, in one run, so that the ratio means something on
 //! any machine.
 //!
-//! [`load`] asks, [`bare`] is the least that a server could do, [`broker`] what the broker takes by itself, [`report`]
-//! writes. The phases: [`footprint`], [`startup`], [`ledger`] (without HTTP), [`writes`] (commands and page views),
+//! [`load`] asks, [`bare`] is the least that a server could do, [`broker`] what the broker takes by itself, [`spent`]
+//! what it costs, [`report`] writes. The phases: [`footprint`], [`startup`], [`ledger`] (without HTTP), [`writes`] (commands and page views),
 //! [`fleet`] (forwarding, refusals, takeover), [`catch_up`],
 //! [`live`] (how soon writes are visible, verification),
 //! [`reads`].
@@ -17,6 +17,7 @@ pub mod live;
 pub mod load;
 pub mod reads;
 pub mod report;
+mod spent;
 pub mod startup;
 pub mod writes;
 

@@ -37,6 +37,13 @@ pub trait Way: Clone + Send + 'static {
     fn send(&self, client: usize) -> impl Future<Output = anyhow::Result<()>> + Send;
 }
 
+/// The broker's process, when this run's engines have one.
+pub fn pid() -> Option<u32> {
+    let state = std::path::PathBuf::from(std::env::var_os("ANNALS_TEST_STATE")?);
+    let file = std::fs::read_to_string(state.join("run/kafka1")).ok()?;
+    file.split_whitespace().next()?.parse().ok()
+}
+
 /// So many clients send as fast as they hear.
 ///
 /// # Errors

@@ -1,6 +1,6 @@
 //! Start-up time, memory, size of the binary.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Bench, report::Report};
 use crate::installation::{Installation, LogKind, Role};
@@ -44,6 +44,14 @@ pub async fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
     report.row(&["release binary".to_owned(), format!("{megabytes:.1} MB")]);
     report.at_most("release binary, MB", megabytes, 30.0);
     Ok(())
+}
+
+/// Processor time that a process has used, of user and system. A tick is 10 ms wherever Linux runs today.
+pub fn processor_time(pid: u32) -> Option<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let ticks = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
+    Some(Duration::from_millis(ticks * 10))
 }
 
 /// The most memory that a process has had resident.

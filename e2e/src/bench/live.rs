@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use super::{
-    Bench,
+    Bench, footprint,
     load::{self, Measured, Shape},
     report::{Report, count},
     writes::{SITE, drafts, expect_none_refused, visit_batches},
@@ -215,7 +215,7 @@ async fn readers(annals: &Arc<Installation>, key: &str, report: &mut Report) -> 
         ),
     );
     let projector = annals.pid(Role::Query);
-    let before = projector.and_then(cpu_ticks);
+    let before = projector.and_then(footprint::processor_time);
     let (position, acknowledged) = write(annals, key, "content").await?;
     let mut asking = JoinSet::new();
     for _ in 0..READERS {
@@ -227,24 +227,16 @@ async fn readers(annals: &Arc<Installation>, key: &str, report: &mut Report) -> 
     }
     let took = acknowledged.elapsed().as_secs_f64() * 1_000.0;
     let cost = projector
-        .and_then(cpu_ticks)
+        .and_then(footprint::processor_time)
         .zip(before)
         .map(|(after, before)| after - before);
     report.table(&["what", "figure"]);
     report.row(&["all of them answered after".to_owned(), format!("{took:.0} ms")]);
-    // A tick is 10 ms wherever Linux runs today.
     report.row(&[
         "processor time of query-api".to_owned(),
-        format!("{} ms", cost.unwrap_or_default() * 10),
+        format!("{} ms", cost.unwrap_or_default().as_millis()),
     ]);
     Ok(())
-}
-
-/// User and system time of a process, in ticks.
-fn cpu_ticks(pid: u32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)
 }
 
 async fn verify(annals: &Installation, report: &mut Report) -> anyhow::Result<()> {

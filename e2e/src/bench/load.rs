@@ -37,6 +37,8 @@ pub struct Measured {
     pub p99: Duration,
     /// 999 of 1,000 answers came faster.
     pub p999: Duration,
+    /// All answers of the run, those before the measured time among them.
+    pub answers: u64,
     /// The other answers.
     pub refused: u64,
     /// One of those, for people.
@@ -60,6 +62,7 @@ pub async fn run(address: &str, shape: Shape, make: MakeRequest) -> anyhow::Resu
 
 struct Connection {
     latencies: Vec<u32>,
+    answers: u64,
     refused: u64,
     example: Option<String>,
 }
@@ -85,14 +88,16 @@ async fn ask(address: &str, shape: Shape, make: MakeRequest) -> anyhow::Result<M
     }
     tasks.await;
     let mut latencies = Vec::new();
-    let (mut refused, mut example) = (0, None);
+    let (mut answers, mut refused, mut example) = (0, 0, None);
     for connection in connections {
         let connection = connection.await??;
         latencies.extend(connection.latencies);
+        answers += connection.answers;
         refused += connection.refused;
         example = example.or(connection.example);
     }
     Ok(Measured {
+        answers,
         refused,
         example,
         ..Measured::of(latencies, shape.duration)
@@ -112,6 +117,7 @@ impl Measured {
             p50: at(0.5),
             p99: at(0.99),
             p999: at(0.999),
+            answers: latencies.len() as u64,
             refused: 0,
             example: None,
         }
@@ -127,6 +133,7 @@ async fn converse(
 ) -> anyhow::Result<Connection> {
     let mut outcome = Connection {
         latencies: Vec::with_capacity(1 << 16),
+        answers: 0,
         refused: 0,
         example: None,
     };
@@ -152,6 +159,7 @@ async fn converse(
         };
         anyhow::ensure!(length == answer.len(), "more than one answer came");
         let done = Instant::now();
+        outcome.answers += 1;
         let refused = answer[9] >= b'4';
         if refused != refusals {
             outcome.refused += 1;

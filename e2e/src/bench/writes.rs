@@ -15,6 +15,7 @@ use super::{
     broker, footprint,
     load::{self, MakeRequest, Measured, Shape},
     report::{Report, cells, count},
+    spent::Spent,
 };
 use crate::{
     bench::Bench,
@@ -34,6 +35,15 @@ struct Case<'a> {
     log: LogKind,
     name: &'static str,
     bare: String,
+}
+
+impl Case<'_> {
+    fn spent(&self, installation: &Installation) -> Spent {
+        Spent {
+            annals: installation.pid(Role::Command),
+            broker: broker::pid().filter(|_| self.log == LogKind::Kafka),
+        }
+    }
 }
 
 /// Runs the phase on both logs.
@@ -171,7 +181,8 @@ async fn commands(
         &format!("Commands, {name}"),
         "`POST /api/v1/content` (a draft of 600 bytes), acknowledged by command-api alone, for 1, 16 and 64 connections. \
          Beside it: a bare axum handler that reads the same body; and the log by itself (Kafka: the raw producer with \
-         as many records of the same size on their way; embedded: connections divided by the time of one fsync).",
+         as many records of the same size on their way; embedded: connections divided by the time of one fsync). \
+         Last, the processor time for each command, in microseconds, of annals and of the broker.",
     );
     report.table(&[
         "connections",
@@ -182,9 +193,13 @@ async fn commands(
         "of bare",
         "log alone/s",
         "of log",
+        "annals µs",
+        "broker µs",
     ]);
     let mut raw = None;
+    let spent = case.spent(installation);
     for connections in connections(case.bench) {
+        let before = spent.now();
         let ours = load::run(
             &installation.command_address(),
             shape(case.bench, connections),
@@ -192,6 +207,7 @@ async fn commands(
         )
         .await?;
         expect_none_refused(&ours)?;
+        let [annals, broker] = spent.since(before, ours.answers);
         let bare = load::run(&case.bare, shape(case.bench, connections), drafts(key)).await?;
         let size = match raw {
             Some(size) => size,
@@ -221,6 +237,8 @@ async fn commands(
             format!("{of_bare:.2}"),
             count(bound),
             format!("{of_bound:.2}"),
+            annals,
+            broker,
         ]);
         match (case.log, connections) {
             (LogKind::Kafka, 1) => {
@@ -256,7 +274,7 @@ async fn visits(
     report.section(
         &format!("Page views, {name}"),
         "`POST /api/event` as a browser's tracker sends it, and the batch form `POST /api/v1/visits` with 500 events a \
-         request (16 connections), beside the bare handler.",
+         request (16 connections), beside the bare handler; and the processor time for each event, as above.",
     );
     report.table(&[
         "form",
@@ -266,9 +284,13 @@ async fn visits(
         "p99 ms",
         "bare events/s",
         "of bare",
+        "annals µs",
+        "broker µs",
     ]);
     let mut single = 0.0;
+    let spent = case.spent(installation);
     for connections in connections(case.bench) {
+        let before = spent.now();
         let ours = load::run(
             &installation.command_address(),
             shape(case.bench, connections),
@@ -276,6 +298,7 @@ async fn visits(
         )
         .await?;
         expect_none_refused(&ours)?;
+        let [annals, broker] = spent.since(before, ours.answers);
         let bare = load::run(&case.bare, shape(case.bench, connections), page_views()).await?;
         let [rate, p50, p99] = cells(&ours);
         let of_bare = ours.rate / bare.rate;
@@ -287,6 +310,8 @@ async fn visits(
             p99,
             count(bare.rate),
             format!("{of_bare:.2}"),
+            annals,
+            broker,
         ]);
         if connections == 64 {
             single = bare.rate;
@@ -297,6 +322,7 @@ async fn visits(
             );
         }
     }
+    let before = spent.now();
     let ours = load::run(
         &installation.command_address(),
         shape(case.bench, 16),
@@ -304,6 +330,7 @@ async fn visits(
     )
     .await?;
     expect_none_refused(&ours)?;
+    let [annals, broker] = spent.since(before, ours.answers * BATCH);
     let bare = load::run(&case.bare, shape(case.bench, 16), visit_batches(key)).await?;
     let [_, p50, p99] = cells(&ours);
     let (events, bare) = (ours.rate * BATCH as f64, bare.rate * BATCH as f64);
@@ -315,6 +342,8 @@ async fn visits(
         p99,
         count(bare),
         format!("{:.2}", events / bare),
+        annals,
+        broker,
     ]);
     if case.log == LogKind::Kafka {
         let what = "events/s in batches, Kafka, of the bare handler's requests/s at 64 connections";
