@@ -7,6 +7,7 @@ use std::{
 };
 
 use clap::Args;
+use event_log::{Offset, Partition};
 use ipnet::IpNet;
 use url::Url;
 
@@ -79,6 +80,11 @@ pub struct Config {
     #[arg(long, env = "ANNALS_SNAPSHOT_COMMITS", default_value = "100000")]
     pub snapshot_commits: NonZeroU32,
 
+    /// Damage of the log that a person has looked at and goes on over, such as `ledger/3@1234` (partition and offset),
+    /// comma-separated. Anything else that no writer makes where it stands keeps its partition from being served.
+    #[arg(long, env = "ANNALS_ACCEPT_DAMAGE", value_delimiter = ',', value_parser = place)]
+    pub accept_damage: Vec<(Partition, Offset)>,
+
     /// How this process calls itself in its claims, for people who read the log.
     #[arg(long, env = "ANNALS_OWNER", default_value = "annals")]
     pub owner: String,
@@ -93,6 +99,14 @@ fn advertised(text: &str) -> Result<Url, String> {
         "https" => Err("https is not built in: give the address of the service itself".to_owned()),
         other => Err(format!("{other} is not http")),
     }
+}
+
+/// A partition and an offset in it.
+fn place(text: &str) -> Result<(Partition, Offset), String> {
+    let wrong = || "expected PARTITION@OFFSET, such as ledger/3@1234".to_owned();
+    let (partition, offset) = text.split_once('@').ok_or_else(wrong)?;
+    let parsed = partition.parse().ok().zip(offset.parse().ok());
+    parsed.ok_or_else(wrong)
 }
 
 /// A short one could be guessed.
@@ -132,6 +146,7 @@ impl Default for Config {
             idempotency_hours: 24,
             snapshots: None,
             snapshot_commits: NonZeroU32::new(100_000).expect("not zero"),
+            accept_damage: Vec::new(),
             owner: "annals".to_owned(),
         }
     }
@@ -165,6 +180,7 @@ mod tests {
         assert!(told(&["--idempotency-hours", "9000"]).contains("1..=8760"));
         assert!(told(&["--advertise", "https://a.example"]).contains("https is not built in"));
         assert!(told(&["--advertise", "http://a.example/x"]).contains("http://HOST:PORT"));
+        assert!(told(&["--accept-damage", "ledger/3"]).contains("such as ledger/3@1234"));
         assert!(told(&["--advertise", "a.example:80"]).contains("is not http"));
     }
 }

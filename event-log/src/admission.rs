@@ -205,6 +205,19 @@ fn follows(found: u64, last: u64) -> Result<(), u64> {
     }
 }
 
+impl Why {
+    /// Whether no writer that keeps the rules ever makes such a record where it stands: history was changed by somebody
+    /// else, or the log has lost a part of it. (A writer begins an epoch when it has read its own claim, and chains its
+    /// commits on what it has read.)
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Hash => true,
+            Self::Epoch { found, expected } => found > expected,
+            Self::Malformed(_) | Self::Genesis(_) | Self::Topic | Self::Seq { .. } => false,
+        }
+    }
+}
+
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

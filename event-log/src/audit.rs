@@ -205,7 +205,6 @@ impl Audit {
         self.found = self.gap(*offset);
         self.next = offset + 1;
         self.summary.records += 1;
-        let before = self.state;
         let verdict = match self.partition.topic.is_fenced() {
             true => self.state.admit(*offset, record),
             false => visits::admit(*offset, record),
@@ -231,7 +230,7 @@ impl Audit {
                     self.find(*offset, What::Odd, told(&error));
                 }
             }
-            Verdict::Void(why) => self.void(*offset, &why, before),
+            Verdict::Void(why) => self.void(*offset, &why),
         }
         std::mem::take(&mut self.found)
     }
@@ -305,17 +304,14 @@ impl Audit {
         }
     }
 
-    fn void(&mut self, offset: Offset, why: &Why, before: State) {
+    fn void(&mut self, offset: Offset, why: &Why) {
         self.summary.void += 1;
         let what = match why {
-            // Next in its epoch, and yet not the child of what stands before it.
-            Why::Hash => What::Wrong,
-            // An epoch whose claim does not stand here.
-            Why::Epoch { found, .. } if *found > before.epoch => What::Wrong,
+            why if why.is_damage() => What::Wrong,
             // Another one after it is of a process that began the log at the same time.
             Why::Genesis(_) if self.summary.log.is_none() => What::Wrong,
             Why::Malformed(_) | Why::Topic => What::Odd,
-            Why::Epoch { .. } | Why::Seq { .. } | Why::Genesis(_) => What::Void,
+            Why::Epoch { .. } | Why::Seq { .. } | Why::Hash | Why::Genesis(_) => What::Void,
         };
         self.find(offset, what, format!("void: {why}"));
     }

@@ -139,6 +139,8 @@ pub struct Options {
     pub max_in_flight: usize,
     /// How long requests wait for the partition to be served before [`Outcome::NotServing`].
     pub patience: Duration,
+    /// Damage of the log that a person has looked at: see [`crate::admission::Why::is_damage`].
+    pub accepted: Vec<Offset>,
 }
 
 impl Options {
@@ -148,6 +150,7 @@ impl Options {
             owner: owner.into(),
             max_in_flight: 4_096,
             patience: Duration::from_secs(5),
+            accepted: Vec::new(),
         }
     }
 }

@@ -15,7 +15,8 @@
 //! 5. an answer waits for all that it was decided on; one that appends nothing also for the log's end, read after
 //!    the request arrived, to be the writer's own; one such read serves all that wait;
 //! 6. whoever finds another's higher epoch, or its own claim void, steps down until it is assigned again;
-//! 7. whoever cannot read what stands there steps down ([`Writer::unreadable`]);
+//! 7. whoever cannot read what stands there steps down ([`Writer::unreadable`]), and so does who finds a record that no
+//!    writer makes where it stands ([`Down::Damaged`]), unless a person has accepted it;
 //! 8. a snapshot holds admitted state only: [`Writer::admitted`], while nothing is [`Writer::in_flight`].
 
 mod effect;
@@ -54,6 +55,8 @@ pub struct Writer<T> {
     orphans: Orphans<T>,
     /// The owner of the current epoch, where its claim was read and said so.
     epoch_owner: Option<String>,
+    /// Damage that a person has looked at.
+    accepted: Vec<Offset>,
     /// Records before this offset are wanted.
     read_to: Offset,
     /// The end that was asked for and not yet answered, and `next` when it was.
@@ -93,6 +96,7 @@ impl<T> Writer<T> {
             held: VecDeque::new(),
             orphans: Orphans::default(),
             epoch_owner: None,
+            accepted: Vec::new(),
             read_to: next,
             query: None,
             queries: 0,
@@ -101,6 +105,12 @@ impl<T> Writer<T> {
             ids: 0,
             effects: VecDeque::new(),
         }
+    }
+
+    /// The same, going on over damage at these offsets.
+    #[must_use]
+    pub fn accepting(self, accepted: Vec<Offset>) -> Self {
+        Self { accepted, ..self }
     }
 
     /// The next thing to do, in order. Take them until there is none.
@@ -277,7 +287,13 @@ impl<T> Writer<T> {
             }
             Verdict::Commit(commit) => self.commit_was_admitted(offset, commit, record),
             Verdict::Void(why) => {
+                let damaged = why.is_damage() && !self.accepted.contains(&offset);
+                let down = damaged.then(|| why.clone());
                 self.effects.push_back(Effect::Void { offset, why });
+                if let Some(why) = down {
+                    self.next = offset;
+                    return self.step_down(Down::Damaged { offset, why });
+                }
                 self.record_was_void(offset);
             }
             Verdict::Visits => {}

@@ -64,7 +64,8 @@ impl<D: Decider> Task<D> {
         status: watch::Sender<Status>,
         options: Options,
     ) -> Self {
-        let mut writer = Writer::new(options.owner.clone(), start.next, start.state);
+        let writer = Writer::new(options.owner.clone(), start.next, start.state);
+        let mut writer = writer.accepting(options.accepted.clone());
         writer.assigned();
         status.send_replace(Status::Starting);
         Self {
@@ -181,6 +182,7 @@ impl<D: Decider> Task<D> {
                 self.reading = Reading::default();
                 self.status.send_replace(match down {
                     Down::Unreadable(what) => Status::Unreadable(what),
+                    Down::Damaged { .. } => Status::Unreadable(format!("{}: {down}", self.partition)),
                     Down::HigherEpoch { .. }
                     | Down::ClaimVoid { .. }
                     | Down::Truncated { .. }

@@ -2,7 +2,7 @@
 
 use super::Head;
 use crate::{
-    admission::{Verdict, Why},
+    admission::Verdict,
     commit::Commit,
     driver::Start,
     log::{Log, ReadError, Stored},
@@ -94,9 +94,8 @@ impl Head {
                     }
                     // Nobody writes in an epoch before its claim is admitted. Whoever has not seen that claim has
                     // another history than all others.
-                    Verdict::Void(Why::Epoch { found, expected }) if found > expected => {
-                        let text = format!("offset {} is of epoch {found}, begun before", stored.offset);
-                        return Err(not(text));
+                    Verdict::Void(why) if why.is_damage() => {
+                        return Err(not(format!("offset {} does not follow: {why}", stored.offset)));
                     }
                     Verdict::Genesis(_)
                     | Verdict::Claimed(_)

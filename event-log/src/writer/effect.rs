@@ -129,6 +129,13 @@ pub enum Down {
     },
     /// A commit that this release cannot read.
     Unreadable(String),
+    /// A record that no writer makes where it stands ([`Why::is_damage`]).
+    Damaged {
+        /// Where.
+        offset: Offset,
+        /// What is wrong with it.
+        why: Why,
+    },
     /// It was told to give the partition up.
     Released,
 }
@@ -150,6 +157,12 @@ impl fmt::Display for Down {
                 "the log ends at {end}, but was read up to {next}: it lost records"
             ),
             Self::Unreadable(what) => f.write_str(what),
+            Self::Damaged { offset, why } => write!(
+                f,
+                "at offset {offset} history is damaged ({why}): somebody changed the log, or it lost records. Nothing is \
+                 written on top of that. Look at it with `annals log verify` and restore the partition; to go on \
+                 with what stands there, name it in ANNALS_ACCEPT_DAMAGE"
+            ),
             Self::Released => f.write_str("this process is ending"),
         }
     }

@@ -216,7 +216,11 @@ impl Feed {
                 metrics::VOID
                     .with_label_values(&[self.partition.topic.short()])
                     .inc();
-                tracing::info!(partition = %self.partition, offset, %why, "void");
+                if why.is_damage() {
+                    tracing::error!(partition = %self.partition, offset, %why, "history is damaged here: look at it with `annals log verify`");
+                } else {
+                    tracing::info!(partition = %self.partition, offset, %why, "void");
+                }
                 None
             }
         };

@@ -7,6 +7,7 @@ use crate::{
     admission::State,
     commit::Commit,
     genesis::{Claim, Genesis, LogId},
+    hash::Hash,
     log::{AppendError, ReadError},
     partition::{Offset, Partition},
     record::Record,
@@ -463,6 +464,42 @@ fn rule_7_what_cannot_be_read_gives_the_partition_up() {
         bench.writer.down(),
         Some(&Down::Unreadable("content.teleported.v1".to_owned()))
     );
+}
+
+#[test]
+fn rule_7_nothing_is_written_on_top_of_damage_unless_a_person_has_accepted_it() {
+    let mut begun = Bench::new();
+    begun.land(claim("other", 1));
+    let mut state = State::default();
+    for (offset, record) in (0..).zip(&begun.log) {
+        state.admit(offset, record);
+    }
+    let of_another_history = State {
+        hash: Hash([9; 32]),
+        ..state
+    };
+    let of_an_epoch_that_nobody_began = State { epoch: 5, ..state };
+    for wrong in [of_another_history, of_an_epoch_that_nobody_began] {
+        let (record, _) = commit(1).prepare().expect("small").seal(&wrong);
+        let claims = |writer: Writer<u64>| {
+            let log = [begun.log.clone(), vec![record.clone(), claim("late", 1)]].concat();
+            let mut bench = Bench { writer, log };
+            bench.writer.assigned();
+            bench.answer_end();
+            bench.feed();
+            let claims = |effect: &Effect<u64>| matches!(effect, Effect::AppendClaim { epoch: 2, .. });
+            (bench.effects().iter().any(claims), bench.writer)
+        };
+        let (claimed, writer) = claims(Writer::new("me", 0, State::default()));
+        assert!(!claimed);
+        let Some(Down::Damaged { offset: 2, why }) = writer.down() else {
+            panic!("{:?}", writer.down())
+        };
+        assert!(why.is_damage());
+        assert_eq!(writer.admitted(), (2, state), "it is met again");
+        let (claimed, _) = claims(Writer::new("me", 0, State::default()).accepting(vec![2]));
+        assert!(claimed);
+    }
 }
 
 #[test]
