@@ -132,6 +132,7 @@ impl App {
             snapshots,
             snapshot_commits: config.snapshot_commits.get().into(),
             waiting: config.waiting_commands.get(),
+            accept_damage: config.accept_damage.clone(),
             reclaim: Duration::from_secs(config.reclaim_seconds.get().into()),
             owner: format!("{}/{}", config.owner, Uuid::new_v4()),
         };
@@ -315,7 +316,7 @@ impl App {
         match command {
             Command::Directory(_) => {
                 let (handle, partition) = self.ledger(tenant)?;
-                match handle.used(*key).await {
+                match handle.used(tenant, *key).await {
                     Err(Error::NotHere) => self.used_at(partition, *key, arrived).await,
                     used => used,
                 }
@@ -719,6 +720,6 @@ fn share(log: &Log, config: &Config) -> Sharing {
         membership,
         owners: log.owners(),
         url,
-        unreadable: aside::Unreadable::default(),
+        unserved: aside::Unserved::default(),
     }
 }

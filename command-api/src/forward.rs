@@ -9,7 +9,10 @@
 
 pub mod arrived;
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::extract::State;
 use bytes::{Bytes, BytesMut};
@@ -26,7 +29,7 @@ use crate::{
     command::{Body, CommandRequest},
     error::Error,
     metrics,
-    partition::{UNKNOWN, idempotency::Hash},
+    partition::{UNKNOWN, idempotency::Hash, places::Places},
 };
 
 /// How long one waits for an owner to be known.
@@ -49,6 +52,8 @@ pub const USED: &str = "/internal/keys/used";
 pub struct Forwarder {
     http: Option<reqwest::Client>,
     permits: Semaphore,
+    /// By where the owner is: one that does not answer takes half of them at most.
+    places: Arc<Places<String>>,
 }
 
 /// What an owner said.
@@ -87,6 +92,7 @@ impl Forwarder {
         Self {
             http: http.ok(),
             permits: Semaphore::new(at_once.min(Semaphore::MAX_PERMITS)),
+            places: Places::new(at_once.div_ceil(2)),
         }
     }
 
@@ -150,7 +156,10 @@ impl App {
             return Error::Misdirected;
         }
         let count = |outcome: &str| metrics::FORWARDED.with_label_values(&[outcome]).inc();
-        let Ok(_permit) = self.forwarder().permits.try_acquire() else {
+        let owner = self.sharing().owners.known().borrow().of(partition).cloned();
+        let owner = owner.and_then(|owner| owner.hint.url).unwrap_or_default();
+        let place = self.forwarder().places.take(owner);
+        let (Ok(_permit), Some(_place)) = (self.forwarder().permits.try_acquire(), place) else {
             count("turned_away");
             return Error::Busy;
         };
@@ -302,8 +311,9 @@ pub async fn used(
     if !forwarded {
         return Err(Error::NotFound("thing"));
     }
-    let (handle, _) = app.ledger(request.context.principal.tenant)?;
-    match handle.used(request.body.key.into_bytes()).await {
+    let tenant = request.context.principal.tenant;
+    let (handle, _) = app.ledger(tenant)?;
+    match handle.used(tenant, request.body.key.into_bytes()).await {
         Ok(used) => Ok(axum::Json(UsedAnswer { used })),
         Err(Error::NotHere) => Err(Error::Misdirected),
         Err(error) => Err(error),

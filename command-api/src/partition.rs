@@ -2,7 +2,7 @@
 //! `event_log::driver` append and answer by the rules of a writer.
 //!
 //! Reading order: this file (the door: what goes in, what comes out), [`decider`] (one decision),
-//! [`state`] (what decisions depend on) over [`layers`] of [`row`]s, [`idempotency`], [`timers`], [`ownership`]
+//! [`places`] (whose turn to wait it is), [`state`] (what decisions depend on) over [`layers`] of [`row`]s, [`idempotency`], [`timers`], [`ownership`]
 //! (claiming, letting go, and claiming again), [`snapshots`].
 
 pub mod aside;
@@ -10,14 +10,14 @@ pub mod decider;
 pub mod idempotency;
 pub mod layers;
 pub mod ownership;
+pub mod places;
 pub mod row;
 mod snapshots;
 pub mod state;
 pub mod timers;
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock},
     time::{Duration, Instant},
 };
 
@@ -42,6 +42,7 @@ use self::{
     decider::Done,
     idempotency::{Hash, Kept},
     ownership::{Sharing, Supervision},
+    places::{Place, Places},
     snapshots::Keeper,
 };
 use crate::{answer::Answer, command::Context, directory::FeatureLevel, error::Error, metrics};
@@ -81,6 +82,8 @@ pub enum Request {
         context: Box<Context>,
         /// When it arrived.
         arrived: Instant,
+        /// Its tenant's.
+        place: Place<TenantId>,
         /// Who waits.
         reply: oneshot::Sender<Result<(Done, Offset), Error>>,
     },
@@ -90,6 +93,8 @@ pub enum Request {
         tenant: TenantId,
         /// Which.
         content: ContentId,
+        /// The tenant's.
+        place: Place<TenantId>,
         /// Who waits; hears the next offset after what the answer rests on, too.
         reply: oneshot::Sender<Result<(Option<Piece>, Offset), Error>>,
     },
@@ -99,13 +104,19 @@ pub enum Request {
         tenant: TenantId,
         /// Which.
         import: ImportId,
+        /// The tenant's.
+        place: Place<TenantId>,
         /// Who waits.
         reply: oneshot::Sender<Result<Import, Error>>,
     },
     /// Someone wants to know whether a command had this key: the directory, whose own keys are kept elsewhere.
     Used {
+        /// Whose.
+        tenant: TenantId,
         /// Which.
         key: Hash,
+        /// The tenant's.
+        place: Place<TenantId>,
         /// Who waits.
         reply: oneshot::Sender<Result<bool, Error>>,
     },
@@ -128,7 +139,8 @@ struct Door {
     /// Of the state that the partition is served with now, when there are to be snapshots of it.
     keeper: RwLock<Option<Arc<Keeper>>>,
     standing: watch::Sender<Standing>,
-    places: Places,
+    /// No tenant takes more than half of them.
+    places: Arc<Places<TenantId>>,
     /// Tells the supervision that the last handle was dropped.
     _gone: DropGuard,
 }
@@ -182,6 +194,8 @@ pub struct Settings {
     pub waiting: usize,
     /// How long it waits before it claims again for the first time.
     pub reclaim: Duration,
+    /// Damage of the log that a person has looked at.
+    pub accept_damage: Vec<(Partition, Offset)>,
     /// The writer's name in its claims.
     pub owner: String,
 }
@@ -211,10 +225,7 @@ impl Handle {
             requests: RwLock::new(requests),
             keeper: RwLock::default(),
             standing: standing.clone(),
-            places: Places {
-                most: settings.waiting.div_ceil(2),
-                taken: Mutex::default(),
-            },
+            places: Places::new(settings.waiting.div_ceil(2)),
             _gone: gone.clone().drop_guard(),
         });
         let hints = sharing.owners.known();
@@ -246,14 +257,13 @@ impl Handle {
     /// It was refused, too many wait, or the partition is not served here.
     pub async fn ask(&self, context: Context, command: Command) -> Result<(Answer, Offset), Error> {
         let until = context.until;
-        let Some(_place) = self.0.places.take(context.principal.tenant) else {
-            return Err(self.turned_away());
-        };
+        let place = self.place(context.principal.tenant)?;
         let (reply, answered) = oneshot::channel();
         self.send(Request::Ask {
             command,
             context: Box::new(context),
             arrived: Instant::now(),
+            place,
             reply,
         })?;
         let (done, next) = answer(until, answered).await?;
@@ -277,6 +287,7 @@ impl Handle {
         self.send(Request::Piece {
             tenant,
             content,
+            place: self.place(tenant)?,
             reply,
         })?;
         answer(Instant::now() + PATIENCE, answered).await
@@ -291,18 +302,24 @@ impl Handle {
         self.send(Request::Import {
             tenant,
             import,
+            place: self.place(tenant)?,
             reply,
         })?;
         answer(Instant::now() + PATIENCE, answered).await
     }
 
-    /// Whether a command that was decided here had this key, and it still counts.
+    /// Whether a command of the tenant that was decided here had this key, and it still counts.
     ///
     /// # Errors
     /// Too many wait, or the partition is not served here.
-    pub async fn used(&self, key: Hash) -> Result<bool, Error> {
+    pub async fn used(&self, tenant: TenantId, key: Hash) -> Result<bool, Error> {
         let (reply, answered) = oneshot::channel();
-        self.send(Request::Used { key, reply })?;
+        self.send(Request::Used {
+            tenant,
+            key,
+            place: self.place(tenant)?,
+            reply,
+        })?;
         answer(Instant::now() + PATIENCE, answered).await
     }
 
@@ -359,6 +376,10 @@ impl Handle {
         let _ = self.0.standing.subscribe().wait_for(standing).await;
     }
 
+    fn place(&self, tenant: TenantId) -> Result<Place<TenantId>, Error> {
+        self.0.places.take(tenant).ok_or_else(|| self.turned_away())
+    }
+
     fn send(&self, request: Request) -> Result<(), Error> {
         let requests = self.0.requests.read().unwrap_or_else(PoisonError::into_inner);
         let Some(requests) = requests.as_ref() else {
@@ -400,39 +421,6 @@ impl Handle {
     }
 }
 
-/// How many commands of each tenant wait: of all that may, no tenant takes more than half.
-struct Places {
-    most: usize,
-    taken: Mutex<HashMap<TenantId, usize>>,
-}
-
-/// A command that waits.
-struct Place<'a>(&'a Places, TenantId);
-
-impl Places {
-    /// A place, if the tenant does not have its share already.
-    fn take(&self, tenant: TenantId) -> Option<Place<'_>> {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = taken.entry(tenant).or_default();
-        (*count < self.most).then(|| {
-            *count += 1;
-            Place(self, tenant)
-        })
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        let mut taken = self.0.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Entry::Occupied(mut count) = taken.entry(self.1) {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
-            }
-        }
-    }
-}
-
 /// How long a client is kept waiting while the log does not say what became of its command.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -465,29 +453,5 @@ fn heard<T>(outcome: Outcome<Result<T, Error>>) -> Result<(T, Offset), Error> {
             tracing::warn!(why, "outcome unknown");
             Err(Error::NotServed(UNKNOWN))
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use uuid::Uuid;
-
-    use super::*;
-
-    #[test]
-    fn no_tenant_takes_the_places_of_all() {
-        let places = Places {
-            most: 2,
-            taken: Mutex::default(),
-        };
-        let [a, b] = [1, 2].map(|id| TenantId::new(Uuid::from_u128(id)));
-        let first = places.take(a).unwrap();
-        let second = places.take(a).unwrap();
-        assert!(places.take(a).is_none());
-        let other = places.take(b).unwrap();
-        drop(first);
-        assert!(places.take(a).is_some());
-        drop((second, other));
-        assert!(places.taken.lock().unwrap().is_empty());
     }
 }

@@ -108,7 +108,7 @@ pub(crate) struct View {
 }
 
 /// The disk cannot be read or written, or holds what nobody wrote.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[error("the decision state on this process' disk: {0}")]
 pub struct StateError(String);
 

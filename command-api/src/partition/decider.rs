@@ -111,6 +111,9 @@ impl Decider {
         context: &Context,
         command: &super::Command,
     ) -> Decision<Result<Reply, Error>> {
+        if let Err(error) = self.state.write_when_full() {
+            return refuse(Error::outside("keeping the decision state", error));
+        }
         let at = self.state.commit_time(now());
         if let Some(key) = context.key {
             let used = match self.state.used(key, layers::Seen::Decided) {
@@ -155,6 +158,9 @@ impl Decider {
 
     /// Publishes the first piece whose time has come.
     fn decide_due(&mut self) -> Decision<Result<Reply, Error>> {
+        if let Err(error) = self.state.write_when_full() {
+            return refuse(Error::outside("keeping the decision state", error));
+        }
         let at = self.state.commit_time(now());
         let (tenant, content, timer) = match self.state.first_due(at) {
             Ok(Some(due)) => due,
@@ -280,8 +286,10 @@ impl driver::Decider for Decider {
     fn sharer(request: &Request) -> u128 {
         match request {
             Request::Ask { context, .. } => context.principal.tenant.uuid().as_u128(),
-            Request::Piece { tenant, .. } | Request::Import { tenant, .. } => tenant.uuid().as_u128(),
-            Request::Used { .. } | Request::Due { .. } => 0,
+            Request::Piece { tenant, .. } | Request::Import { tenant, .. } | Request::Used { tenant, .. } => {
+                tenant.uuid().as_u128()
+            }
+            Request::Due { .. } => 0,
         }
     }
 
@@ -315,8 +323,8 @@ impl driver::Decider for Decider {
         if let Some((commit, key)) = self.under_way.pop_front()
             && let Err(error) = self.state.admitted(at, &commit, key)
         {
-            // It is in the log and in memory; only the disk is behind.
-            tracing::error!(partition = %self.partition, %error, "cannot write decision state");
+            // It was read when it was decided, so this cannot be; from here on the disk is not written.
+            tracing::error!(partition = %self.partition, %error, "cannot fold what was decided");
         }
     }
 
@@ -351,6 +359,7 @@ impl driver::Decider for Decider {
                 tenant,
                 content,
                 reply,
+                ..
             } => {
                 let piece = |(_, next)| Ok((self.state.piece(tenant, content).map_err(unreadable)?, next));
                 let _ = reply.send(heard.and_then(piece));
@@ -359,10 +368,11 @@ impl driver::Decider for Decider {
                 tenant,
                 import,
                 reply,
+                ..
             } => {
                 let _ = reply.send(heard.and_then(|_| self.state.import(tenant, import).map_err(unreadable)));
             }
-            Request::Used { key, reply } => {
+            Request::Used { key, reply, .. } => {
                 let used = |_| self.state.used(key, layers::Seen::Admitted).map_err(unreadable);
                 let used = heard.and_then(used);
                 let kept = self.state.kept();

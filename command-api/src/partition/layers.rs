@@ -15,14 +15,17 @@ use super::row::{Key, Row};
 
 /// Admitted rows in memory before they are written to the disk.
 const FULL: usize = 1_024;
+/// Admitted rows that are kept in memory when the disk does not take them.
+const OVERFULL: usize = 16 * FULL;
 /// Expired keys that are looked for at a time, for each row that is written.
 const EXPIRED_PER_ROW: usize = 2;
 
 /// The rows of a partition.
 pub struct Layers {
     store: StateStore,
-    /// Rows of the store that were used lately.
-    recent: RefCell<Cache<Key, Row, Size>>,
+    /// Rows of the store that were used lately, and what was looked for and is not there: whoever decides on something
+    /// new asks for it twice.
+    recent: RefCell<Cache<Key, Option<Row>, Size>>,
     admitted: HashMap<Key, Option<Row>>,
     decided: HashMap<Key, (u64, Option<Row>)>,
     /// What each commit under way brings, the oldest first.
@@ -45,14 +48,14 @@ pub enum Seen {
 #[derive(Clone)]
 struct Size;
 
-impl Weighter<Key, Row> for Size {
-    fn weight(&self, key: &Key, row: &Row) -> u64 {
+impl Weighter<Key, Option<Row>> for Size {
+    fn weight(&self, key: &Key, row: &Option<Row>) -> u64 {
         let text = match (key, row) {
             (Key::Slug(.., slug), _) => slug.as_str().len(),
-            (_, Row::Content(content)) => content.piece().map_or(0, |piece| piece.slug.as_str().len()),
+            (_, Some(Row::Content(content))) => content.piece().map_or(0, |piece| piece.slug.as_str().len()),
             (_, _) => 0,
         };
-        (size_of::<Key>() + size_of::<Row>() + text + 64) as u64
+        (size_of::<Key>() + size_of::<Option<Row>>() + text + 64) as u64
     }
 }
 
@@ -82,13 +85,12 @@ impl Layers {
             return row.clone();
         }
         if let Some(row) = self.recent.borrow().get(key) {
-            return Some(row.clone());
+            return row.clone();
         }
         match self.read(key) {
             Ok(row) => {
-                let row = row?;
                 self.recent.borrow_mut().insert(key.clone(), row.clone());
-                Some(row)
+                row
             }
             Err(error) => {
                 self.failed.borrow_mut().get_or_insert(error);
@@ -175,6 +177,11 @@ impl Layers {
         self.admitted.len() >= FULL
     }
 
+    /// Whether the disk has not taken what it should for so long that no more is to be kept in memory.
+    pub fn is_overfull(&self) -> bool {
+        self.admitted.len() >= OVERFULL
+    }
+
     /// Writes what is admitted, up to and with that commit, and removes keys of commands from before that time.
     ///
     /// # Errors
@@ -214,9 +221,7 @@ impl Layers {
         self.store.write(rows.into_iter(), standing)?;
         let mut recent = self.recent.borrow_mut();
         for (key, row) in self.admitted.drain() {
-            if let Some(row) = row {
-                recent.insert(key, row);
-            }
+            recent.insert(key, row);
         }
         Ok(())
     }

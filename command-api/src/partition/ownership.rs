@@ -31,7 +31,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Door, Request, Settings, Standing,
-    aside::Unreadable,
+    aside::Unserved,
     decider::Decider,
     snapshots::Keeper,
     state::{State, fold},
@@ -47,6 +47,9 @@ const CONFIRM_AGAIN: Duration = Duration::from_millis(500);
 const TELL_AGAIN: Duration = Duration::from_millis(500);
 /// How long to wait before a log that cannot be read is asked again.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// How long to wait before a disk that cannot keep a partition's state, or a log that lacks what that holds, is looked at
+/// again.
+const KEEP_AGAIN: Duration = Duration::from_secs(10);
 /// Whoever served this long starts to count its lost claims anew.
 const CALM: Duration = Duration::from_secs(600);
 
@@ -58,8 +61,8 @@ pub struct Sharing {
     pub owners: Owners,
     /// Where others reach this process.
     pub url: Option<String>,
-    /// What this release cannot read.
-    pub unreadable: Unreadable,
+    /// What this process cannot serve.
+    pub unserved: Unserved,
 }
 
 /// The task that serves the partition, as long as its door is there.
@@ -122,8 +125,16 @@ impl Supervision {
                 Some(Err(why)) => {
                     tracing::error!(partition = %self.partition, %why, "cannot serve the partition");
                     self.close();
-                    self.stand(Standing::Beyond(why));
-                    return;
+                    self.stand(Standing::Beyond(why.to_string()));
+                    // Others may serve what this disk cannot keep; what the log has lost, nobody should write over.
+                    if matches!(why, Unknown::Disk(_)) {
+                        self.sharing.unserved.unkept(self.partition);
+                    }
+                    let pause = tokio::time::sleep(KEEP_AGAIN);
+                    if gone.run_until_cancelled(pause).await.is_none() {
+                        return;
+                    }
+                    continue;
                 }
             };
             let began = Instant::now();
@@ -240,12 +251,12 @@ impl Supervision {
                 }
                 Status::Unreadable(why) => {
                     tracing::error!(partition = %self.partition, why, "giving the partition up");
-                    self.sharing.unreadable.add(self.partition);
+                    self.sharing.unserved.unreadable(self.partition);
                     self.close();
                     return (Ended::Lost, epoch, driving);
                 }
                 Status::Serving { epoch: now } => {
-                    self.sharing.unreadable.remove(self.partition);
+                    self.sharing.unserved.remove(self.partition);
                     epoch = Some(now);
                     let hints = hints.borrow_and_update();
                     let known = hints.of(self.partition);
@@ -300,7 +311,12 @@ impl Supervision {
         let partition = self.partition;
         let (next_due, due) = watch::channel(None);
         let decider = Decider::new(partition, state, self.settings.level.clone(), next_due);
-        let options = Options::new(self.settings.owner.clone());
+        let accepted = self.settings.accept_damage.iter();
+        let accepted = accepted.filter(|(there, _)| *there == partition);
+        let options = Options {
+            accepted: accepted.map(|(_, offset)| *offset).collect(),
+            ..Options::new(self.settings.owner.clone())
+        };
         let driving = drive(
             self.log.clone(),
             partition,
@@ -395,22 +411,47 @@ impl Supervision {
     }
 }
 
+/// Why it is not known what a partition's decisions rest on.
+#[derive(Debug, thiserror::Error)]
+enum Unknown {
+    #[error(transparent)]
+    Disk(#[from] StateError),
+    #[error(
+        "{0}: the log has lost commits that this process has seen admitted. Restore the log; or, if it was cut back on \
+         purpose, delete the folder ANNALS_STATE_DIR and start again"
+    )]
+    Lost(ReadError),
+}
+
 impl Supervision {
     /// What is known of the partition already, when the log says so, too: from this process' disk, or from a snapshot
     /// when that is much further.
     ///
     /// # Errors
     /// The disk fails, or the log has lost what was admitted: for people.
-    async fn known(&self) -> Result<((State, Start), Option<Arc<Keeper>>), String> {
-        let told = |error: StateError| error.to_string();
+    async fn known(&self) -> Result<((State, Start), Option<Arc<Keeper>>), Unknown> {
+        match self.known_unless(false).await {
+            Err(Unknown::Disk(error)) => {
+                tracing::warn!(partition = %self.partition, %error, "the decision state is made anew from the log");
+                self.known_unless(true).await
+            }
+            known => known,
+        }
+    }
+
+    /// The same; when what the disk holds is `damaged`, none of it counts.
+    async fn known_unless(&self, damaged: bool) -> Result<((State, Start), Option<Arc<Keeper>>), Unknown> {
         let stores = &self.settings.stores;
         let fold = fold(self.settings.kept);
-        let mut store = stores.store(self.log.id(), self.partition, &fold).map_err(told)?;
+        let mut store = stores.store(self.log.id(), self.partition, &fold)?;
+        if damaged {
+            store.clear()?;
+        }
         let standing = if self.partition == Partition::DIRECTORY {
             // It is folded into memory, so only its keys are here.
             None
         } else {
-            store.standing().map_err(told)?
+            store.standing()?
         };
         let mut start = match standing {
             None => None,
@@ -440,15 +481,18 @@ impl Supervision {
                 stop: CancellationToken::new(),
             }));
         }
+        // The store itself says where it stands: a snapshot that could not be loaded to its end has left it empty.
+        let stands = store.standing()?.map(|standing| standing.at + 1);
+        start = start.filter(|start| stands == Some(start.next));
         if start.is_none() {
-            store.clear().map_err(told)?;
+            store.clear()?;
         }
-        let state = State::new(store, self.settings.recent_bytes, self.settings.kept).map_err(told)?;
+        let state = State::new(store, self.settings.recent_bytes, self.settings.kept)?;
         Ok(((state, start.unwrap_or_default()), keeper))
     }
 
     /// The state of admission where a store stands; none, when the log does not have what it was made of.
-    async fn confirmed(&self, standing: state_store::Standing) -> Result<Option<event_log::State>, String> {
+    async fn confirmed(&self, standing: state_store::Standing) -> Result<Option<event_log::State>, Unknown> {
         loop {
             match standing.confirm(&self.log, self.partition).await {
                 Ok(Some(state)) => return Ok(Some(state)),
@@ -464,10 +508,7 @@ impl Supervision {
                     tokio::time::sleep(LOOK_AGAIN).await;
                 }
                 Err(error @ (ReadError::OutOfRange { .. } | ReadError::NoPartition(_))) => {
-                    return Err(format!(
-                        "{error}: the log has lost commits that this process has seen admitted. Restore the log; or, if \
-                         it was cut back on purpose, delete the folder ANNALS_STATE_DIR and start again"
-                    ));
+                    return Err(Unknown::Lost(error));
                 }
             }
         }

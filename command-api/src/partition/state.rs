@@ -7,6 +7,8 @@
 //! Longer than a file should be: what a command looks up and what its commit makes of the same rows are read side by
 //! side.
 
+use std::time::{Duration, Instant};
+
 use event_log::{Commit, Offset, StateError, StateStore, state_store::Standing};
 use events::{
     Aggregate, ContentId, DownloadId, Event, ImportId, Sha256, SiteId, TenantId, Timestamp,
@@ -41,6 +43,9 @@ pub fn fold(kept: Kept) -> String {
 /// is loaded.
 const BEHIND: usize = 4_096;
 
+/// How long a disk that has failed is left alone.
+const WRITE_AGAIN: Duration = Duration::from_secs(1);
+
 /// Everything that a partition's decisions depend on.
 pub struct State {
     rows: Layers,
@@ -53,6 +58,8 @@ pub struct State {
     unwritten: usize,
     /// A commit was folded in part only: nothing of this may be kept.
     broken: bool,
+    /// What the disk said when it did not take what is admitted, and when.
+    failed: Option<(Instant, StateError)>,
     kept: Kept,
 }
 
@@ -143,6 +150,7 @@ impl State {
             standing,
             unwritten: 0,
             broken: false,
+            failed: None,
             kept,
         })
     }
@@ -322,7 +330,8 @@ impl State {
             }
         }
         self.stands(at, commit);
-        self.write_when_full()?;
+        // It is in the log and in memory: a disk that fails costs the next commands, not this one.
+        let _ = self.write_when_full();
         Ok(())
     }
 
@@ -368,11 +377,28 @@ impl State {
         Ok(())
     }
 
-    fn write_when_full(&mut self) -> Result<(), StateError> {
-        if self.rows.is_full() || self.unwritten >= BEHIND {
-            self.write()
-        } else {
-            Ok(())
+    /// Writes what is admitted when it is enough. A disk that fails is tried again now and then; until it takes what is
+    /// there, only so much is kept in memory.
+    ///
+    /// # Errors
+    /// What the disk said, when no more can be kept.
+    pub fn write_when_full(&mut self) -> Result<(), StateError> {
+        let rests = self
+            .failed
+            .as_ref()
+            .is_some_and(|(at, _)| at.elapsed() < WRITE_AGAIN);
+        if (self.rows.is_full() || self.unwritten >= BEHIND) && !rests {
+            match self.write() {
+                Ok(()) => self.failed = None,
+                Err(error) => {
+                    tracing::error!(%error, "what is admitted is kept in memory as long as there is room");
+                    self.failed = Some((Instant::now(), error));
+                }
+            }
+        }
+        match &self.failed {
+            Some((_, error)) if self.rows.is_overfull() => Err(error.clone()),
+            Some(_) | None => Ok(()),
         }
     }
 
