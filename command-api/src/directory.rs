@@ -9,7 +9,7 @@ use std::{
         Arc, PoisonError, RwLock, RwLockReadGuard,
         atomic::{AtomicU16, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use event_log::{CommandHashes, CommandName, Commit, Log, Offset, Partition, Stored, admission};
@@ -33,6 +33,8 @@ use crate::{
 
 /// How long a request waits for the directory's end before it gives up with 503.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How old what is known may be before the log is asked whether more was revoked.
+const CONFIRMED: Duration = Duration::from_secs(30);
 /// What is said when others may write what this process cannot read.
 const BEHIND: &str = "the installation's feature level is above what this release knows: it gives up what holds newer \
                       events; bring it up to date";
@@ -62,6 +64,8 @@ struct Shared {
     /// The next offset that is not folded yet.
     next: watch::Sender<Offset>,
     ends: Ends,
+    /// When the log was last asked, and what is known was all of it.
+    confirmed: RwLock<Option<Instant>>,
 }
 
 impl Directory {
@@ -80,6 +84,7 @@ impl Directory {
             level: FeatureLevel::default(),
             next: watch::Sender::new(0),
             ends,
+            confirmed: RwLock::default(),
         };
         let directory = Self(Arc::new(shared));
         let following = directory.clone().run(reporter, shutdown);
@@ -92,8 +97,11 @@ impl Directory {
     /// # Errors
     /// The log cannot be read in time, or too many wait for it.
     pub async fn catch_up(&self) -> Result<(), Error> {
+        let asked = Instant::now();
         let end = self.0.ends.end(Partition::DIRECTORY).await?;
-        self.reach(end).await
+        self.reach(end).await?;
+        *self.0.confirmed.write().unwrap_or_else(PoisonError::into_inner) = Some(asked);
+        Ok(())
     }
 
     /// Waits until everything before this offset is known.
@@ -126,11 +134,16 @@ impl Directory {
         self.known().site(id).cloned()
     }
 
-    /// The key with this id that is not revoked, looked for up to the directory's end.
+    /// The key with this id that is not revoked, looked for up to the directory's end. Following tells of a revocation at
+    /// once; whoever cannot follow any more must not let a revoked key in for ever.
     ///
     /// # Errors
     /// The log cannot be read in time.
     pub async fn key(&self, id: &KeyId) -> Result<Option<Key>, Error> {
+        let confirmed = *self.0.confirmed.read().unwrap_or_else(PoisonError::into_inner);
+        if confirmed.is_none_or(|at| at.elapsed() > CONFIRMED) {
+            self.catch_up().await?;
+        }
         self.look(|known| known.key(id).cloned()).await
     }
 
@@ -290,6 +303,9 @@ impl Fold {
                 {
                     keys.admitted(key, last.envelope.time);
                 }
+            }
+            admission::Verdict::Void(why) if why.is_damage() => {
+                tracing::error!(partition = %Partition::DIRECTORY, offset = stored.offset, %why, "history is damaged here: look at it with `annals log verify`");
             }
             admission::Verdict::Void(why) => {
                 tracing::info!(partition = %Partition::DIRECTORY, offset = stored.offset, %why, "void record");

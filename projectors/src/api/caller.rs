@@ -1,7 +1,9 @@
 //! Who asks: an operator, by the key of the configuration or by one of the directory.
 
+use std::time::Duration;
+
 use axum::extract::FromRequestParts;
-use http::{header, request::Parts};
+use http::{StatusCode, header, request::Parts};
 use read_models::{Projection, directory};
 use service::{
     Problem,
@@ -10,6 +12,11 @@ use service::{
 use sha2::{Digest as _, Sha256};
 
 use super::{App, error::Error};
+
+/// How long ago the directory's tables may have been complete.
+const UNCONFIRMED: Duration = Duration::from_secs(60);
+/// How long one waits to hear that they are.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A caller with the scope `operator`: who, as the public half of a key.
 #[derive(Debug, Clone)]
@@ -22,6 +29,30 @@ impl OperatorKey {
     pub(super) fn new(key: &str) -> Self {
         Self(SecretHash::new(Sha256::digest(key).into()))
     }
+}
+
+/// Whether the directory's tables were complete lately: else a key may have been revoked without their knowing. (The
+/// operator key of the configuration needs no tables.)
+async fn hears_of_revocations(app: &App) -> bool {
+    let progress = app.0.reader.progress();
+    let lately = || {
+        let complete = progress.at_end(Projection::Directory, 0);
+        complete.is_some_and(|at| at.elapsed() < UNCONFIRMED)
+    };
+    if !lately() {
+        progress.ask_again(PATIENCE).await;
+    }
+    lately()
+}
+
+fn unconfirmed() -> Problem {
+    Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "projection-behind",
+        "whether this key still counts cannot be told: the directory's tables have not followed the log for a while; use \
+         the operator key of the configuration",
+    )
+    .retry_after(5)
 }
 
 impl FromRequestParts<App> for Operator {
@@ -55,6 +86,9 @@ impl FromRequestParts<App> for Operator {
                 .is_ok_and(|hash| hash == key.hash());
         if !works {
             return Err(unknown().into());
+        }
+        if !hears_of_revocations(app).await {
+            return Err(unconfirmed().into());
         }
         if row.scopes.iter().any(|scope| scope == "operator") {
             Ok(Self(key.id().to_owned()))
