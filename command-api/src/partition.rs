@@ -328,7 +328,9 @@ impl Handle {
         self.comes_to(|standing| match standing {
             Standing::Elsewhere
             | Standing::Beyond(_)
-            | Standing::Here(Status::Serving { .. } | Status::SteppedDown(_) | Status::Unreadable(_)) => true,
+            | Standing::Here(
+                Status::Serving { .. } | Status::SteppedDown(_) | Status::Unreadable(_) | Status::Unkept(_),
+            ) => true,
             Standing::Unknown | Standing::Here(Status::Starting | Status::Recovering) => false,
         })
         .await;
@@ -354,7 +356,7 @@ impl Handle {
             Standing::Elsewhere
             | Standing::Unknown
             | Standing::Beyond(_)
-            | Standing::Here(Status::SteppedDown(_) | Status::Unreadable(_)) => true,
+            | Standing::Here(Status::SteppedDown(_) | Status::Unreadable(_) | Status::Unkept(_)) => true,
             Standing::Here(Status::Starting | Status::Recovering | Status::Serving { .. }) => false,
         })
         .await;

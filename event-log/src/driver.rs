@@ -63,6 +63,12 @@ pub trait Decider: Send + 'static {
     /// there. Rare: an append failed or another writer took over.
     fn forget(&mut self) -> Rewound;
 
+    /// Why nothing more can be decided here, when that is so: what is under way is answered, then the partition is
+    /// given up.
+    fn broken(&mut self) -> Option<String> {
+        None
+    }
+
     /// Decides on the state as it is, decisions not yet admitted included. With [`Decision::Append`] the events
     /// must have been folded into the state on return. Called again for the same request after [`Self::forget`].
     fn decide(&mut self, request: &mut Self::Request) -> Decision<Self::Answer>;
@@ -171,6 +177,8 @@ pub enum Status {
     SteppedDown(String),
     /// This release, or this process, cannot read what stands in the partition: which place, and why.
     Unreadable(String),
+    /// This process cannot keep what is decided: why.
+    Unkept(String),
 }
 
 /// Drives the partition until `requests` is closed and all is answered. After stepping down it goes on answering

@@ -36,7 +36,7 @@ use crate::{
 const QUEUE: usize = 65_536;
 /// Blocks of the LSM that are kept in memory: readers go forward, so few are read twice.
 const CACHE_BYTES: u64 = 8 * 1024 * 1024;
-/// A partition's records in memory before they become a table; a partition has at most four of these.
+/// A partition's records in memory before they become a table.
 const MEMTABLE_BYTES: u64 = 4 * 1024 * 1024;
 /// Journals on disk. They are read at every start, so few.
 const JOURNAL_BYTES: u64 = 128 * 1024 * 1024;
@@ -216,6 +216,15 @@ impl Store {
         shards.insert(partition, shard.clone());
         Ok(shard)
     }
+
+    /// How many tables in memory wait to be written.
+    fn sealed_memtables(&self) -> usize {
+        let shards = self.shards.read().unwrap_or_else(PoisonError::into_inner);
+        let sealed = shards
+            .values()
+            .map(|shard| shard.keyspace.sealed_memtable_count());
+        sealed.sum()
+    }
 }
 
 fn keyspace_options() -> KeyspaceCreateOptions {
@@ -266,7 +275,8 @@ pub(crate) fn told(error: &fjall::Error) -> String {
         cause = this.source();
     }
     if matches!(error, fjall::Error::Poisoned) {
-        return "a write failed, as on a full disk: see to the disk of the log, then start this process again".to_owned();
+        return "a write failed, as on a full disk: see to that disk, then start this process again"
+            .to_owned();
     }
     error.to_string()
 }

@@ -115,17 +115,26 @@ impl Kafka {
     }
 
     pub(crate) fn append(&self, partition: Partition, record: Record) -> Appending {
+        let lane = if partition.topic.is_fenced() {
+            &self.fenced
+        } else {
+            &self.visits
+        };
+        self.append_by(lane, partition, record)
+    }
+
+    /// Once and in the order of the calls, also where the records' own numbers would make up for it.
+    pub(crate) fn append_once(&self, partition: Partition, record: Record) -> Appending {
+        self.append_by(&self.visits, partition, record)
+    }
+
+    fn append_by(&self, lane: &Arc<Lane>, partition: Partition, record: Record) -> Appending {
         let Some(gate) = self.gates.get(&partition) else {
             return Appending::not(ReadError::NoPartition(partition).to_string());
         };
         let Some((ticket, answer)) = gate.enter(partition.topic.short(), record.size()) else {
             metrics::full(partition.topic);
             return Appending::not(format!("too many records of {partition} wait for the broker"));
-        };
-        let lane = if partition.topic.is_fenced() {
-            &self.fenced
-        } else {
-            &self.visits
         };
         lane.send(self.topic(partition.topic), partition, &record, ticket);
         Appending::pending(answer)

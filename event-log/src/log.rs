@@ -394,6 +394,14 @@ impl Adapter {
         }
     }
 
+    /// Once and in the order of the calls: each record is to stand at one offset.
+    pub(crate) fn append_once(&self, partition: Partition, record: Record) -> Appending {
+        match self {
+            Self::Embedded(log) => log.append(partition, record),
+            Self::Kafka(log) => log.append_once(partition, record),
+        }
+    }
+
     pub(crate) fn reader(&self, partition: Partition, from: Offset) -> Result<Reader, ReadError> {
         Ok(Reader(match self {
             Self::Embedded(log) => Reading::Embedded(log.reader(partition, from)?),

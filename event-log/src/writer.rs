@@ -334,6 +334,11 @@ impl<T> Writer<T> {
         self.step_down(Down::Unreadable(what.into()));
     }
 
+    /// What is decided cannot be kept: another process may be able to.
+    pub fn unkept(&mut self, why: impl Into<String>) {
+        self.step_down(Down::Unkept(why.into()));
+    }
+
     fn claim_was_admitted(&mut self, offset: Offset) {
         let phase = self.phase.clone();
         // Whoever claimed: what was appended in an older epoch and is not yet in history never will be.

@@ -111,9 +111,6 @@ impl Decider {
         context: &Context,
         command: &super::Command,
     ) -> Decision<Result<Reply, Error>> {
-        if let Err(error) = self.state.write_when_full() {
-            return refuse(Error::outside("keeping the decision state", error));
-        }
         let at = self.state.commit_time(now());
         if let Some(key) = context.key {
             let used = match self.state.used(key, layers::Seen::Decided) {
@@ -158,9 +155,6 @@ impl Decider {
 
     /// Publishes the first piece whose time has come.
     fn decide_due(&mut self) -> Decision<Result<Reply, Error>> {
-        if let Err(error) = self.state.write_when_full() {
-            return refuse(Error::outside("keeping the decision state", error));
-        }
         let at = self.state.commit_time(now());
         let (tenant, content, timer) = match self.state.first_due(at) {
             Ok(Some(due)) => due,
@@ -307,6 +301,13 @@ impl driver::Decider for Decider {
         self.state.forget();
         self.tell_timer();
         Rewound::Here
+    }
+
+    fn broken(&mut self) -> Option<String> {
+        let written = self.state.write_when_full();
+        written
+            .err()
+            .map(|error| format!("what is decided cannot be kept: {error}"))
     }
 
     fn decide(&mut self, request: &mut Request) -> Decision<Self::Answer> {

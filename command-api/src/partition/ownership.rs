@@ -39,8 +39,11 @@ use super::{
 };
 use crate::metrics;
 
-/// How long a partition that is assigned to another process is served here while that one has not claimed it.
-const LINGER: Duration = Duration::from_secs(20);
+/// How long a partition that is assigned to another process is served here while that one has not claimed it: that one
+/// may have a long log to fold first, and its claim ends this at any moment.
+const LINGER: Duration = Duration::from_secs(3_600);
+/// How often it is looked how things stand though nothing was heard.
+const LOOK: Duration = Duration::from_secs(20);
 /// How long to wait before an assignment that was not confirmed is asked for again.
 const CONFIRM_AGAIN: Duration = Duration::from_millis(500);
 /// What others should know of this process and do not is told again so often.
@@ -255,6 +258,12 @@ impl Supervision {
                     self.close();
                     return (Ended::Lost, epoch, driving);
                 }
+                Status::Unkept(why) => {
+                    tracing::error!(partition = %self.partition, why, "giving the partition up");
+                    self.sharing.unserved.unkept(self.partition);
+                    self.close();
+                    return (Ended::Lost, epoch, driving);
+                }
                 Status::Serving { epoch: now } => {
                     self.sharing.unserved.remove(self.partition);
                     epoch = Some(now);
@@ -287,7 +296,7 @@ impl Supervision {
                 last_told = Some((epoch, Instant::now()));
                 self.tell(epoch);
             }
-            let look = Instant::now() + if told { LINGER } else { TELL_AGAIN };
+            let look = Instant::now() + if told { LOOK } else { TELL_AGAIN };
             let look = linger.map_or(look, |until| until.min(look));
             tokio::select! {
                 changed = seen.changed() => if changed.is_err() {
@@ -527,7 +536,7 @@ fn count_claim(partition: Partition, status: &Status) {
         Status::Starting => return,
         Status::Serving { .. } => "serving",
         Status::Recovering => "recovering",
-        Status::SteppedDown(_) | Status::Unreadable(_) => "stepped_down",
+        Status::SteppedDown(_) | Status::Unreadable(_) | Status::Unkept(_) => "stepped_down",
     };
     metrics::CLAIMS
         .with_label_values(&[partition.to_string().as_str(), outcome])
@@ -575,7 +584,7 @@ pub(super) async fn report(
             Standing::Here(Status::SteppedDown(_)) => {
                 reporter.degraded("another process serves it, or it cannot be served");
             }
-            Standing::Here(Status::Unreadable(why)) => reporter.degraded(why.as_str()),
+            Standing::Here(Status::Unreadable(why) | Status::Unkept(why)) => reporter.degraded(why.as_str()),
         }
         tokio::select! {
             changed = standing.changed() => if changed.is_err() {

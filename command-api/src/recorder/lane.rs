@@ -11,7 +11,7 @@ use futures::{StreamExt as _, stream::FuturesUnordered};
 use tokio::sync::{mpsc, oneshot};
 
 /// Records of a partition under way. Two: while one is acknowledged the next is on its way already.
-const UNDER_WAY: usize = 2;
+const UNDER_WAY: usize = 1;
 /// A record holds about so many bytes; a larger load has one of its own.
 const RECORD_BYTES: usize = 512 * 1024;
 

@@ -245,15 +245,15 @@ async fn commands(
                 report.at_most(
                     "p50 of a command at 1 connection, Kafka, ms",
                     ours.p50.as_secs_f64() * 1_000.0,
-                    1.0,
+                    0.6,
                 );
             }
             (LogKind::Kafka, 64) => {
-                report.at_least("commands at 64 connections, Kafka, of bare", of_bare, 1.0 / 3.0)
+                report.at_least("commands at 64 connections, Kafka, of bare", of_bare, 0.4)
             }
             (LogKind::Embedded, 64) => {
                 let what = "commands at 64 connections, embedded log, of bare or of the fsync bound, whichever is lower";
-                report.at_least(what, of_bare.max(of_bound), 0.5);
+                report.at_least(what, of_bare.max(of_bound), 0.6);
             }
             _ => {}
         }

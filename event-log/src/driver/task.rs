@@ -96,10 +96,19 @@ impl<D: Decider> Task<D> {
             if !self.has_room() {
                 return;
             }
-            let Some(request) = self.waiting.pop() else {
+            if self.waiting.is_empty() {
                 return;
-            };
-            self.decide(request);
+            }
+            if let Some(why) = self.decider.broken() {
+                if self.writer.is_idle() {
+                    self.writer.unkept(why);
+                    continue;
+                }
+                return;
+            }
+            if let Some(request) = self.waiting.pop() {
+                self.decide(request);
+            }
         }
     }
 
@@ -182,6 +191,7 @@ impl<D: Decider> Task<D> {
                 self.reading = Reading::default();
                 self.status.send_replace(match down {
                     Down::Unreadable(what) => Status::Unreadable(what),
+                    Down::Unkept(why) => Status::Unkept(why),
                     Down::Damaged { .. } => Status::Unreadable(format!("{}: {down}", self.partition)),
                     Down::HigherEpoch { .. }
                     | Down::ClaimVoid { .. }

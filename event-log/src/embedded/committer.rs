@@ -18,7 +18,9 @@ use crate::{clock::now, gate::Ticket, log::AppendError, partition::Offset, recor
 /// A batch holds at most so many records and about so many bytes: it must fit into memory beside the next one.
 const BATCH_RECORDS: usize = 8_192;
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
-/// The store waits on its own, deaf to errors, at 4 of these; so we wait before that, and listen.
+/// Tables in memory that wait to be written, of all partitions together: they are most of the memory that the log
+/// takes under load. (The store waits on its own, deaf to errors, at 4 of one partition; so we wait before that, and
+/// listen.)
 const SEALED_MEMTABLES: usize = 3;
 
 /// A record that waits for its offset.
@@ -75,7 +77,7 @@ pub(super) fn spawn(
 
 /// Writes the batch, waits for the disk, shows it to readers, answers. On an error the batch is left as it was.
 fn commit(store: &Store, batch: &mut Vec<Item>) -> fjall::Result<()> {
-    wait_for_room(store, batch)?;
+    wait_for_room(store)?;
     let now = now();
     let mut next: HashMap<*const Shard, Offset> = HashMap::new();
     let mut offsets = Vec::with_capacity(batch.len());
@@ -109,11 +111,10 @@ fn commit(store: &Store, batch: &mut Vec<Item>) -> fjall::Result<()> {
     Ok(())
 }
 
-/// Waits while a partition has too many tables to write. Unlike the store's own wait it ends with an error when
-/// the store's workers have died (of a full disk, say).
-fn wait_for_room(store: &Store, batch: &[Item]) -> fjall::Result<()> {
-    let crowded = |item: &Item| item.shard.keyspace.sealed_memtable_count() >= SEALED_MEMTABLES;
-    while batch.iter().any(crowded) {
+/// Waits while there are too many tables to write. Unlike the store's own wait it ends with an error when the store's
+/// workers have died (of a full disk, say).
+fn wait_for_room(store: &Store) -> fjall::Result<()> {
+    while store.sealed_memtables() >= SEALED_MEMTABLES {
         store.db.persist(PersistMode::Buffer)?;
         std::thread::park_timeout(Duration::from_millis(2));
     }

@@ -129,6 +129,8 @@ pub enum Down {
     },
     /// A commit that this release cannot read.
     Unreadable(String),
+    /// What is decided cannot be kept.
+    Unkept(String),
     /// A record that no writer makes where it stands ([`Why::is_damage`]).
     Damaged {
         /// Where.
@@ -156,7 +158,7 @@ impl fmt::Display for Down {
                 f,
                 "the log ends at {end}, but was read up to {next}: it lost records"
             ),
-            Self::Unreadable(what) => f.write_str(what),
+            Self::Unreadable(what) | Self::Unkept(what) => f.write_str(what),
             Self::Damaged { offset, why } => write!(
                 f,
                 "at offset {offset} history is damaged ({why}): somebody changed the log, or it lost records. Nothing is \
