@@ -20,6 +20,8 @@ const LEDGER: Partition = Partition::ledger(0);
 /// Commands have numbers; each happens once; an even number is refused.
 pub(crate) struct Numbers {
     done: Vec<u64>,
+    /// More it cannot keep.
+    most: usize,
 }
 
 pub(crate) type Reply = Outcome<Answer>;
@@ -61,6 +63,10 @@ impl Decider for Numbers {
     fn forget(&mut self) -> Rewound {
         self.done.clear();
         Rewound::To(0, State::default())
+    }
+
+    fn broken(&mut self) -> Option<String> {
+        (self.done.len() >= self.most).then(|| "no room".to_owned())
     }
 
     fn decide(&mut self, (number, _): &mut Self::Request) -> Decision<Answer> {
@@ -129,9 +135,19 @@ impl Served {
 
 /// Drives a partition and waits until it is served.
 pub(crate) async fn serve(log: &Log, partition: Partition, owner: &str) -> (JoinHandle<Numbers>, Served) {
+    serve_at_most(log, partition, owner, usize::MAX).await
+}
+
+async fn serve_at_most(
+    log: &Log,
+    partition: Partition,
+    owner: &str,
+    most: usize,
+) -> (JoinHandle<Numbers>, Served) {
     let (requests, receiver) = mpsc::channel(10_000);
     let (sender, status) = watch::channel(Status::Starting);
-    let numbers = Numbers { done: Vec::new() };
+    let done = Vec::new();
+    let numbers = Numbers { done, most };
     let driving = drive(
         log.clone(),
         partition,
@@ -165,6 +181,29 @@ async fn history(log: &Log) -> Vec<(Offset, u64)> {
             ))
         })
         .collect()
+}
+
+pub(crate) async fn who_cannot_keep_more_answers_what_is_under_way_and_gives_up(bench: impl Bench) {
+    let log = open(&bench).await;
+    let (task, mut served) = serve_at_most(&log, LEDGER, "a", 50).await;
+    let odd = |place: u64| 2 * place + 1;
+    let answers: Vec<_> = (0..100).map(|place| served.ask(odd(place))).collect();
+    for (place, answer) in (0..).zip(answers) {
+        let outcome = answer.await.expect("answered");
+        if place < 50 {
+            assert_eq!(outcome.offset(), Some(2 + place));
+        } else {
+            assert_eq!(outcome, Outcome::NotServing("no room".to_owned()));
+        }
+    }
+    served
+        .until(|status| *status == Status::Unkept("no room".to_owned()))
+        .await;
+    let kept = (0..50).map(|place| (2 + place, odd(place)));
+    assert_eq!(history(&log).await, kept.collect::<Vec<_>>());
+    drop(served);
+    task.await.expect("ends");
+    log.close().await;
 }
 
 pub(crate) async fn commands_are_answered_from_admitted_history(bench: impl Bench) {
