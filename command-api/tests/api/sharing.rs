@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 
 use crate::{
     kafka::{Fleet, hint, piece},
-    world::{OPERATOR, until},
+    world::{OPERATOR, Tenant, World, until},
 };
 
 fn count(outcome: &str) -> u64 {
@@ -103,6 +103,66 @@ async fn a_hint_of_an_owner_that_never_was_is_overcome() {
     .await;
     assert!(hint(&log, partition).await.epoch > lie.epoch - 1);
     fleet.stop().await;
+}
+
+/// What a process of the installation whose clock is so far from the right time says of a request. It has the secret.
+fn stamp(world: &World, tenant: &Tenant, body: &str, seconds: i64) -> String {
+    let keys = world.process.app.keys();
+    let (method, target) = (b"POST".as_slice(), b"/api/v1/content".as_slice());
+    let request = keys.keyed_hash("request", &[method, target, body.as_bytes()]);
+    let at = chrono::Utc::now() + chrono::Duration::seconds(seconds);
+    let json = json!({
+        "tenant": tenant.id, "principal": uuid::Uuid::now_v7(), "scopes": ["content:write"], "address": "127.0.0.1",
+        "command": uuid::Uuid::now_v7(), "request": uuid::Uuid::from_bytes(request), "wait": 5_000,
+        "at": at.timestamp_micros(),
+    })
+    .to_string();
+    // Of the headers that are passed on, one was sent: the first.
+    let mut passed_on = Vec::new();
+    for (name, value) in [
+        ("content-type", Some("application/json")),
+        ("content-encoding", None),
+        ("if-match", None),
+        ("user-agent", None),
+        ("annals-position", None),
+        ("idempotency-key", None),
+        ("prefer", None),
+        ("x-correlation-id", None),
+        ("traceparent", None),
+    ] {
+        let count = usize::from(value.is_some()).to_be_bytes();
+        for part in [name.as_bytes(), &count].into_iter().chain(value.map(str::as_bytes)) {
+            passed_on.extend_from_slice(&(part.len() as u64).to_be_bytes());
+            passed_on.extend_from_slice(part);
+        }
+    }
+    let mac = keys.keyed_hash("forwarded request", &[method, target, &passed_on, json.as_bytes()]);
+    format!("{json}.{}", uuid::Uuid::from_bytes(mac).simple())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forwarded_request_that_is_too_old_is_no_fault_of_its_client() {
+    let world = World::new().await;
+    let tenant = world.process.tenant().await;
+    let say = async |slug: &str, seconds: i64, forge: &dyn Fn(String) -> String| {
+        let body = json!({"site": tenant.domain, "kind": "post", "title": slug, "slug": slug}).to_string();
+        let stamp = forge(stamp(&world, &tenant, &body, seconds));
+        let call = world.process.call(Method::POST, "/api/v1/content");
+        let call = call.header("annals-forwarded", &stamp);
+        call.body("application/json", body).send().await
+    };
+    let (as_it_is, forged) = (
+        |stamp: String| stamp,
+        |stamp: String| stamp.replace("content:write", "admin"),
+    );
+    say("now", 0, &as_it_is).await.expect(201);
+    for seconds in [-310, 310] {
+        // Its key was good where it came to: it may try again, and is not told to bring another key.
+        say("old", seconds, &as_it_is).await.problem(503, "not-served");
+        say("old", seconds, &forged).await.problem(401, "unauthorized");
+    }
+    // Nothing was done.
+    say("old", 0, &as_it_is).await.expect(201);
 }
 
 #[tokio::test(flavor = "multi_thread")]
