@@ -13,10 +13,12 @@ use projectors::{
     content::ContentFold,
     downloads::DownloadsFold,
     run::Dependencies,
-    runner::{Gather, Plan, Sink, SinkError, Throttle, Until, drive, feed::Feed},
+    runner::{
+        Gather, Plan, Sink, SinkError, Throttle, Until, drive, feed::Feed, postgres::PostgresSink,
+    },
 };
 use read_models::{
-    Projection, Reader, Writer,
+    Advance, Projection, Reader, Writer,
     content::list::{Filter, Page, Sort, list},
     progress::{Part, WaitError, Wanted},
     scratch::Scratch,
@@ -302,6 +304,76 @@ async fn whoever_was_fenced_off_goes_on_when_the_other_is_silent() {
     let end = running.queue().await;
     assert_eq!(running.shown(end).await, 3);
     running.finish().await;
+}
+
+/// Between two statements of a write, as a process that was stopped or whose machine hangs: it holds the checkpoint's
+/// lock and says nothing more.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_frozen_in_the_middle_of_a_write_does_not_hold_the_partition_for_ever() {
+    let tables = TestTables::<DownloadsFold>::make().await;
+    let mut log = TestLog::make().await;
+    let queued = download::Queued {
+        title: "a download".into(),
+        url: "https://example.org".into(),
+        author: None,
+        format: None,
+        sha256: None,
+        priority: 1,
+    };
+    log.ledger
+        .commit(tenant(0), vec![(piece(1).to_string(), 1, queued.into())])
+        .await;
+    let (_, checkpoint) = tables.taken_over().await;
+    let batch = ranges(&log.log, &checkpoint, 9).await.remove(0);
+    let frozen = tables.tables.begin(&checkpoint).await.unwrap();
+    let other = Writer::connect(&tables.scratch.url()).await.unwrap();
+    let its = other.tables(Projection::Downloads, 1, 2);
+    let mut now = PostgresSink::<DownloadsFold>::new(other.clone(), its, 0, kit::LIMIT);
+    let taken_over = tokio::time::timeout(Duration::from_secs(60), now.take_over()).await;
+    taken_over.expect("the partition within a minute").unwrap();
+    now.write(vec![batch.clone()]).await.unwrap();
+    // It wakes up, and goes on where it stood.
+    let late = Advance {
+        next_offset: batch.next,
+        epoch: 1,
+        seq: 1,
+        hash: [7; 32],
+        log_end: batch.next,
+        last_time: None,
+    };
+    frozen.commit(&late).await.expect_err("it holds nothing any more");
+    let (_, after) = tables.taken_over().await;
+    assert_eq!((after.next_offset, after.hash == [7; 32]), (batch.next, false));
+    assert_eq!(tables.holds().await["downloads"].len(), 1);
+    other.close().await;
+    tables.scratch.erase().await.unwrap();
+}
+
+/// Each round it is killed a little later, in the midst of whatever it does: a write is there as a whole, or not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_is_cut_off_at_any_moment_is_there_as_a_whole_or_not() {
+    let mut log = TestLog::make().await;
+    let tables = TestTables::<ContentFold>::make().await;
+    let steps: Vec<kit::Step> = (0..=255_u8).map(|n| (n.wrapping_mul(37), n.wrapping_mul(101))).collect();
+    for (round, commits) in (0..).zip(kit::history(&steps).chunks(8)) {
+        log.ledger.commits(commits.to_vec()).await;
+        let plan = Plan {
+            log: log.log.clone(),
+            gather: Gather::AT_ONCE,
+            throttle: Throttle::default(),
+            until: Until::CaughtUp,
+            health: Health::new().register("content"),
+            shutdown: CancellationToken::new(),
+        };
+        // Dropping it is what a kill looks like from outside: what was sent may still take place.
+        let _ = tokio::time::timeout(Duration::from_millis(round), drive(tables.sink(), plan)).await;
+    }
+    tables.catch_up(&log.log, usize::MAX).await;
+    let other = TestTables::<ContentFold>::make().await;
+    other.catch_up(&log.log, usize::MAX).await;
+    assert_eq!(tables.holds().await, other.holds().await);
+    other.scratch.erase().await.unwrap();
+    tables.scratch.erase().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -267,6 +267,31 @@ async fn a_run_that_is_stopped_between_any_two_steps_loses_and_doubles_nothing()
     world.erase().await;
 }
 
+/// What a crash of ClickHouse was seen to do: it knows an insert's token, and has lost its rows.
+#[tokio::test]
+async fn a_block_that_was_lost_while_its_token_stayed_is_written_again() {
+    let world = World::new().await;
+    world.append_visits(1, 5).await;
+    let stops: Stops = Arc::new(|step| step == "advance");
+    let stopped = world.catch_up(Some(stops)).await;
+    assert!(matches!(stopped, Err(Failure::Stopped("advance"))), "{stopped:?}");
+    assert_eq!(world.dump().await[0], 20);
+    let events = format!("{}visits_1.events", world.rows.writer.prefix);
+    for statement in [
+        format!("ALTER TABLE {events} DELETE WHERE true SETTINGS mutations_sync = 2"),
+        // Gone for good, so that nothing but the token is left of it.
+        format!("OPTIMIZE TABLE {events} FINAL"),
+    ] {
+        world.rows.execute(&statement).await.unwrap();
+    }
+    assert_eq!(world.dump().await[0], 0);
+    world.catch_up(None).await.unwrap();
+    let [rows, distinct, ..] = world.dump().await;
+    assert_eq!((rows, distinct), (20, 20));
+    rebuilt_is_the_same(&world).await;
+    world.erase().await;
+}
+
 #[tokio::test]
 async fn a_run_that_is_cut_off_at_any_moment_loses_and_doubles_nothing() {
     let world = World::new().await;

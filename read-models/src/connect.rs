@@ -20,6 +20,10 @@ use crate::{Error, Progress, Projection, checkpoint::Clock};
 /// How long a caller waits for a free connection.
 const ACQUIRE: Duration = Duration::from_secs(5);
 
+/// How long a transaction of the owner may lie still. Whoever begins one goes on at once; one that was stopped in the
+/// middle, or whose machine hangs, must not keep the checkpoint's lock from others until it is found.
+const FROZEN: Duration = Duration::from_secs(15);
+
 /// The owner's access: control tables, and [`Tables`] of each generation.
 #[derive(Debug, Clone)]
 pub struct Writer {
@@ -75,7 +79,10 @@ impl Writer {
     /// # Errors
     /// A URL that cannot be read, or a database that cannot be reached.
     pub async fn connect(url: &str) -> Result<Self, Error> {
-        let options = parse(url)?.application_name("annals projectors");
+        let options = parse(url)?.application_name("annals projectors").options([(
+            "idle_in_transaction_session_timeout",
+            format!("{}s", FROZEN.as_secs()),
+        )]);
         let control = PgPoolOptions::new()
             .max_connections(4)
             .acquire_timeout(ACQUIRE)
