@@ -24,7 +24,7 @@ mod status;
 mod tenants;
 mod verify;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use clap::Parser;
 
@@ -86,6 +86,9 @@ impl Command {
     }
 }
 
+/// How long work beside the runtime may take to end after everything else has.
+const FAREWELL: Duration = Duration::from_secs(5);
+
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let Annals { command } = Annals::parse();
@@ -93,9 +96,12 @@ pub fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error.into()),
     };
-    runtime
+    let code = runtime
         .block_on(command.run())
-        .unwrap_or_else(|error| failed(&error))
+        .unwrap_or_else(|error| failed(&error));
+    // What a library of another language still waits for on a thread of its own must not keep the process.
+    runtime.shutdown_timeout(FAREWELL);
+    code
 }
 
 fn failed(error: &anyhow::Error) -> ExitCode {

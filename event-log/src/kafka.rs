@@ -5,6 +5,7 @@
 //! reader is a consumer of its own with one partition assigned by hand. A member of a group, which fetches nothing,
 //! learns which partitions this process is to serve, and a topic beside the log's says where others are served.
 
+mod apart;
 mod membership;
 mod owners;
 mod producer;
@@ -21,7 +22,7 @@ use rdkafka::{
     error::{KafkaError, KafkaResult},
 };
 
-use self::producer::Lane;
+use self::{apart::HANGS, producer::Lane};
 pub(crate) use self::{membership::Membership, reader::Reader};
 use crate::{
     gate::Gate,
@@ -59,9 +60,14 @@ impl Kafka {
     pub(crate) async fn open(kafka: &KafkaConfig, config: &LogConfig) -> Result<Arc<Self>, OpenError> {
         let refused =
             |error: KafkaError| OpenError::Unavailable(format!("cannot set up the Kafka client: {error}"));
-        let admin: Arc<AdminClient<_>> = Arc::new(settings::admin(&kafka.brokers).create().map_err(refused)?);
-        let fenced = Arc::new(Lane::new(settings::fenced_producer(&kafka.brokers)).map_err(refused)?);
-        let visits = Arc::new(Lane::new(settings::visits_producer(&kafka.brokers)).map_err(refused)?);
+        let brokers = kafka.brokers.clone();
+        let made = blocking(move || -> KafkaResult<_> {
+            let admin: AdminClient<_> = settings::admin(&brokers).create()?;
+            let fenced = Lane::new(settings::fenced_producer(&brokers))?;
+            let visits = Lane::new(settings::visits_producer(&brokers))?;
+            Ok((Arc::new(admin), Arc::new(fenced), Arc::new(visits)))
+        });
+        let (admin, fenced, visits) = made.await.map_err(OpenError::Unavailable)?.map_err(refused)?;
         let partitions = topics::prepare(&admin, kafka, config).await?;
         let names = Topic::ALL.map(|topic| topics::name(&kafka.prefix, topic));
         let all = Topic::ALL.iter().zip(partitions).flat_map(|(topic, count)| {
@@ -173,10 +179,14 @@ impl Kafka {
     }
 }
 
+/// Does what blocks beside the runtime. What takes longer than anything that the library was told to wait for hangs
+/// ([`apart`]): it is left behind.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| error.to_string())
+    let working = tokio::task::spawn_blocking(work);
+    match tokio::time::timeout(CLOSING + HANGS, working).await {
+        Ok(done) => done.map_err(|error| error.to_string()),
+        Err(_) => Err("the Kafka client does not answer".to_owned()),
+    }
 }
 
 /// The client library's own log, into ours. Lost connections are its everyday business: it tries again.

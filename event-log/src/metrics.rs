@@ -3,8 +3,8 @@
 use std::{sync::LazyLock, time::Duration};
 
 use prometheus::{
-    HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, register_histogram_vec,
-    register_int_counter_vec, register_int_gauge_vec,
+    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, register_histogram_vec,
+    register_int_counter, register_int_counter_vec, register_int_gauge_vec,
 };
 
 use crate::{
@@ -62,6 +62,18 @@ static VOID: LazyLock<IntCounterVec> = LazyLock::new(|| {
         "Records that a reader of this process found void.",
     );
     register_int_counter_vec!(opts, &["topic", "partition"]).expect("registered once")
+});
+
+#[expect(
+    clippy::expect_used,
+    reason = "the names are constants; a test registers them"
+)]
+static HANGS: LazyLock<IntCounter> = LazyLock::new(|| {
+    let opts = Opts::new(
+        "annals_log_client_hangs_total",
+        "Readers whose Kafka client did not move any more, and that were replaced; each leaves some threads behind.",
+    );
+    register_int_counter!(opts).expect("registered once")
 });
 
 #[expect(
@@ -170,6 +182,11 @@ pub(crate) fn appended(
 
 pub(crate) fn full(topic: Topic) {
     APPENDS.with_label_values(&[topic.short(), "full"]).inc();
+}
+
+/// Counts a client of Kafka that does not move any more and was left behind.
+pub(crate) fn hangs() {
+    HANGS.inc();
 }
 
 /// Counts a void record. Whoever folds a partition calls it where it also logs partition and offset.

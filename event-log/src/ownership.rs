@@ -82,10 +82,10 @@ impl Membership {
 
     /// Takes part no more, so that others are assigned what it had; or takes part again. It remains a client of the
     /// group, so it costs little to do either.
-    pub fn stand_aside(&self, aside: bool) {
+    pub async fn stand_aside(&self, aside: bool) {
         match &self.0 {
             Sharing::Alone(_) => {}
-            Sharing::Group(membership) => membership.stand_aside(aside),
+            Sharing::Group(membership) => membership.stand_aside(aside).await,
         }
     }
 

@@ -86,7 +86,7 @@ async fn watching(log: &Log, sharing: &Sharing, reporter: &Reporter) {
                 };
                 if why != aside {
                     if why.is_some() != aside.is_some() {
-                        sharing.membership.stand_aside(why.is_some());
+                        sharing.membership.stand_aside(why.is_some()).await;
                     }
                     aside = why;
                     tell(aside, reporter);

@@ -118,12 +118,14 @@ impl Membership {
             assignment: sender,
         };
         let member: Member = settings::member(&kafka.brokers, group, session).create_with_context(context)?;
-        member.subscribe(&names.each_ref().map(String::as_str))?;
         let (member, ended) = (Arc::new(member), Arc::new(AtomicBool::new(false)));
-        let (polled, until) = (member.clone(), ended.clone());
+        let (polled, until, to) = (member.clone(), ended.clone(), names.clone());
         let thread = std::thread::Builder::new()
             .name("annals-membership".to_owned())
-            .spawn(move || poll(&polled, &until));
+            .spawn(move || {
+                take_part(&polled, &to);
+                poll(&polled, &until);
+            });
         let thread = thread.map_err(|error| KafkaError::ClientCreation(error.to_string()))?;
         Ok(Self {
             kafka: kafka.clone(),
@@ -143,11 +145,7 @@ impl Membership {
     /// Asks the coordinator by the only question that it answers to members of the present generation alone: to keep
     /// an offset, which nobody reads.
     pub(crate) async fn confirmed(&self) -> Option<Assignment> {
-        let member = self
-            .member
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()?;
+        let member = self.member()?;
         let before = self.assignment.borrow().clone();
         let mut list = TopicPartitionList::new();
         let known =
@@ -168,14 +166,23 @@ impl Membership {
     }
 
     /// Lets the others have what it had, or takes part again.
-    pub(crate) fn stand_aside(&self, aside: bool) {
-        let member = self.member.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(member) = member.as_ref() else { return };
-        if aside {
-            member.unsubscribe();
-        } else if let Err(error) = member.subscribe(&self.topics.each_ref().map(String::as_str)) {
-            tracing::warn!(%error, "cannot take part in the sharing of partitions again");
+    pub(crate) async fn stand_aside(&self, aside: bool) {
+        let Some(member) = self.member() else { return };
+        let topics = self.topics.clone();
+        let stood = blocking(move || {
+            if aside {
+                member.unsubscribe();
+            } else {
+                take_part(&member, &topics);
+            }
+        });
+        if let Err(error) = stood.await {
+            tracing::warn!(error, aside, "changing the part in the sharing of partitions");
         }
+    }
+
+    fn member(&self) -> Option<Arc<Member>> {
+        self.member.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) async fn leave(&self) -> bool {
@@ -193,9 +200,10 @@ impl Membership {
         others.await.unwrap_or(false)
     }
 
+    /// The thread has the last clone of the member, whose end leaves the group: that takes a while.
     fn end(&self) {
+        drop(self.member.lock().unwrap_or_else(PoisonError::into_inner).take());
         self.ended.store(true, Ordering::Relaxed);
-        self.member.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 }
 
@@ -223,7 +231,13 @@ impl Kafka {
     }
 }
 
-/// Lets the client do its work. The end of the last clone of the member leaves the group.
+fn take_part(member: &Member, topics: &[String; 2]) {
+    if let Err(error) = member.subscribe(&topics.each_ref().map(String::as_str)) {
+        tracing::error!(%error, "cannot take part in the sharing of partitions");
+    }
+}
+
+/// Lets the client do its work.
 fn poll(member: &Arc<Member>, ended: &AtomicBool) {
     while !ended.load(Ordering::Relaxed) {
         let Some(Err(error)) = member.poll(POLL) else {

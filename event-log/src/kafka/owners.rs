@@ -2,14 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures::StreamExt;
-use rdkafka::{Message, error::KafkaError};
+use rdkafka::error::KafkaError;
 use tokio::sync::watch;
 
-use super::{Kafka, TIMEOUT, blocking, reader};
+use super::{Kafka, TIMEOUT, apart::Heard, blocking, reader};
 use crate::{
     genesis::LogId,
     log::{AppendError, Appending},
+    metrics,
     ownership::Hints,
     partition::Partition,
     record::Record,
@@ -50,20 +50,25 @@ impl Kafka {
         if first >= end {
             hints.send_modify(|hints| hints.complete = true);
         }
-        let consumer = reader::assigned(self, &self.owners, 0, rdkafka::Offset::Beginning).map_err(said)?;
-        let Some(consumer) = &consumer.0 else {
-            return Ok(());
-        };
-        let mut stream = consumer.stream();
-        while let Some(message) = stream.next().await {
-            let message = message.map_err(said)?;
+        let reading = reader::start(self, &self.owners, 0, None);
+        let mut reading = reading.map_err(|error| format!("no thread to read in: {error}"))?;
+        loop {
+            let passed = match reading.next().await {
+                Heard::Given(passed) => passed.map_err(said)?,
+                Heard::Ended => return Err("the reader is closed".to_owned()),
+                Heard::Hangs => {
+                    metrics::hangs();
+                    return Err("the Kafka client does not move any more".to_owned());
+                }
+            };
             hints.send_modify(|hints| {
-                let (key, value) = (message.key(), message.payload());
-                hints.learn(log, key.unwrap_or_default(), value.unwrap_or_default());
-                hints.complete |= message.offset() + 1 >= end;
+                for stored in &passed.records {
+                    let record = &stored.record;
+                    hints.learn(log, record.key.as_deref().unwrap_or_default(), &record.value);
+                }
+                hints.complete |= i64::try_from(passed.next).is_ok_and(|next| next >= end);
             });
         }
-        Err("nothing arrived".to_owned())
     }
 
     /// Writes a hint.

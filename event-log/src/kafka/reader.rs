@@ -1,29 +1,35 @@
 //! Reads one partition, assigned by hand: no group, no rebalance, offsets kept by whoever reads.
+//!
+//! The consumer lives in a thread of its own ([`super::apart`]), which gives what it reads in batches.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use bytes::{Bytes, BytesMut};
 use events::Timestamp;
-use futures::{FutureExt, StreamExt};
 use rdkafka::{
-    ClientContext, Message, TopicPartitionList,
+    ClientConfig, ClientContext, Message, TopicPartitionList,
     config::RDKafkaLogLevel,
-    consumer::{Consumer, ConsumerContext, StreamConsumer},
+    consumer::{BaseConsumer, Consumer, ConsumerContext},
     error::{KafkaError, KafkaResult},
     message::{BorrowedMessage, Headers as _},
     types::RDKafkaErrorCode,
 };
 
-use super::{Kafka, log_line, settings};
+use super::{
+    Kafka,
+    apart::{Apart, HANGS, Heard, Inside},
+    log_line, settings,
+};
 use crate::{
     log::{Batch, ReadError, Stored},
+    metrics,
     partition::{Offset, Partition},
     record::{HeaderBlock, Record},
 };
@@ -33,28 +39,42 @@ const BATCH_RECORDS: usize = 8_192;
 const BATCH_BYTES: usize = 2 * 1024 * 1024;
 /// How old the known end of the partition may be.
 const END_AGE: Duration = Duration::from_secs(1);
-/// How often a reader that waits looks whether the library went past offsets that hold no record.
+/// How often a reader that waits looks whether the library went past offsets that hold no record, and whether anybody
+/// still waits with it.
 const LOOK: Duration = Duration::from_millis(100);
 
 pub(crate) struct Reader {
     kafka: Arc<Kafka>,
     partition: Partition,
     next: Offset,
-    consumer: Assigned,
-    /// The end as the broker last told it, asked for beside reading.
-    end: Arc<AtomicU64>,
+    /// None after a failure: after a damaged batch the library goes on with the next one, so another consumer begins
+    /// where this one stood, and meets the same.
+    reading: Option<Reading>,
+    end: Arc<End>,
     asked: Option<Instant>,
-    /// When to look next whether it stands beyond what it was given; kept, because who reads may ask anew all the time.
-    look: Instant,
-    /// What the library met behind the records that were given. After a damaged batch it goes on with the next one, so
-    /// this reader is at its end: another one begins where it stands, and meets the same.
-    failure: Option<KafkaError>,
 }
 
-/// A consumer of one partition, assigned by hand.
-pub(super) struct Assigned(pub(super) Option<StreamConsumer<Context>>);
+/// The end of a partition as the broker last told it, asked for beside reading.
+#[derive(Default)]
+struct End {
+    known: AtomicU64,
+    asking: AtomicBool,
+}
 
-pub(super) struct Context;
+/// A consumer of one partition, in its thread.
+pub(super) type Reading = Apart<KafkaResult<Passed>>;
+
+/// What a consumer has read.
+pub(super) struct Passed {
+    /// In order; none, when it only went past offsets that hold none.
+    pub(super) records: Vec<Stored>,
+    /// The first offset that it has not looked at.
+    pub(super) next: Offset,
+}
+
+struct Context;
+
+type Member = BaseConsumer<Context>;
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -70,86 +90,44 @@ impl ConsumerContext for Context {}
 
 impl Reader {
     pub(super) fn new(kafka: Arc<Kafka>, partition: Partition, from: Offset) -> Result<Self, ReadError> {
-        let failed = |error: KafkaError| ReadError::Failed {
-            partition,
-            reason: error.to_string(),
-        };
-        let consumer = consumer(&kafka, partition, from).map_err(failed)?;
+        let reading = Some(of_partition(&kafka, partition, from)?);
         Ok(Self {
             kafka,
             partition,
             next: from,
-            consumer,
+            reading,
             end: Arc::default(),
             asked: None,
-            look: Instant::now() + LOOK,
-            failure: None,
         })
     }
 
     pub(crate) async fn next(&mut self) -> Result<Batch, ReadError> {
-        if let Some(failure) = &self.failure {
-            return Err(self.failed(failure).await);
-        }
-        self.ask_end();
-        let partition = self.partition;
-        let closed = || ReadError::Failed {
-            partition,
-            reason: "the reader is closed".to_owned(),
-        };
-        let consumer = self.consumer.0.as_ref().ok_or_else(closed)?;
-        let mut stream = consumer.stream();
-        let mut records = Vec::new();
-        let mut bytes = 0;
-        let mut arrived = loop {
-            tokio::select! {
-                biased;
-                arrived = stream.next() => break arrived,
-                () = tokio::time::sleep_until(self.look.into()) => {
-                    self.look = Instant::now() + LOOK;
-                    // Nothing waits to be given, so whatever the library has passed over is no record.
-                    if let Some(at) = position(consumer).filter(|at| *at > self.next) {
-                        self.next = at;
-                        let end = self.end.load(Ordering::Relaxed).max(at);
-                        return Ok(Batch { records, next: at, end });
-                    }
+        loop {
+            self.ask_end();
+            let reading = match &mut self.reading {
+                Some(reading) => reading,
+                none => none.insert(of_partition(&self.kafka, self.partition, self.next)?),
+            };
+            match reading.next().await {
+                Heard::Given(Ok(Passed { records, next })) => {
+                    self.next = next;
+                    let end = self.end.known.load(Ordering::Relaxed).max(next);
+                    return Ok(Batch { records, next, end });
+                }
+                Heard::Given(Err(failure)) => {
+                    self.reading = None;
+                    return Err(self.failed(&failure).await);
+                }
+                Heard::Ended => {
+                    self.reading = None;
+                    return Err(self.unread("the reader has ended"));
+                }
+                Heard::Hangs => {
+                    metrics::hangs();
+                    tracing::error!(partition = %self.partition, "the Kafka client does not move any more: reading on with another one");
+                    self.reading = None;
                 }
             }
-        };
-        self.failure = loop {
-            match arrived {
-                Some(Ok(message)) => {
-                    let stored = stored(&message);
-                    bytes += stored.record.size();
-                    // Offsets only go up; a jump can only be a stranger's transaction marker, which is no record.
-                    if stored.offset >= self.next {
-                        self.next = stored.offset + 1;
-                        records.push(stored);
-                    }
-                }
-                Some(Err(error)) => break Some(error),
-                None => break None,
-            }
-            if records.len() >= BATCH_RECORDS || bytes >= BATCH_BYTES {
-                break None;
-            }
-            match stream.next().now_or_never() {
-                Some(more) => arrived = more,
-                None => break None,
-            }
-        };
-        drop(stream);
-        if !records.is_empty() {
-            let end = self.end.load(Ordering::Relaxed).max(self.next);
-            return Ok(Batch {
-                records,
-                next: self.next,
-                end,
-            });
-        }
-        match &self.failure {
-            Some(failure) => Err(self.failed(failure).await),
-            None => Err(self.unread("nothing arrived")),
         }
     }
 
@@ -185,51 +163,134 @@ impl Reader {
 
     /// Asks for the partition's end, beside reading, when what is known is old.
     fn ask_end(&mut self) {
-        if self.asked.is_some_and(|asked| asked.elapsed() < END_AGE) {
+        let is_new = self.asked.is_some_and(|asked| asked.elapsed() < END_AGE);
+        // One question at a time, however long a broker takes.
+        if is_new || self.end.asking.swap(true, Ordering::Relaxed) {
             return;
         }
         self.asked = Some(Instant::now());
-        let (kafka, partition, known) = (self.kafka.clone(), self.partition, self.end.clone());
+        let (kafka, partition, end) = (self.kafka.clone(), self.partition, self.end.clone());
         tokio::spawn(async move {
-            if let Ok((_, end)) = kafka.ends(partition).await {
-                known.fetch_max(end, Ordering::Relaxed);
+            if let Ok((_, told)) = kafka.ends(partition).await {
+                end.known.fetch_max(told, Ordering::Relaxed);
             }
+            end.asking.store(false, Ordering::Relaxed);
         });
     }
 }
 
-impl Drop for Assigned {
-    fn drop(&mut self) {
-        // Ending a consumer takes a while; whoever reads does not wait for it.
-        let consumer = self.0.take();
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn_blocking(move || drop(consumer));
+fn of_partition(kafka: &Kafka, partition: Partition, from: Offset) -> Result<Reading, ReadError> {
+    let index = i32::try_from(partition.index).unwrap_or(i32::MAX);
+    start(kafka, kafka.topic(partition.topic), index, Some(from)).map_err(|error| ReadError::Failed {
+        partition,
+        reason: format!("no thread to read in: {error}"),
+    })
+}
+
+/// Reads a partition from this offset on, or from its beginning.
+///
+/// # Errors
+/// The system has no thread left.
+pub(super) fn start(
+    kafka: &Kafka,
+    topic: &str,
+    index: i32,
+    from: Option<Offset>,
+) -> std::io::Result<Reading> {
+    let (config, topic) = (settings::reader(&kafka.brokers), topic.to_owned());
+    Apart::start("annals-log-reader", HANGS, move |inside| {
+        match assigned(&config, &topic, index, from) {
+            Ok(consumer) => read(inside, &consumer, from.unwrap_or_default()),
+            Err(error) => {
+                inside.give(Err(error));
+            }
+        }
+    })
+}
+
+fn assigned(
+    config: &ClientConfig,
+    topic: &str,
+    index: i32,
+    from: Option<Offset>,
+) -> KafkaResult<Member> {
+    let consumer: Member = config.create_with_context(Context)?;
+    let offset = from.map_or(rdkafka::Offset::Beginning, |from| {
+        rdkafka::Offset::Offset(i64::try_from(from).unwrap_or(i64::MAX))
+    });
+    let mut assignment = TopicPartitionList::new();
+    assignment.add_partition_offset(topic, index, offset)?;
+    consumer.assign(&assignment)?;
+    Ok(consumer)
+}
+
+/// Reads until nobody waits any more, or something fails.
+fn read(inside: &Inside<KafkaResult<Passed>>, consumer: &Member, mut next: Offset) {
+    let mut failure = None;
+    while inside.goes_on() {
+        let arrived = match failure.take() {
+            Some(error) => Some(Err(error)),
+            None => consumer.poll(LOOK),
+        };
+        let given = match arrived {
+            Some(Ok(first)) => {
+                let records = batch(consumer, first, &mut next, &mut failure);
+                Ok(Passed { records, next })
+            }
+            Some(Err(error)) => Err(error),
+            // Nothing waits to be given, so whatever the library has passed over is no record.
+            None => match position(consumer).filter(|at| *at > next) {
+                Some(at) => {
+                    next = at;
+                    Ok(Passed {
+                        records: Vec::new(),
+                        next,
+                    })
+                }
+                None => continue,
+            },
+        };
+        let is_over = given.is_err();
+        if !inside.give(given) || is_over {
+            return;
         }
     }
 }
 
-fn consumer(kafka: &Kafka, partition: Partition, from: Offset) -> KafkaResult<Assigned> {
-    let index = i32::try_from(partition.index).unwrap_or(i32::MAX);
-    let offset = rdkafka::Offset::Offset(i64::try_from(from).unwrap_or(i64::MAX));
-    assigned(kafka, kafka.topic(partition.topic), index, offset)
-}
-
-/// A consumer of one partition, from this offset on.
-pub(super) fn assigned(
-    kafka: &Kafka,
-    topic: &str,
-    index: i32,
-    offset: rdkafka::Offset,
-) -> KafkaResult<Assigned> {
-    let consumer: StreamConsumer<Context> = settings::reader(&kafka.brokers).create_with_context(Context)?;
-    let mut assignment = TopicPartitionList::new();
-    assignment.add_partition_offset(topic, index, offset)?;
-    consumer.assign(&assignment)?;
-    Ok(Assigned(Some(consumer)))
+/// The first message and, without waiting, those after it, up to a failure.
+fn batch(
+    consumer: &Member,
+    first: BorrowedMessage<'_>,
+    next: &mut Offset,
+    failure: &mut Option<KafkaError>,
+) -> Vec<Stored> {
+    let (mut records, mut bytes) = (Vec::new(), 0);
+    let mut arrived = Some(Ok(first));
+    while let Some(message) = arrived {
+        let message = match message {
+            Ok(message) => message,
+            Err(error) => {
+                *failure = Some(error);
+                break;
+            }
+        };
+        let stored = stored(&message);
+        // Offsets only go up; a jump can only be a stranger's transaction marker, which is no record.
+        if stored.offset >= *next {
+            *next = stored.offset + 1;
+            bytes += stored.record.size();
+            records.push(stored);
+        }
+        if records.len() >= BATCH_RECORDS || bytes >= BATCH_BYTES {
+            break;
+        }
+        arrived = consumer.poll(Duration::ZERO);
+    }
+    records
 }
 
 /// Where the library stands: after the last record that it gave, and after markers that it keeps to itself.
-fn position(consumer: &StreamConsumer<Context>) -> Option<Offset> {
+fn position(consumer: &Member) -> Option<Offset> {
     let positions = consumer.position().ok()?;
     match positions.elements().first()?.offset() {
         rdkafka::Offset::Offset(at) => Offset::try_from(at).ok(),

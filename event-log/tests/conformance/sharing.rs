@@ -70,14 +70,14 @@ async fn whoever_stands_aside_has_nothing_until_it_takes_part_again() {
         let (one, two) = (open(&bench).await, open(&bench).await);
         let ((first, mut of_first), (_second, mut of_second)) = (join(&one), join(&two));
         shared(&one, &mut [&mut of_first, &mut of_second]).await;
-        first.stand_aside(true);
+        first.stand_aside(true).await;
         shared(&one, &mut [&mut of_second]).await;
         of_first
             .wait_for(|now| now.partitions.is_empty())
             .await
             .expect("it is a client still");
         assert_eq!(first.confirmed().await, None);
-        first.stand_aside(false);
+        first.stand_aside(false).await;
         shared(&one, &mut [&mut of_first, &mut of_second]).await;
         one.close().await;
         two.close().await;
