@@ -35,6 +35,8 @@ use crate::{
 
 /// How long a cluster may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// How soon a broker that is there answers.
+const SOON: Duration = Duration::from_secs(3);
 /// How long closing waits for records under way.
 const CLOSING: Duration = Duration::from_secs(20);
 
@@ -159,7 +161,7 @@ impl Kafka {
         let (admin, topic) = (self.admin.clone(), self.topic(partition.topic).to_owned());
         let index = i32::try_from(partition.index).unwrap_or(i32::MAX);
         let failed = |reason: String| ReadError::Failed { partition, reason };
-        let asked = blocking(move || admin.inner().fetch_watermarks(&topic, index, TIMEOUT))
+        let asked = blocking(move || watermarks(&admin, &topic, index))
             .await
             .map_err(failed)?;
         let (first, end) = asked.map_err(|error| failed(error.to_string()))?;
@@ -187,6 +189,20 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
         Ok(done) => done.map_err(|error| error.to_string()),
         Err(_) => Err("the Kafka client does not answer".to_owned()),
     }
+}
+
+/// The first offset of a partition and its end. Blocks.
+///
+/// What the library knows of a partition's leader it may have from a broker that was just coming up, or from before
+/// the leader was lost, and a client that neither reads nor writes believes it for minutes: it asks whoever is gone,
+/// or calls the partition unknown and asks nobody. So after a failure it is made to ask who leads now.
+fn watermarks(admin: &AdminClient<DefaultClientContext>, topic: &str, index: i32) -> KafkaResult<(i64, i64)> {
+    let client = admin.inner();
+    let asked = client.fetch_watermarks(topic, index, SOON);
+    if asked.is_ok() || client.fetch_metadata(Some(topic), TIMEOUT).is_err() {
+        return asked;
+    }
+    client.fetch_watermarks(topic, index, TIMEOUT)
 }
 
 /// The client library's own log, into ours. Lost connections are its everyday business: it tries again.

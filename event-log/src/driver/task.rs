@@ -137,7 +137,9 @@ impl<D: Decider> Task<D> {
                     if !pause.is_zero() {
                         tokio::time::sleep(pause).await;
                     }
-                    log.end(partition).await
+                    // Without it nothing is claimed and nothing that appends nothing is answered.
+                    let end = log.end(partition).await;
+                    end.inspect_err(|error| tracing::warn!(%error, attempt, "the log does not say where it ends: asking again"))
                 };
                 self.end = Some((query, asking.boxed()));
             }

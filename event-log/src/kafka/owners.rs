@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use rdkafka::error::KafkaError;
 use tokio::sync::watch;
 
-use super::{Kafka, TIMEOUT, apart::Heard, blocking, reader};
+use super::{Kafka, apart::Heard, blocking, reader, watermarks};
 use crate::{
     genesis::LogId,
     log::{AppendError, Appending},
@@ -45,7 +45,7 @@ impl Kafka {
     async fn read_owners(&self, log: LogId, hints: &watch::Sender<Hints>) -> Result<(), String> {
         let said = |error: KafkaError| error.to_string();
         let (admin, topic) = (self.admin.clone(), self.owners.clone());
-        let end = blocking(move || admin.inner().fetch_watermarks(&topic, 0, TIMEOUT)).await?;
+        let end = blocking(move || watermarks(&admin, &topic, 0)).await?;
         let (first, end) = end.map_err(said)?;
         if first >= end {
             hints.send_modify(|hints| hints.complete = true);
