@@ -2,6 +2,8 @@
 //!
 //! The Kafka half needs a broker (`ANNALS_TEST_KAFKA`); `./dev test` starts one.
 
+#[path = "conformance/busy.rs"]
+mod busy;
 #[path = "conformance/embedded.rs"]
 mod embedded;
 #[path = "conformance/kafka.rs"]
