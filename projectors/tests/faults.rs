@@ -7,15 +7,14 @@ mod kit;
 use std::time::{Duration, Instant};
 
 use event_log::Partition;
-use events::{content, download};
-use kit::{TestLog, TestTables, drafted, piece, ranges, tenant, text};
+use events::{content, directory, download};
+use kit::{TestLog, TestTables, drafted, piece, ranges, site, tenant, text};
 use projectors::{
     content::ContentFold,
+    directory::DirectoryFold,
     downloads::DownloadsFold,
     run::Dependencies,
-    runner::{
-        Gather, Plan, Sink, SinkError, Throttle, Until, drive, feed::Feed, postgres::PostgresSink,
-    },
+    runner::{Gather, Plan, Sink, SinkError, Throttle, Until, drive, feed::Feed, postgres::PostgresSink},
 };
 use read_models::{
     Advance, Projection, Reader, Writer,
@@ -106,6 +105,35 @@ async fn a_bad_event_stops_only_its_own_aggregate() {
         running(&good) && known(&bad) && !running(&bad) && !known(&refused),
         "{holds:?}"
     );
+    tables.scratch.erase().await.unwrap();
+}
+
+/// Nothing but being parked keeps events of the directory back: none of them counts the versions before it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_follows_a_parked_event_of_its_aggregate_waits_though_it_would_fit() {
+    let tables = TestTables::<DirectoryFold>::make().await;
+    let mut log = TestLog::make().await;
+    let [bad, good] = [site(1), site(2)].map(|id| id.to_string());
+    log.directory
+        .raw(tenant(0), &text(tenant(0), &bad, "site.created.v1", 1, "{}"))
+        .await;
+    for id in [&bad, &good] {
+        let created = directory::SiteCreated {
+            domain: format!("{id}.example"),
+            name: None,
+            timezone: "UTC".into(),
+        };
+        let event = (id.clone(), 2, created.into());
+        log.directory.commit(tenant(0), vec![event]).await;
+    }
+    // In one batch, where it was parked a moment ago; and in several, where it stands among the parked.
+    for events in [usize::MAX, 1] {
+        tables.again().await;
+        tables.catch_up(&log.log, events).await;
+        let holds = tables.holds().await;
+        assert_eq!((holds["sites"].len(), holds["parked"].len()), (1, 1), "{holds:?}");
+        assert!(holds["sites"][0].contains(&good), "{holds:?}");
+    }
     tables.scratch.erase().await.unwrap();
 }
 
@@ -354,7 +382,9 @@ async fn one_that_is_frozen_in_the_middle_of_a_write_does_not_hold_the_partition
 async fn a_write_that_is_cut_off_at_any_moment_is_there_as_a_whole_or_not() {
     let mut log = TestLog::make().await;
     let tables = TestTables::<ContentFold>::make().await;
-    let steps: Vec<kit::Step> = (0..=255_u8).map(|n| (n.wrapping_mul(37), n.wrapping_mul(101))).collect();
+    let steps: Vec<kit::Step> = (0..=255_u8)
+        .map(|n| (n.wrapping_mul(37), n.wrapping_mul(101)))
+        .collect();
     for (round, commits) in (0..).zip(kit::history(&steps).chunks(8)) {
         log.ledger.commits(commits.to_vec()).await;
         let plan = Plan {
