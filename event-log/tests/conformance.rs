@@ -10,6 +10,8 @@ mod embedded;
 mod kafka;
 #[path = "conformance/ledger.rs"]
 mod ledger;
+#[path = "conformance/lost.rs"]
+mod lost;
 #[path = "conformance/sharing.rs"]
 mod sharing;
 #[path = "conformance/suite.rs"]

@@ -46,7 +46,9 @@ struct Way {
 
 impl Way {
     async fn new() -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", port("kafka1-proxy"))).await.expect("the port is free");
+        let listener = TcpListener::bind(("127.0.0.1", port("kafka1-proxy")))
+            .await
+            .expect("the port is free");
         let (address, behind) = (listener.local_addr().expect("bound"), port("kafka1-behind-proxy"));
         let cuts = Arc::new(AtomicUsize::new(0));
         let counted = cuts.clone();
