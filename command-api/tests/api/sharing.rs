@@ -131,12 +131,18 @@ fn stamp(world: &World, tenant: &Tenant, body: &str, seconds: i64) -> String {
         ("traceparent", None),
     ] {
         let count = usize::from(value.is_some()).to_be_bytes();
-        for part in [name.as_bytes(), &count].into_iter().chain(value.map(str::as_bytes)) {
+        for part in [name.as_bytes(), &count]
+            .into_iter()
+            .chain(value.map(str::as_bytes))
+        {
             passed_on.extend_from_slice(&(part.len() as u64).to_be_bytes());
             passed_on.extend_from_slice(part);
         }
     }
-    let mac = keys.keyed_hash("forwarded request", &[method, target, &passed_on, json.as_bytes()]);
+    let mac = keys.keyed_hash(
+        "forwarded request",
+        &[method, target, &passed_on, json.as_bytes()],
+    );
     format!("{json}.{}", uuid::Uuid::from_bytes(mac).simple())
 }
 

@@ -208,12 +208,7 @@ pub(super) fn start(
     })
 }
 
-fn assigned(
-    config: &ClientConfig,
-    topic: &str,
-    index: i32,
-    from: Option<Offset>,
-) -> KafkaResult<Member> {
+fn assigned(config: &ClientConfig, topic: &str, index: i32, from: Option<Offset>) -> KafkaResult<Member> {
     let consumer: Member = config.create_with_context(Context)?;
     let offset = from.map_or(rdkafka::Offset::Beginning, |from| {
         rdkafka::Offset::Offset(i64::try_from(from).unwrap_or(i64::MAX))
