@@ -1,9 +1,9 @@
 //! Where a partition's commands are decided: one task owns the state, decides on what is to be, and lets
 //! `event_log::driver` append and answer by the rules of a writer.
 //!
-//! Reading order: this file (the door: what goes in, what comes out), [`decider`] (one decision),
-//! [`places`] (whose turn to wait it is), [`state`] (what decisions depend on) over [`layers`] of [`row`]s, [`idempotency`], [`timers`], [`ownership`]
-//! (claiming, letting go, and claiming again), [`snapshots`].
+//! Reading order: this file (the door), [`request`] (what goes in), [`places`] (whose turn to wait it is), [`decider`]
+//! (one decision), [`state`] (what decisions depend on) over [`layers`] of [`row`]s, [`idempotency`], [`timers`],
+//! [`ownership`] (claiming, letting go, and claiming again), [`snapshots`].
 
 pub mod aside;
 pub mod decider;
@@ -11,6 +11,7 @@ pub mod idempotency;
 pub mod layers;
 pub mod ownership;
 pub mod places;
+pub mod request;
 pub mod row;
 mod snapshots;
 pub mod state;
@@ -26,7 +27,7 @@ use event_log::{
     driver::{Outcome, Status},
     record::Stated,
 };
-use events::{ContentId, ImportId, TenantId, Timestamp, content::Piece, directory, import::Import, tenant};
+use events::{ContentId, ImportId, TenantId, Timestamp, content::Piece, import::Import};
 use service::{Health, health::Reporter};
 use tokio::sync::{
     Semaphore,
@@ -38,6 +39,7 @@ use tokio_util::{
     task::TaskTracker,
 };
 
+pub use self::request::{Command, Request};
 use self::{
     decider::Done,
     idempotency::{Hash, Kept},
@@ -50,82 +52,6 @@ use crate::{answer::Answer, command::Context, directory::FeatureLevel, error::Er
 /// Stored answers that are read from the log at once, and how long one may take.
 static STORED_AT_A_TIME: Semaphore = Semaphore::const_new(8);
 const STORED_PATIENCE: Duration = Duration::from_secs(5);
-
-/// What can be asked of a partition.
-#[derive(Debug, Clone)]
-pub enum Command {
-    /// Of the directory.
-    Directory(directory::Command),
-    /// Of a tenant's aggregates.
-    Tenant(tenant::Command),
-}
-
-impl From<directory::Command> for Command {
-    fn from(command: directory::Command) -> Self {
-        Self::Directory(command)
-    }
-}
-
-impl From<tenant::Command> for Command {
-    fn from(command: tenant::Command) -> Self {
-        Self::Tenant(command)
-    }
-}
-
-/// What arrives at a partition; kept until it is answered, for it may have to be decided again.
-pub enum Request {
-    /// A client asks.
-    Ask {
-        /// What.
-        command: Command,
-        /// Who, with which key, expecting which version.
-        context: Box<Context>,
-        /// When it arrived.
-        arrived: Instant,
-        /// Its tenant's.
-        place: Place<TenantId>,
-        /// Who waits.
-        reply: oneshot::Sender<Result<(Done, Offset), Error>>,
-    },
-    /// Someone wants to know how a piece of content stands.
-    Piece {
-        /// Whose.
-        tenant: TenantId,
-        /// Which.
-        content: ContentId,
-        /// The tenant's.
-        place: Place<TenantId>,
-        /// Who waits; hears the next offset after what the answer rests on, too.
-        reply: oneshot::Sender<Result<(Option<Piece>, Offset), Error>>,
-    },
-    /// Someone wants to know how an import stands.
-    Import {
-        /// Whose.
-        tenant: TenantId,
-        /// Which.
-        import: ImportId,
-        /// The tenant's.
-        place: Place<TenantId>,
-        /// Who waits.
-        reply: oneshot::Sender<Result<Import, Error>>,
-    },
-    /// Someone wants to know whether a command had this key: the directory, whose own keys are kept elsewhere.
-    Used {
-        /// Whose.
-        tenant: TenantId,
-        /// Which.
-        key: Hash,
-        /// The tenant's.
-        place: Place<TenantId>,
-        /// Who waits.
-        reply: oneshot::Sender<Result<bool, Error>>,
-    },
-    /// The time of a scheduled publication has come.
-    Due {
-        /// Who waits: the timer, so that it asks once at a time.
-        reply: oneshot::Sender<()>,
-    },
-}
 
 /// The door of a partition. Cheap to clone.
 #[derive(Clone)]

@@ -4,6 +4,8 @@
 //! It holds admitted history only, and rows move together with that place, so whatever a crash leaves behind is what
 //! the log said at some moment. It shortens a start and bounds memory, and no more: lost, of another log, of another
 //! fold or damaged, it is made anew from the log. Nothing in it is fsynced.
+//!
+//! A little longer than a file should be: what may be in a store, and every way in which it comes to be there.
 
 use std::{
     fs::File,
