@@ -146,7 +146,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_thread_that_hangs_is_noticed_by_one_who_waits_anew_all_the_time() {
-        let (let_go, held) = threads::channel::<()>();
+        let (let_go, held) = threads::sync_channel::<()>(1);
         let mut apart = Apart::start("hangs", PATIENCE, move |_: &Inside<()>| {
             let _ = held.recv();
         })
@@ -180,7 +180,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_thread_hears_that_nobody_waits_any_more() {
-        let (ended, end) = threads::channel();
+        let (ended, end) = threads::sync_channel(1);
         let apart = Apart::start("ends", LONG, move |inside: &Inside<()>| {
             // The first waits in the channel, the second for its place.
             inside.give(());
