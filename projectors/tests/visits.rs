@@ -330,6 +330,36 @@ async fn rebuilt_is_the_same(world: &World) {
     assert_eq!(one, again);
 }
 
+/// Else it would be refused until it had taken over as often as its predecessors had since then, and then have the
+/// fence of one of them.
+#[tokio::test]
+async fn when_postgres_is_back_at_an_older_state_whoever_takes_over_is_above_every_fence_at_once() {
+    let world = World::new().await;
+    world.append_visits(1, 10).await;
+    world.catch_up(None).await.unwrap();
+    let then = "CREATE TABLE checkpoints_then AS TABLE annals.checkpoints";
+    world.control.execute(then).await.unwrap();
+    for first in [100, 200, 300] {
+        world.append_visits(first, 10).await;
+        world.catch_up(None).await.unwrap();
+    }
+    let store = world.engines.rows.visits_store(1);
+    let before = store.fences().await.unwrap();
+    assert_eq!(before.len(), PARTITIONS as usize);
+    let back = "BEGIN; DELETE FROM annals.checkpoints;
+                INSERT INTO annals.checkpoints TABLE checkpoints_then; COMMIT";
+    world.control.execute(back).await.unwrap();
+    world.append_visits(400, 10).await;
+    world.catch_up(None).await.unwrap();
+    let [rows, distinct, ..] = world.dump().await;
+    assert_eq!((rows, distinct), (200, 200));
+    for (partition, fence) in store.fences().await.unwrap() {
+        assert!(fence > before[&partition], "{fence} after {before:?}");
+    }
+    rebuilt_is_the_same(&world).await;
+    world.erase().await;
+}
+
 #[tokio::test]
 async fn tables_that_were_deleted_come_back_from_the_log() {
     let world = World::new().await;

@@ -10,6 +10,9 @@ use sqlx::{PgConnection, Postgres, Transaction};
 
 use crate::{Error, Projection, Tables, Topic, Writer};
 
+/// A fence that stands in ClickHouse is above the one before it by at most this.
+const REACH: i64 = 1_000_000;
+
 /// The position of a fold in one partition, with the admission state there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Checkpoint {
@@ -121,12 +124,42 @@ impl Writer {
         generation: i32,
         partition: u32,
     ) -> Result<Checkpoint, Error> {
+        self.raise(projection, generation, partition, 0, 1).await
+    }
+
+    /// Takes a partition over whose fences stand in ClickHouse too: `known` is the highest there. A database that is
+    /// back at an older state has forgotten fences, so the new one is above that; and it is none that anybody took who
+    /// was stopped before ClickHouse knew of it, so it is above by any number.
+    ///
+    /// # Errors
+    /// [`Error::NotLive`] when the generation has no such checkpoint.
+    pub async fn take_over_above(
+        &self,
+        projection: Projection,
+        generation: i32,
+        partition: u32,
+        known: u64,
+    ) -> Result<Checkpoint, Error> {
+        self.raise(projection, generation, partition, known.cast_signed(), REACH)
+            .await
+    }
+
+    async fn raise(
+        &self,
+        projection: Projection,
+        generation: i32,
+        partition: u32,
+        known: i64,
+        reach: i64,
+    ) -> Result<Checkpoint, Error> {
         let row = sqlx::query_file!(
             "src/checkpoint/take_over.sql",
             projection.name(),
             generation,
             projection.topic().name(),
-            index(partition)
+            index(partition),
+            known,
+            reach
         )
         .fetch_optional(self.control())
         .await?

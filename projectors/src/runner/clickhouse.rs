@@ -376,9 +376,11 @@ impl Run<'_> {
 
     async fn take_over(&mut self) -> Result<Input, Failure> {
         let control = &self.engines.control;
+        let fences = self.store.fences().await?;
         for partition in 0..self.partitions {
+            let known = fences.get(&partition).copied().unwrap_or_default();
             let checkpoint = control
-                .take_over(Projection::Visits, self.generation, partition)
+                .take_over_above(Projection::Visits, self.generation, partition, known)
                 .await?;
             let parked = control.parked_aggregates(&checkpoint).await?;
             self.parked = usize::try_from(parked).unwrap_or(usize::MAX);

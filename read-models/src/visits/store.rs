@@ -3,7 +3,7 @@
 //! The steps and their order are those of DESIGN section 5; the state machine that decides on them is
 //! `projectors/src/runner/clickhouse.rs`. Nothing here decides anything.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use clickhouse::{Client, Row};
 use serde::Deserialize;
@@ -65,6 +65,20 @@ impl Writer {
 }
 
 impl Store {
+    /// The highest fence of each partition that has one.
+    ///
+    /// # Errors
+    /// When ClickHouse does not answer.
+    pub async fn fences(&self) -> Result<HashMap<u32, u64>, Error> {
+        let asking = self
+            .client
+            .query_raw("SELECT log_partition, max(fence) FROM fences GROUP BY log_partition")
+            .fetch_all::<(u32, u64)>();
+        let what = || "which fences there are".to_owned();
+        let found = within(self.limits.write, what, asking).await?;
+        Ok(found.into_iter().collect())
+    }
+
     /// Makes these fences the highest of their partitions.
     ///
     /// # Errors

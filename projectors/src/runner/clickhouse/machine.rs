@@ -8,6 +8,9 @@
 //! then compares what is there with what was recorded. A range that is all there is settled; of any other
 //! the rows are deleted and it is folded and inserted again, as a new attempt with a token of its own.
 //!
+//! PostgreSQL may come back at an older state, in which fences were not taken that ClickHouse has: a new fence is
+//! above both, and one that PostgreSQL has forgotten ends its holder's run before it touches a row.
+//!
 //! Any error, and any outcome that is unknown, ends a run of this machine; the next one takes over again, from
 //! itself as from anyone else. `model.rs` explores every interleaving of this with crashes and late inserts.
 
@@ -82,7 +85,7 @@ pub(crate) enum Input {
 /// What to do next.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Effect {
-    /// Raise the fences in PostgreSQL; read checkpoints and unsettled inserts.
+    /// Raise the fences in PostgreSQL above the highest in ClickHouse; read checkpoints and unsettled inserts.
     TakeOver,
     /// Write the fences to ClickHouse: partition and fence.
     WriteFences(Vec<(u32, u64)>),
@@ -90,7 +93,8 @@ pub(crate) enum Effect {
     StopInserts,
     /// Count what is there of these ranges.
     Compare(Vec<Range>),
-    /// Move checkpoints to the ends of these ranges and forget these inserts, in one transaction.
+    /// See that all checkpoints are still ours, move them to the ends of these ranges and forget these inserts, in one
+    /// transaction.
     Settle { inserts: Vec<i64>, ranges: Vec<Range> },
     /// Delete events of these partitions from these offsets on.
     Trim(Vec<(u32, u64)>),
@@ -254,9 +258,8 @@ impl Machine {
                 self.attempt = self.attempt.max(attempt.saturating_add(1));
             }
         }
-        if unsettled.is_empty() {
-            return self.trim();
-        }
+        // Also when there is none: this looks once more whether the checkpoints are ours, and from here on whoever
+        // takes over knows of our fence.
         let inserts = unsettled.iter().map(|insert| insert.insert).collect();
         let effect = Effect::Settle {
             inserts,

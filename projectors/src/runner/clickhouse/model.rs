@@ -1,20 +1,22 @@
 //! Every interleaving of the protocol with crashes, slow inserts and lost answers, on a world small enough to
 //! be explored completely: one partition, two records of one row each, inserts of one or both of them, two
 //! troubles. A trouble is a crash, a process that seems dead while it is not, or an insert that is lost or
-//! whose answer is. The code explored is the state machine that runs.
+//! whose answer is. In other worlds PostgreSQL is put back to what it was at any earlier time, under two processes. The
+//! code explored is the state machine that runs.
+//!
+//! Longer than a file should be: one world, and everything that can happen in it.
 //!
 //! What must hold: whatever lies before the checkpoint stands in the tables exactly once, at any time; and
 //! whoever is left alone brings the checkpoint to the end. Taking away any part of the protocol must show:
 //! a model that cannot fail proves nothing.
 
 use std::{
-    collections::{BTreeMap, HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
     hash::{BuildHasher, RandomState},
 };
 
 use super::{Effect, Found, Held, Input, Machine, Range, Unsettled};
 
-const END: u64 = 2;
 const TROUBLES: u8 = 2;
 
 /// What is left out of the protocol.
@@ -33,6 +35,36 @@ enum Fault {
     NoFenceOnDeleting,
     /// A checkpoint moves for anyone.
     NoCondition,
+    /// A new fence is above the one in PostgreSQL only.
+    NoFenceKnown,
+    /// A new fence is always the next one, so that two may have the same.
+    NextFence,
+    /// Whoever has written its fences does not see whether the checkpoints are still its own.
+    NoSettling,
+}
+
+/// Whether PostgreSQL may come back at an older state; then there are two processes, one record and no other trouble.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Restores {
+    Never,
+    Once,
+}
+
+impl Restores {
+    const fn records(self) -> u64 {
+        match self {
+            Self::Never => 2,
+            Self::Once => 1,
+        }
+    }
+}
+
+/// What became of the backup of PostgreSQL.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Backup {
+    NotTaken,
+    Taken(Control),
+    Restored,
 }
 
 /// An insert on its way.
@@ -53,18 +85,29 @@ struct Process {
     machine: Machine,
     effect: Effect,
     fence: u64,
+    /// The highest fence in ClickHouse when it looked.
+    known: Option<u64>,
     /// What it folded last.
     folded: Option<(u64, u64)>,
     /// Its fold goes on from here.
     next: u64,
 }
 
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-struct World {
+/// What PostgreSQL holds.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+struct Control {
     checkpoint: u64,
     fence: u64,
     recorded: BTreeMap<i64, (i32, Range)>,
     inserts: i64,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct World {
+    control: Control,
+    backup: Backup,
+    /// Fences that were ever taken.
+    taken: BTreeSet<u64>,
     /// How often each offset's row stands in the table.
     rows: BTreeMap<u64, u8>,
     fence_there: u64,
@@ -81,29 +124,44 @@ fn process(id: u64) -> Process {
         machine,
         effect,
         fence: 0,
+        known: None,
         folded: None,
         next: 0,
     }
 }
 
+impl Process {
+    /// Whether the checkpoint is its own and where it left it: where the ranges begin, if there are any.
+    fn next_is(&self, control: &Control, ranges: &[Range]) -> bool {
+        self.fence == control.fence
+            && match ranges {
+                [] => self.next == control.checkpoint,
+                [range, ..] => range.from == control.checkpoint,
+            }
+    }
+}
+
 impl World {
-    fn new() -> Self {
+    fn new(restores: Restores) -> Self {
+        let (processes, troubles) = match restores {
+            Restores::Never => (vec![process(0)], 0),
+            Restores::Once => (vec![process(0), process(1)], TROUBLES),
+        };
         Self {
-            checkpoint: 0,
-            fence: 0,
-            recorded: BTreeMap::new(),
-            inserts: 0,
+            control: Control::default(),
+            backup: Backup::NotTaken,
+            taken: BTreeSet::new(),
             rows: BTreeMap::new(),
             fence_there: 0,
             flights: Vec::new(),
-            processes: vec![process(0)],
-            troubles: 0,
-            names: 1,
+            names: processes.len() as u64,
+            processes,
+            troubles,
         }
     }
 
     fn holds(&self) -> bool {
-        (0..self.checkpoint).all(|offset| self.rows.get(&offset) == Some(&1))
+        (0..self.control.checkpoint).all(|offset| self.rows.get(&offset) == Some(&1))
     }
 
     fn found(&self, from: u64, to: u64) -> u64 {
@@ -114,10 +172,24 @@ impl World {
     }
 
     /// Everything that can happen next.
-    fn next(&self, fault: Fault) -> Vec<Self> {
+    fn next(&self, fault: Fault, restores: Restores) -> Vec<Self> {
         let mut worlds = Vec::new();
+        match &self.backup {
+            Backup::NotTaken if restores == Restores::Once => {
+                let mut world = self.clone();
+                world.backup = Backup::Taken(self.control.clone());
+                worlds.push(world);
+            }
+            Backup::Taken(backup) if *backup != self.control => {
+                let mut world = self.clone();
+                world.control = backup.clone();
+                world.backup = Backup::Restored;
+                worlds.push(world);
+            }
+            Backup::NotTaken | Backup::Taken(_) | Backup::Restored => {}
+        }
         for place in 0..self.processes.len() {
-            worlds.extend(self.step(place, fault));
+            worlds.extend(self.step(place, fault, restores));
         }
         if self.troubles < TROUBLES {
             // A crash, and a new process; or a process that only seems dead, and a new one beside it.
@@ -203,34 +275,67 @@ impl World {
 
     fn fail(&mut self, place: usize) {
         let Process { id, fence, .. } = self.processes[place];
-        if fence == self.fence {
+        // Above it, where PostgreSQL went back.
+        if fence >= self.control.fence {
             self.processes[place] = process(id);
         } else {
             self.processes.remove(place);
         }
     }
 
-    fn step(&self, place: usize, fault: Fault) -> Vec<Self> {
+    /// Which fences a process may take now: the next one, or, where two could take the same, another one above it.
+    fn fences(&self, known: u64, fault: Fault, restores: Restores) -> Vec<u64> {
+        if fault == Fault::NoFenceKnown {
+            return vec![self.control.fence + 1];
+        }
+        let next = self.control.fence.max(known) + 1;
+        if restores == Restores::Never || fault == Fault::NextFence {
+            return vec![next];
+        }
+        (next..)
+            .filter(|fence| !self.taken.contains(fence))
+            .take(2)
+            .collect()
+    }
+
+    fn take_over(&self, place: usize, fence: u64) -> Self {
+        let mut world = self.clone();
+        world.taken.insert(fence);
+        world.control.fence = fence;
+        let Control {
+            checkpoint, recorded, ..
+        } = world.control.clone();
+        let process = &mut world.processes[place];
+        (process.fence, process.next, process.known) = (fence, checkpoint, None);
+        let held = vec![Held {
+            partition: 0,
+            next: checkpoint,
+            fence,
+        }];
+        let unsettled = recorded.iter().map(|(insert, (attempt, range))| Unsettled {
+            insert: *insert,
+            attempt: *attempt,
+            ranges: vec![*range],
+        });
+        let unsettled = unsettled.collect();
+        world.give(place, Input::TakenOver { held, unsettled });
+        world
+    }
+
+    fn step(&self, place: usize, fault: Fault, restores: Restores) -> Vec<Self> {
         let mut world = self.clone();
         let process = &mut world.processes[place];
         match process.effect.clone() {
-            Effect::TakeOver => {
-                world.fence += 1;
-                process.fence = world.fence;
-                process.next = world.checkpoint;
-                let held = vec![Held {
-                    partition: 0,
-                    next: world.checkpoint,
-                    fence: world.fence,
-                }];
-                let unsettled = world.recorded.iter().map(|(insert, (attempt, range))| Unsettled {
-                    insert: *insert,
-                    attempt: *attempt,
-                    ranges: vec![*range],
-                });
-                let unsettled = unsettled.collect();
-                world.give(place, Input::TakenOver { held, unsettled });
-            }
+            Effect::TakeOver => match process.known {
+                None => process.known = Some(world.fence_there),
+                Some(known) => {
+                    return self
+                        .fences(known, fault, restores)
+                        .into_iter()
+                        .map(|fence| self.take_over(place, fence))
+                        .collect();
+                }
+            },
             Effect::WriteFences(_) => {
                 world.fence_there = world.fence_there.max(process.fence);
                 world.give(place, Input::FencesWritten);
@@ -274,7 +379,7 @@ impl World {
             Effect::Trim(places) => {
                 let fenced = world.processes[place].fence != world.fence_there;
                 if fenced && fault != Fault::NoFenceOnDeleting {
-                    world.processes.remove(place);
+                    world.fail(place);
                     return vec![world];
                 }
                 if fault != Fault::NoTrim {
@@ -284,15 +389,16 @@ impl World {
                 }
                 world.give(place, Input::Trimmed);
             }
-            Effect::Fold => return world.fold(place),
+            Effect::Fold => return world.fold(place, restores.records()),
             Effect::Record { attempt, ranges } => {
-                if world.processes[place].fence == world.fence || fault == Fault::NoCondition {
-                    world.inserts += 1;
-                    let insert = world.inserts;
-                    world.recorded.insert(insert, (attempt, ranges[0]));
+                let here = world.processes[place].next_is(&world.control, &ranges);
+                if here || fault == Fault::NoCondition {
+                    world.control.inserts += 1;
+                    let insert = world.control.inserts;
+                    world.control.recorded.insert(insert, (attempt, ranges[0]));
                     world.give(place, Input::Recorded(insert));
                 } else {
-                    world.processes.remove(place);
+                    world.fail(place);
                 }
             }
             Effect::InsertSessions { .. } => world.give(place, Input::SessionsInserted),
@@ -320,9 +426,9 @@ impl World {
     }
 
     /// One or two records at a time.
-    fn fold(self, place: usize) -> Vec<Self> {
+    fn fold(self, place: usize, end: u64) -> Vec<Self> {
         let from = self.processes[place].next;
-        let pieces = (1..=2).map(|count| from + count).filter(|to| *to <= END);
+        let pieces = (1..=2).map(|count| from + count).filter(|to| *to <= end);
         pieces
             .map(|to| {
                 let mut world = self.clone();
@@ -344,27 +450,26 @@ impl World {
     }
 
     fn commit(&mut self, place: usize, inserts: &[i64], ranges: &[Range], fault: Fault, done: Input) {
-        let held = self.processes[place].fence == self.fence || fault == Fault::NoCondition;
-        let here = ranges.iter().all(|range| range.from == self.checkpoint) || fault == Fault::NoCondition;
-        if !(held && here) {
-            // Fenced off: this run ends. Whether it may begin another is another matter; here it may not.
-            self.processes.remove(place);
+        let nothing = inserts.is_empty() && ranges.is_empty();
+        let here = self.processes[place].next_is(&self.control, ranges);
+        if !here && fault != Fault::NoCondition && !(nothing && fault == Fault::NoSettling) {
+            self.fail(place);
             return;
         }
         for range in ranges {
-            self.checkpoint = range.to;
+            self.control.checkpoint = range.to;
             self.processes[place].next = range.to;
         }
         for insert in inserts {
-            self.recorded.remove(insert);
+            self.control.recorded.remove(insert);
         }
         self.give(place, done);
     }
 }
 
 /// Explores everything; gives the number of worlds, or the first one that breaks the promise.
-fn explore(fault: Fault) -> Result<usize, Box<World>> {
-    let first = World::new();
+fn explore(fault: Fault, restores: Restores) -> Result<usize, Box<World>> {
+    let first = World::new(restores);
     // Worlds are known by their hash: 64 bits tell a million of them apart, and a clone each costs more.
     let hasher = RandomState::new();
     let mut seen = HashSet::from([hasher.hash_one(&first)]);
@@ -378,7 +483,7 @@ fn explore(fault: Fault) -> Result<usize, Box<World>> {
         }
     };
     while let Some(world) = next_of(&mut queue) {
-        for next in world.next(fault) {
+        for next in world.next(fault, restores) {
             if !next.holds() {
                 return Err(Box::new(next));
             }
@@ -392,12 +497,17 @@ fn explore(fault: Fault) -> Result<usize, Box<World>> {
 
 #[test]
 fn every_row_before_the_checkpoint_is_there_once_whatever_happens() {
-    match explore(Fault::None) {
-        Ok(worlds) => assert!(
-            worlds > 20_000,
-            "only {worlds} worlds: the model has become too small to say anything"
-        ),
-        Err(world) => panic!("broken: {world:#?}"),
+    for (restores, least) in [(Restores::Never, 20_000), (Restores::Once, 20_000)] {
+        match explore(Fault::None, restores) {
+            Ok(worlds) => {
+                println!("{restores:?}: {worlds} worlds");
+                assert!(
+                    worlds > least,
+                    "only {worlds} worlds: the model has become too small to say anything"
+                );
+            }
+            Err(world) => panic!("broken: {world:#?}"),
+        }
     }
 }
 
@@ -405,6 +515,20 @@ fn every_row_before_the_checkpoint_is_there_once_whatever_happens() {
 fn leaving_out_any_part_of_the_protocol_shows() {
     use Fault::{NoCompare, NoCondition, NoFence, NoFenceOnDeleting, NoKill, NoTrim};
     for fault in [NoFence, NoKill, NoCompare, NoTrim, NoFenceOnDeleting, NoCondition] {
-        assert!(explore(fault).is_err(), "{fault:?} makes no difference");
+        assert!(
+            explore(fault, Restores::Never).is_err(),
+            "{fault:?} makes no difference"
+        );
+    }
+}
+
+#[test]
+fn leaving_out_what_a_restored_database_needs_shows() {
+    use Fault::{NextFence, NoFenceKnown, NoSettling};
+    for fault in [NoFenceKnown, NextFence, NoSettling] {
+        assert!(
+            explore(fault, Restores::Once).is_err(),
+            "{fault:?} makes no difference"
+        );
     }
 }
