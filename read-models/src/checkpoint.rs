@@ -152,6 +152,11 @@ impl Writer {
         known: i64,
         reach: i64,
     ) -> Result<Checkpoint, Error> {
+        let mut tx = self.control().begin().await?;
+        // Many may have to wait for one that is frozen, and nobody else's turn is to wait for them.
+        sqlx::query("SET LOCAL lock_timeout = '2s'")
+            .execute(&mut *tx)
+            .await?;
         let row = sqlx::query_file!(
             "src/checkpoint/take_over.sql",
             projection.name(),
@@ -161,9 +166,10 @@ impl Writer {
             known,
             reach
         )
-        .fetch_optional(self.control())
+        .fetch_optional(&mut *tx)
         .await?
         .ok_or(Error::NotLive(projection))?;
+        tx.commit().await?;
         Ok(Checkpoint {
             projection,
             generation,

@@ -198,6 +198,11 @@ impl Writer {
         self.limits
     }
 
+    /// How long it may take at most to read what is there and to write what follows.
+    pub fn longest(&self) -> Duration {
+        self.limits.query + self.limits.write
+    }
+
     /// Whether the engine answers.
     ///
     /// # Errors

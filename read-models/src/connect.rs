@@ -20,9 +20,18 @@ use crate::{Error, Progress, Projection, checkpoint::Clock};
 /// How long a caller waits for a free connection.
 const ACQUIRE: Duration = Duration::from_secs(5);
 
-/// How long a transaction of the owner may lie still. Whoever begins one goes on at once; one that was stopped in the
-/// middle, or whose machine hangs, must not keep the checkpoint's lock from others until it is found.
-const FROZEN: Duration = Duration::from_secs(15);
+/// What the server does with writers that hang, so that none keeps others from a checkpoint without end: a transaction
+/// whose process says nothing for so long is ended (a process that is frozen, or gone without a word), and so is the
+/// waiting for a lock, with an error that is tried again. (Where the network is at fault too, and where an answer is not
+/// taken, TCP's own limits count.)
+const LIMITS: [(&str, &str); 6] = [
+    ("idle_in_transaction_session_timeout", "10s"),
+    ("lock_timeout", "10s"),
+    ("tcp_user_timeout", "20s"),
+    ("tcp_keepalives_idle", "10s"),
+    ("tcp_keepalives_interval", "5s"),
+    ("tcp_keepalives_count", "2"),
+];
 
 /// The owner's access: control tables, and [`Tables`] of each generation.
 #[derive(Debug, Clone)]
@@ -79,10 +88,7 @@ impl Writer {
     /// # Errors
     /// A URL that cannot be read, or a database that cannot be reached.
     pub async fn connect(url: &str) -> Result<Self, Error> {
-        let options = parse(url)?.application_name("annals projectors").options([(
-            "idle_in_transaction_session_timeout",
-            format!("{}s", FROZEN.as_secs()),
-        )]);
+        let options = parse(url)?.application_name("annals projectors").options(LIMITS);
         let control = PgPoolOptions::new()
             .max_connections(4)
             .acquire_timeout(ACQUIRE)
@@ -105,7 +111,33 @@ impl Writer {
     /// They do not wait for the disk: rows and checkpoint are one transaction, so what a crash of the
     /// database takes away is folded again. The control tables do wait: ClickHouse cannot be rolled back.
     pub fn tables(&self, projection: Projection, generation: i32, connections: u32) -> Tables {
-        let options = self.options.clone().options([
+        self.tables_of(projection, generation, connections, Vec::new())
+    }
+
+    /// The same for a writer whose transactions wait for another store: it may take that long.
+    pub fn waiting_tables(
+        &self,
+        projection: Projection,
+        generation: i32,
+        connections: u32,
+        longest: Duration,
+    ) -> Tables {
+        let longest = longest + Duration::from_secs(10);
+        let limit = (
+            "idle_in_transaction_session_timeout",
+            format!("{}ms", longest.as_millis()),
+        );
+        self.tables_of(projection, generation, connections, vec![limit])
+    }
+
+    fn tables_of(
+        &self,
+        projection: Projection,
+        generation: i32,
+        connections: u32,
+        limits: Vec<(&str, String)>,
+    ) -> Tables {
+        let options = self.options.clone().options(limits).options([
             ("search_path", format!("{},annals", projection.schema(generation))),
             ("synchronous_commit", "off".to_owned()),
         ]);

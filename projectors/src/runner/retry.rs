@@ -162,9 +162,10 @@ impl Retrier {
     }
 
     async fn facts(&self, parked: &ParkedIn, request: Request<'_>) -> Result<Outcome, Error> {
+        let longest = self.rows.longest();
         let tables = self
             .control
-            .tables(Projection::ContentFacts, parked.generation, 1);
+            .waiting_tables(Projection::ContentFacts, parked.generation, 1, longest);
         let store = self.rows.fact_store(parked.generation);
         let partition = parked.partition.unsigned_abs();
         let mut outcome = Outcome::default();

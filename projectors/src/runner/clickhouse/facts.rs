@@ -173,7 +173,11 @@ impl Sink for FactsSink {
     async fn take_over(&mut self) -> Result<Vec<Checkpoint>, SinkError> {
         let generation = self.generation;
         self.prepare().await?;
-        let tables = self.control.tables(Projection::ContentFacts, generation, 1);
+        // The checkpoint is held while ClickHouse writes.
+        let longest = self.rows.longest();
+        let tables = self
+            .control
+            .waiting_tables(Projection::ContentFacts, generation, 1, longest);
         let mut partitions = HashMap::new();
         for partition in 0..self.partitions {
             let checkpoint = self
