@@ -187,6 +187,10 @@ impl Tables {
     /// [`Error::NotLive`] when the generation has no such checkpoint.
     pub async fn begin_beside(&self, partition: u32) -> Result<Write, Error> {
         let mut tx = self.pool.begin().await?;
+        // Who is told that it is done has decided something that stands nowhere else.
+        sqlx::query("SET LOCAL synchronous_commit = on")
+            .execute(&mut *tx)
+            .await?;
         let row = sqlx::query!(
             r#"SELECT c.next_offset, c.epoch, c.seq, c.hash, c.fence, c.parking,
                       coalesce(c.last_time, g.created_at) AS "since!", c.cut
