@@ -408,6 +408,85 @@ async fn a_write_that_is_cut_off_at_any_moment_is_there_as_a_whole_or_not() {
     tables.scratch.erase().await.unwrap();
 }
 
+/// Nothing is parked, and the trigger of a test was called so often.
+const TRIED_AGAIN: &str = "DO $$ BEGIN
+    IF EXISTS (SELECT 1 FROM annals.parked_aggregates) THEN RAISE EXCEPTION 'something is parked'; END IF;
+    IF (SELECT last_value FROM attempts) <> ATTEMPTS THEN RAISE EXCEPTION 'it was not tried so often'; END IF;
+    END $$";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_and_whatever_else_may_pass_is_waited_for_and_parks_nothing() {
+    let mut running = Downloads::new().await;
+    let end = running.queue().await;
+    assert_eq!(running.shown(end).await, 1);
+    // No space, no memory, a serialization failure, a lock that was not given, a statement that was cut off.
+    running
+        .execute(
+            "CREATE SEQUENCE attempts;
+             CREATE FUNCTION fails() RETURNS trigger LANGUAGE plpgsql AS $$
+             DECLARE
+                 codes text[] := ARRAY['53100', '53200', '40001', '55P03', '57014'];
+                 attempt bigint := nextval('public.attempts');
+             BEGIN
+                 IF attempt > 5 THEN RETURN NEW; END IF;
+                 RAISE EXCEPTION 'not now' USING ERRCODE = codes[attempt];
+             END $$;
+             CREATE TRIGGER fails BEFORE INSERT ON downloads_1.downloads FOR EACH ROW EXECUTE FUNCTION fails()",
+        )
+        .await;
+    let end = running.queue().await;
+    assert_eq!(running.shown(end).await, 2);
+    running.execute(&TRIED_AGAIN.replace("ATTEMPTS", "6")).await;
+    running.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadlock_is_waited_for_and_parks_nothing() {
+    let mut running = Downloads::new().await;
+    let end = running.queue().await;
+    assert_eq!(running.shown(end).await, 1);
+    // The runner holds the checkpoint and comes to want what the other one holds, who waits for the checkpoint. It
+    // does so when the other one has looked for a deadlock and found none, so that it is the runner who finds it.
+    running
+        .execute(
+            "CREATE SEQUENCE attempts;
+             CREATE FUNCTION meets() RETURNS trigger LANGUAGE plpgsql AS $$
+             BEGIN
+                 IF nextval('public.attempts') > 1 THEN RETURN NEW; END IF;
+                 WHILE NOT EXISTS (
+                     SELECT 1 FROM pg_locks WHERE NOT granted AND waitstart < clock_timestamp() - interval '1500 ms'
+                     AND pg_backend_pid() = ANY (pg_blocking_pids(pid))
+                 ) LOOP
+                     PERFORM pg_sleep(0.02);
+                 END LOOP;
+                 PERFORM pg_advisory_xact_lock(7);
+                 RETURN NEW;
+             END $$;
+             CREATE TRIGGER meets BEFORE INSERT ON downloads_1.downloads FOR EACH ROW EXECUTE FUNCTION meets()",
+        )
+        .await;
+    let other = "BEGIN;
+        SELECT pg_advisory_xact_lock(7);
+        DO $$ BEGIN
+            WHILE NOT (SELECT is_called FROM attempts) LOOP PERFORM pg_sleep(0.02); END LOOP;
+        END $$;
+        SELECT fence FROM annals.checkpoints WHERE projection = 'downloads' FOR UPDATE;
+        COMMIT";
+    let found = "DO $$ BEGIN
+        IF (SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()) = 0
+        THEN RAISE EXCEPTION 'not yet'; END IF; END $$";
+    let end = running.queue().await;
+    running.execute(other).await;
+    assert_eq!(running.shown(end).await, 2);
+    let scratch = &running.tables.scratch;
+    kit::until("a deadlock to be counted", async || {
+        scratch.execute(found).await.ok()
+    })
+    .await;
+    running.execute(&TRIED_AGAIN.replace("ATTEMPTS", "2")).await;
+    running.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_of_a_future_version_stops_the_partition_after_what_came_before() {
     let tables = TestTables::<ContentFold>::make().await;
