@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use events::{Envelope, Event, Recorded, content, event::ContentEvent};
 use read_models::{
     Error, Projection, Write,
-    content::{self as tables, Changes, Content, Redirect, Slug, Version},
+    content::{self as tables, Changes, Content, Redirect, Slug, Taken, Version},
 };
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -30,8 +30,17 @@ pub struct ContentFold;
 pub struct Rows {
     pieces: HashMap<(Uuid, Uuid), Piece>,
     versions: Vec<Version>,
-    /// What became of a slug: the redirect that it is, or nothing, because a piece has it.
-    slugs: BTreeMap<Slug, Option<Redirect>>,
+    /// What became of each slug that was touched.
+    slugs: BTreeMap<Slug, Fate>,
+}
+
+/// What became of a slug last.
+#[derive(Debug)]
+enum Fate {
+    /// Given up: it leads to the piece that had it.
+    GivenUp(Redirect),
+    /// Taken, by this commit of the tenant.
+    Taken(i64),
 }
 
 #[derive(Debug)]
@@ -50,7 +59,7 @@ enum State {
 
 impl Fold for ContentFold {
     const PROJECTION: Projection = Projection::Content;
-    const VERSION: &'static str = "1";
+    const VERSION: &'static str = "2";
     const FAMILIES: &'static [&'static str] = &["content."];
     type Rows = Rows;
 
@@ -59,9 +68,12 @@ impl Fold for ContentFold {
         Ok(Rows::loaded(rows))
     }
 
-    fn fold(rows: &mut Rows, _: &Place, recorded: &Recorded) -> Result<(), Unfit> {
+    fn fold(rows: &mut Rows, place: &Place, recorded: &Recorded) -> Result<(), Unfit> {
         match &recorded.event {
-            Event::Content(event) => rows.fold(&recorded.envelope, recorded.event.wire_name(), event),
+            Event::Content(event) => {
+                let seq = i64::try_from(place.tenant_seq).unwrap_or(i64::MAX);
+                rows.fold(seq, &recorded.envelope, recorded.event.wire_name(), event)
+            }
             Event::Directory(_) | Event::Download(_) | Event::Import(_) | Event::Visit(_) => Ok(()),
         }
     }
@@ -126,7 +138,13 @@ impl Rows {
         }
     }
 
-    fn fold(&mut self, envelope: &Envelope, wire_name: &str, event: &ContentEvent) -> Result<(), Unfit> {
+    fn fold(
+        &mut self,
+        tenant_seq: i64,
+        envelope: &Envelope,
+        wire_name: &str,
+        event: &ContentEvent,
+    ) -> Result<(), Unfit> {
         let key = id(envelope)?;
         let version = version_after(
             envelope,
@@ -136,13 +154,20 @@ impl Rows {
             if version != 1 {
                 return Err(Unfit("a piece is drafted once".into()));
             }
-            self.take_slug(&key, &drafted.site.uuid(), drafted.kind, &drafted.slug);
+            let slug = Slug {
+                tenant: key.0,
+                site: drafted.site.uuid(),
+                kind: kind_name(drafted.kind).into(),
+                slug: drafted.slug.clone(),
+            };
+            self.slugs.insert(slug, Fate::Taken(tenant_seq));
             self.pieces.insert(key, Piece::drafted(key, envelope, drafted));
         }
         let piece = self
             .pieces
             .get_mut(&key)
             .ok_or_else(|| Unfit("there is no such piece".into()))?;
+        let had = piece.row.slug.clone();
         let set = piece.evolve(event);
         let at = envelope.time.to_utc();
         let actor = envelope.actor.map(events::PrincipalId::uuid);
@@ -150,36 +175,30 @@ impl Rows {
         piece.row.updated_by = actor;
         piece.row.version = version;
         let row = &piece.row;
-        self.versions.push(set.version(row, wire_name));
-        if let ContentEvent::SlugChanged(content::SlugChanged { from, to: _ }) = event {
-            let (site, kind, slug) = (row.site, piece.kind, row.slug.clone());
-            let slug_of = |slug: String| Slug {
+        self.versions.push(set.version(row, wire_name, tenant_seq));
+        if let ContentEvent::SlugChanged(content::SlugChanged { from, to }) = event {
+            let (site, kind) = (row.site, piece.kind);
+            let slug_of = |slug: &str| Slug {
                 tenant: key.0,
                 site,
                 kind: kind_name(kind).into(),
-                slug,
+                slug: slug.to_owned(),
             };
-            let from = slug_of(from.clone());
-            let redirect = Redirect {
-                from: from.clone(),
-                content: key.1,
-                since: at,
+            let given_up = |from: &Slug| {
+                Fate::GivenUp(Redirect {
+                    from: from.clone(),
+                    content: key.1,
+                    since: at,
+                    tenant_seq,
+                })
             };
-            self.slugs.insert(slug_of(slug), None);
-            self.slugs.insert(from, Some(redirect));
+            // The two are one, unless an earlier change was passed over.
+            let (had, from) = (slug_of(&had), slug_of(from));
+            self.slugs.insert(had.clone(), given_up(&had));
+            self.slugs.insert(slug_of(to), Fate::Taken(tenant_seq));
+            self.slugs.insert(from.clone(), given_up(&from));
         }
         Ok(())
-    }
-
-    /// A slug that a piece has does not redirect any more.
-    fn take_slug(&mut self, key: &(Uuid, Uuid), site: &Uuid, kind: content::Kind, slug: &str) {
-        let slug = Slug {
-            tenant: key.0,
-            site: *site,
-            kind: kind_name(kind).into(),
-            slug: slug.to_owned(),
-        };
-        self.slugs.insert(slug, None);
     }
 
     fn changes(self) -> Changes {
@@ -194,10 +213,10 @@ impl Rows {
                 State::Loaded => {}
             }
         }
-        for (slug, redirect) in self.slugs {
-            match redirect {
-                Some(redirect) => changes.redirects.push(redirect),
-                None => changes.taken.push(slug),
+        for (slug, fate) in self.slugs {
+            match fate {
+                Fate::GivenUp(redirect) => changes.redirects.push(redirect),
+                Fate::Taken(tenant_seq) => changes.taken.push(Taken { slug, tenant_seq }),
             }
         }
         changes
@@ -355,7 +374,7 @@ const EVERY: [&str; 9] = [
 
 impl Set {
     /// The version's row: only what was set.
-    fn version(&self, row: &Content, wire_name: &str) -> Version {
+    fn version(&self, row: &Content, wire_name: &str, tenant_seq: i64) -> Version {
         let has = |name| self.0.contains(&name);
         Version {
             tenant: row.tenant,
@@ -376,6 +395,7 @@ impl Set {
             metadata: has("metadata").then(|| row.metadata.clone()),
             published_at: row.published_at.filter(|_| has("published_at")),
             scheduled_at: row.scheduled_at.filter(|_| has("scheduled_at")),
+            tenant_seq,
         }
     }
 }

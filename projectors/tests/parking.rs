@@ -327,10 +327,7 @@ async fn what_is_skipped_is_passed_over_in_every_later_generation() {
             outcome.equal && outcome.parked == 0,
             "{projection}: {differences:#?}"
         );
-        let fold = match projection {
-            Projection::Directory | Projection::Content | Projection::Downloads => "1".to_owned(),
-            Projection::Visits | Projection::ContentFacts => hash(&writer, projection).await,
-        };
+        let fold = kit::fold(&writer, projection).await;
         writer
             .begin_rebuild(projection, 1, &fold, "a test", None)
             .await
@@ -349,6 +346,58 @@ async fn what_is_skipped_is_passed_over_in_every_later_generation() {
     let said = "DO $$ BEGIN IF (SELECT count(*) FROM annals.skipped WHERE skipped_by = 'somebody') <> 7
                 THEN RAISE EXCEPTION 'it is not kept who skipped what'; END IF; END $$";
     world.control.execute(said).await.unwrap();
+    world.erase().await;
+}
+
+/// Whose an old slug is depends on the order of the log, not on the order in which the events were folded.
+#[tokio::test(flavor = "multi_thread")]
+async fn old_slugs_lead_where_the_log_says_whatever_was_tried_again_late() {
+    let mut world = World::make().await;
+    world.fold().await;
+    let constraint =
+        "ALTER TABLE content_1.content_versions ADD CONSTRAINT by_hand CHECK (slug NOT LIKE '%-parked')";
+    world.control.execute(constraint).await.unwrap();
+    let [late, other, third] = [1, 2, 3].map(|number| kit::piece(number).to_string());
+    let moved = |from: &str, to: &str| -> Event {
+        let [from, to] = [from.to_owned(), to.to_owned()];
+        content::SlugChanged { from, to }.into()
+    };
+    // What cannot be projected for now: it gives up one slug after another.
+    let given_up = ["taken", "given-up-again", "nobodys", "its-own", "last-parked"];
+    happen(&mut world, &late, vec![(1, kit::drafted(1, given_up[0]).into())]).await;
+    world.fold().await;
+    happen(&mut world, &late, vec![(2, moved("taken", "a-parked"))]).await;
+    let mut version = 2;
+    let mut slug = "a-parked".to_owned();
+    for to in &given_up[1..] {
+        for next in [*to, "b-parked"] {
+            version += 1;
+            happen(&mut world, &late, vec![(version, moved(&slug, next))]).await;
+            slug = next.to_owned();
+        }
+    }
+    happen(&mut world, &late, vec![(version + 1, moved("b-parked", "its-own"))]).await;
+    // Meanwhile others take what it gave up, and one gives it up again.
+    happen(&mut world, &other, vec![(1, kit::drafted(2, "taken").into())]).await;
+    let events = vec![
+        (1, kit::drafted(3, "given-up-again").into()),
+        (2, moved("given-up-again", "elsewhere")),
+    ];
+    happen(&mut world, &third, events).await;
+    world.fold().await;
+    assert!(shown(&world, Projection::Content, &late).await.is_some());
+    equal(&world, Projection::Content).await;
+    let gone = "ALTER TABLE content_1.content_versions DROP CONSTRAINT by_hand";
+    world.control.execute(gone).await.unwrap();
+    let outcome = see_to(&world, Projection::Content, &late, None).await.unwrap();
+    assert_eq!(outcome.parked, None);
+    equal(&world, Projection::Content).await;
+    let leads = "DO $$ BEGIN IF (SELECT array_agg(slug ORDER BY slug) FROM content_1.content_redirects
+                   WHERE slug IN ('taken', 'given-up-again', 'nobodys', 'its-own')) <> ARRAY['given-up-again', 'nobodys']
+                 OR (SELECT count(DISTINCT content) FROM content_1.content_redirects
+                     WHERE slug IN ('given-up-again', 'nobodys')) <> 2
+                 THEN RAISE EXCEPTION 'old slugs lead elsewhere'; END IF; END $$";
+    world.control.execute(leads).await.unwrap();
     world.erase().await;
 }
 

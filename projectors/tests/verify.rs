@@ -61,7 +61,7 @@ async fn what_was_changed_by_hand_in_postgresql_is_named() {
         .execute(
             "UPDATE content_1.content SET title = 'by hand' WHERE content = (SELECT min(content::text)::uuid FROM content_1.content);
              DELETE FROM content_1.content_versions WHERE version = 3;
-             INSERT INTO content_1.content_redirects SELECT tenant, site, kind, 'nobody', content, now() FROM content_1.content LIMIT 1;
+             INSERT INTO content_1.content_redirects SELECT tenant, site, kind, 'nobody', content, now(), 1 FROM content_1.content LIMIT 1;
              UPDATE downloads_1.downloads SET priority = priority + 1;
              UPDATE directory_1.keys SET revoked_at = NULL WHERE revoked_at IS NOT NULL",
         )

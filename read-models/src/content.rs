@@ -87,6 +87,8 @@ pub struct Version {
     pub metadata: Option<Value>,
     pub published_at: Option<DateTime<Utc>>,
     pub scheduled_at: Option<DateTime<Utc>>,
+    /// Place of its commit among all of the tenant.
+    pub tenant_seq: i64,
 }
 
 /// Where an old slug is: what a redirect is known by.
@@ -108,6 +110,17 @@ pub struct Redirect {
     pub content: Uuid,
     /// When that piece gave it up.
     pub since: DateTime<Utc>,
+    /// Place of that commit among all of the tenant.
+    pub tenant_seq: i64,
+}
+
+/// A slug that a piece took.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taken {
+    /// The slug.
+    pub slug: Slug,
+    /// Place of that commit among all of the tenant.
+    pub tenant_seq: i64,
 }
 
 /// What a batch of events changes: the last state of each row.
@@ -122,7 +135,7 @@ pub struct Changes {
     /// Old slugs that lead somewhere from now on.
     pub redirects: Vec<Redirect>,
     /// Old slugs that were taken again.
-    pub taken: Vec<Slug>,
+    pub taken: Vec<Taken>,
 }
 
 /// The rows of these pieces as they are before a batch: pairs of tenant and content.
@@ -148,16 +161,18 @@ pub async fn apply(write: &mut Write, changes: &Changes) -> Result<u64, Error> {
     let mut rows = upsert(write, &changes.inserted, &changes.updated).await?;
     rows += history::insert(write, &changes.versions).await?;
     if !changes.taken.is_empty() {
-        let [tenants, sites] = [
-            column(&changes.taken, |slug| slug.tenant),
-            column(&changes.taken, |slug| slug.site),
-        ];
-        let kinds = column(&changes.taken, |slug| slug.kind.clone());
-        let slugs = column(&changes.taken, |slug| slug.slug.clone());
-        rows += sqlx::query_file!("src/content/redirect_taken.sql", &tenants, &sites, &kinds, &slugs)
-            .execute(write.connection())
-            .await?
-            .rows_affected();
+        let all = &changes.taken;
+        rows += sqlx::query_file!(
+            "src/content/redirect_taken.sql",
+            &column(all, |row| row.slug.tenant),
+            &column(all, |row| row.slug.site),
+            &column(all, |row| row.slug.kind.clone()),
+            &column(all, |row| row.slug.slug.clone()),
+            &column(all, |row| row.tenant_seq)
+        )
+        .execute(write.connection())
+        .await?
+        .rows_affected();
     }
     if !changes.redirects.is_empty() {
         let all = &changes.redirects;
@@ -168,7 +183,8 @@ pub async fn apply(write: &mut Write, changes: &Changes) -> Result<u64, Error> {
             &column(all, |row| row.from.kind.clone()),
             &column(all, |row| row.from.slug.clone()),
             &column(all, |row| row.content),
-            &column(all, |row| row.since)
+            &column(all, |row| row.since),
+            &column(all, |row| row.tenant_seq)
         )
         .execute(write.connection())
         .await?

@@ -150,7 +150,7 @@ fn an_old_slug_leads_to_the_piece_until_another_takes_it() {
     ])
     .changes();
     assert!(changes.redirects.is_empty());
-    assert!(changes.taken.iter().any(|slug| slug.slug == "a"));
+    assert!(changes.taken.iter().any(|taken| taken.slug.slug == "a"));
 }
 
 #[test]

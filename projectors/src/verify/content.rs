@@ -61,6 +61,7 @@ pub(super) fn take(rows: &mut Expected, event: &Happened<'_>) -> Result<(), Stri
         ("actor", event.actor.clone()),
         ("changed", changed.into()),
         ("status", row.get("status").cloned().unwrap_or(Value::Null)),
+        ("tenant_seq", event.tenant_seq.into()),
     ] {
         made.insert(column.to_owned(), value);
     }
@@ -163,23 +164,30 @@ fn slugs(rows: &mut Expected, event: &Happened<'_>, what: &str, key: &str) {
             .to_owned()
     };
     if what == "drafted.v1" {
-        let (site, kind) = (text("site"), text("kind"));
-        rows.remove(TABLE, &format!("{}/{site}/{kind}/{}", event.tenant, text("slug")));
-        rows.known.insert(key.to_owned(), (site, kind));
+        let [site, kind, slug] = [text("site"), text("kind"), text("slug")];
+        rows.remove(TABLE, &format!("{}/{site}/{kind}/{slug}", event.tenant));
+        rows.known.insert(key.to_owned(), [site, kind, slug]);
     }
-    let Some((site, kind)) = rows.known.get(key).cloned().filter(|_| what == "slug-changed.v1") else {
+    let Some([site, kind, had]) = rows.known.get(key).cloned().filter(|_| what == "slug-changed.v1") else {
         return;
     };
     let place = |slug: &str| format!("{}/{site}/{kind}/{slug}", event.tenant);
-    rows.remove(TABLE, &place(&text("to")));
     let content = key.rsplit('/').next().unwrap_or_default();
-    let row = json!({
-        "tenant": event.tenant, "site": site, "kind": kind, "slug": text("from"), "content": content,
-        "since": event.time,
-    });
-    if let Value::Object(row) = row {
-        rows.put(TABLE, place(&text("from")), row);
-    }
+    let give_up = |rows: &mut Expected, slug: &str| {
+        let row = json!({
+            "tenant": event.tenant, "site": site, "kind": kind, "slug": slug, "content": content,
+            "since": event.time, "tenant_seq": event.tenant_seq,
+        });
+        if let Value::Object(row) = row {
+            rows.put(TABLE, place(slug), row);
+        }
+    };
+    // After a change that was passed over it has another slug than the next one says.
+    give_up(rows, &had);
+    rows.remove(TABLE, &place(&text("to")));
+    give_up(rows, &text("from"));
+    rows.known
+        .insert(key.to_owned(), [site.clone(), kind.clone(), text("to")]);
 }
 
 /// Where a piece is seen: what its metadata name, else kind and slug; and its aliases, other than that.

@@ -24,9 +24,9 @@ pub(super) fn take(rows: &mut Expected, event: &Happened<'_>) -> Result<(), Stri
             rows.put("facts", key.clone(), row);
         }
         // The row is known by its site as well, which only this event names.
-        rows.known.insert(id.clone(), (key, String::new()));
+        rows.known.insert(id.clone(), [key, String::new(), String::new()]);
     }
-    let key = rows.known.get(&id).map(|(key, _)| key.clone());
+    let key = rows.known.get(&id).map(|[key, ..]| key.clone());
     let found = key.and_then(|key| rows.get("facts", &key).cloned().map(|row| (key, row)));
     let Some((key, mut row)) = found else {
         return Err("an event of a piece that was never drafted".to_owned());

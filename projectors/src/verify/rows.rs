@@ -179,7 +179,7 @@ pub(super) struct Expected {
     tables: HashMap<&'static str, HashMap<String, Row>>,
     held: usize,
     /// What a fold has to know of every aggregate, in any slice; about a hundred bytes each.
-    pub(super) known: HashMap<String, (String, String)>,
+    pub(super) known: HashMap<String, [String; 3]>,
 }
 
 impl Expected {

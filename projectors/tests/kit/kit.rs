@@ -61,7 +61,8 @@ impl Running {
 /// What a projection's rows depend on, as this release has it.
 pub async fn fold(writer: &Writer, projection: Projection) -> String {
     match projection {
-        Projection::Directory | Projection::Content | Projection::Downloads => "1".to_owned(),
+        Projection::Directory | Projection::Downloads => "1".to_owned(),
+        Projection::Content => projectors::content::ContentFold::VERSION.to_owned(),
         Projection::Visits | Projection::ContentFacts => {
             let known = writer.generations(Some(projection)).await.unwrap();
             known[0].fold_hash.clone()

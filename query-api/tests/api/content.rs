@@ -89,6 +89,7 @@ async fn an_old_slug_leads_to_the_new_one() {
         from: from.clone(),
         content: piece.content,
         since: time(2),
+        tenant_seq: 2,
     };
     let changes = Changes {
         updated: vec![piece.clone()],

@@ -132,6 +132,7 @@ CREATE TABLE content_versions (
     metadata     jsonb,
     published_at timestamptz,
     scheduled_at timestamptz,
+    tenant_seq   bigint NOT NULL,
     CONSTRAINT content_versions_pkey PRIMARY KEY (tenant, content, version)
 );
 COMMENT ON TABLE content_versions IS 'Every version of every piece: who changed what, and when. A field is set only where it is named in changed.';
@@ -153,14 +154,16 @@ COMMENT ON COLUMN content_versions.language IS 'The new language, where it chang
 COMMENT ON COLUMN content_versions.metadata IS 'The new metadata, where they changed.';
 COMMENT ON COLUMN content_versions.published_at IS 'The date that it carries from now on, where that changed.';
 COMMENT ON COLUMN content_versions.scheduled_at IS 'When it will be published, where that changed; null also when that was called off.';
+COMMENT ON COLUMN content_versions.tenant_seq IS 'Its place among all commits of the tenant: the order of the log, which times may not tell.';
 
 CREATE TABLE content_redirects (
-    tenant  uuid NOT NULL,
-    site    uuid NOT NULL,
-    kind    text NOT NULL,
-    slug    text NOT NULL,
-    content uuid NOT NULL,
-    since   timestamptz NOT NULL,
+    tenant     uuid NOT NULL,
+    site       uuid NOT NULL,
+    kind       text NOT NULL,
+    slug       text NOT NULL,
+    content    uuid NOT NULL,
+    since      timestamptz NOT NULL,
+    tenant_seq bigint NOT NULL,
     CONSTRAINT content_redirects_pkey PRIMARY KEY (tenant, site, kind, slug)
 );
 COMMENT ON TABLE content_redirects IS 'Old slugs, each with the piece that it leads to, until another piece takes it.';
@@ -170,3 +173,4 @@ COMMENT ON COLUMN content_redirects.kind IS 'The kind of content.';
 COMMENT ON COLUMN content_redirects.slug IS 'The old slug.';
 COMMENT ON COLUMN content_redirects.content IS 'The piece that had it last.';
 COMMENT ON COLUMN content_redirects.since IS 'When that piece gave it up.';
+COMMENT ON COLUMN content_redirects.tenant_seq IS 'Where that stands among all commits of the tenant.';

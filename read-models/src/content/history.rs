@@ -156,7 +156,8 @@ pub(super) async fn insert(write: &mut Write, versions: &[Version]) -> Result<u6
         &column(versions, |row| row.language.as_deref()) as &[Option<&str>],
         &column(versions, |row| row.metadata.as_ref().map(Value::to_string)) as &[Option<String>],
         &column(versions, |row| row.published_at) as &[Option<DateTime<Utc>>],
-        &column(versions, |row| row.scheduled_at) as &[Option<DateTime<Utc>>]
+        &column(versions, |row| row.scheduled_at) as &[Option<DateTime<Utc>>],
+        &column(versions, |row| row.tenant_seq)
     )
     .execute(write.connection())
     .await?;
