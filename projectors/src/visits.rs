@@ -26,7 +26,7 @@ use self::{
 
 /// Names this fold: rows are the same only where it is. Changed with every change of what it does, which
 /// makes a new generation.
-pub const FOLD: &str = "visits 2";
+pub const FOLD: &str = "visits 3";
 
 /// [`FOLD`] with the events that it can read: a release that knows more of them folds anew what this one has parked.
 pub fn fold_of_events() -> String {
@@ -153,10 +153,11 @@ impl Fold {
 
     fn visits(&mut self, offset: u64, visits: &[(u32, Visit<'_>)], piece: &mut Piece) {
         for (index, visit) in visits {
-            let new_line = visit
-                .import
-                .is_none_or(|(import, line)| self.marks.is_new(import, line));
-            if !(new_line && self.recent.is_new(visit)) {
+            let new = match visit.import {
+                Some((import, line)) => self.marks.is_new(import, line) && self.recent.is_other(visit),
+                None => self.recent.is_new(visit),
+            };
+            if !new {
                 piece.repeated += 1;
                 continue;
             }

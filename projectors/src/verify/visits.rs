@@ -1,8 +1,8 @@
 //! Visits and their sessions, folded again, one partition at a time, as `events` and `sessions` are documented.
 //!
-//! A visit counts once among the last ids of its partition, and a line of an import when it is above the import's
-//! mark. It belongs to the nearest session of its visitor that is at most half an hour away. A session is let go
-//! when it was quiet for long enough, by the log's own count and times, never by a clock.
+//! A visit counts once among the last ids of its partition, in which lines of imports have no place: such a line counts
+//! when it is above the import's mark. It belongs to the nearest session of its visitor that is at most half an hour
+//! away. A session is let go when it was quiet for long enough, by the log's own count and times, never by a clock.
 //!
 //! Longer than a file should be: a second fold of visits that shares nothing with the first, read in one go beside the
 //! documents that it follows.
@@ -362,10 +362,14 @@ impl Fold {
             self.marks.insert(import, line);
         }
         let id = (event.tenant, data.visit.site, event.id);
-        if !self.ids.insert(id) {
+        if self.ids.contains(&id) {
             return Ok(());
         }
-        self.order.push_back(id);
+        // Lines of imports have their marks.
+        if data.visit.import.is_none() {
+            self.ids.insert(id);
+            self.order.push_back(id);
+        }
         if self.order.len() > REMEMBERED
             && let Some(oldest) = self.order.pop_front()
         {

@@ -11,10 +11,11 @@ use uuid::Uuid;
 use super::decode::Visit;
 
 /// An id that stands among so many last events of the partition counts once. A client repeats a request
-/// within seconds; so many events are a minute of a thousand events a second.
+/// within seconds; so many events are a minute of a thousand events a second. Lines of imports are not among them:
+/// their marks say which were there before, and an import would push the ids of clients out within seconds.
 pub const REMEMBERED: usize = 65_536;
 
-/// The ids of the partition's last events. Clients choose ids, so each counts within its tenant and site only: what
+/// The ids of the partition's last live events. Clients choose ids, so each counts within its tenant and site only: what
 /// is remembered is a 128-bit hash of the three.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Recent {
@@ -23,13 +24,14 @@ pub(super) struct Recent {
 }
 
 impl Recent {
-    /// Whether an event is new; remembers it then.
+    /// Whether an event is none of them.
+    pub(super) fn is_other(&self, visit: &Visit<'_>) -> bool {
+        !self.known.contains(&remembered(visit))
+    }
+
+    /// Whether a live event is new; remembers it then.
     pub(super) fn is_new(&mut self, visit: &Visit<'_>) -> bool {
-        let mut hasher = SipHasher13::new();
-        [visit.tenant, visit.site, visit.id]
-            .iter()
-            .for_each(|id| hasher.write(id.as_bytes()));
-        let id = hasher.finish128().as_u128();
+        let id = remembered(visit);
         if !self.known.insert(id) {
             return false;
         }
@@ -55,6 +57,14 @@ impl Recent {
     pub(super) fn len(&self) -> usize {
         self.order.len()
     }
+}
+
+fn remembered(visit: &Visit<'_>) -> u128 {
+    let mut hasher = SipHasher13::new();
+    [visit.tenant, visit.site, visit.id]
+        .iter()
+        .for_each(|id| hasher.write(id.as_bytes()));
+    hasher.finish128().as_u128()
 }
 
 /// The highest line of each import that this partition has: lines of an import come in order, so a line

@@ -275,6 +275,27 @@ fn a_line_that_is_not_above_its_imports_mark_is_dropped() {
 }
 
 #[test]
+fn an_import_does_not_make_a_clients_retry_count_again() {
+    let line = |line: u64| Happened {
+        import: Some((9, line)),
+        ..view(1_000_000 + u128::from(line), 0, "/")
+    };
+    let lines = (1..=REMEMBERED as u64 + 1).map(line);
+    let events: Vec<_> = [view(1, 0, "/")]
+        .into_iter()
+        .chain(lines)
+        .chain([view(1, 0, "/")])
+        .collect();
+    let (fold, piece) = fold(&events);
+    assert_eq!((piece.events.rows(), piece.repeated), (REMEMBERED + 2, 1));
+    // What is kept of it is the same.
+    let mut again = Fold::restore(&fold.snapshot()).unwrap();
+    let mut piece = again.begin();
+    again.apply(9, &record(&[view(1, 0, "/"), line(1)]), &mut piece);
+    assert_eq!((piece.events.rows(), piece.repeated), (0, 2));
+}
+
+#[test]
 fn old_visits_among_new_ones_keep_their_sessions() {
     let years = 10 * 365 * 24 * 60_i64;
     let old = |id, minute: i64| Happened {
