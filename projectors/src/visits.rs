@@ -79,7 +79,7 @@ pub struct Piece {
     pub repeated: u64,
     /// Records that mean nothing: not ours.
     pub void: Vec<(u64, Why)>,
-    /// Events that cannot be read, one entry a record: parked.
+    /// Events that cannot be read, one entry for each tenant of a record: parked.
     pub parked: Vec<Unread>,
     /// What stands in records of visits and is no event of a visit: passed over, like a void record.
     pub odd: Vec<(u64, Bad)>,
@@ -122,11 +122,14 @@ impl Fold {
             Verdict::Visits => {
                 let read = decode::decode(&record.value);
                 self.visits(offset, &read.visits, piece);
-                piece.parked.extend(read.bad.map(|bad| Unread {
-                    offset,
-                    index: bad.index,
-                    reason: bad.to_string(),
-                }));
+                piece
+                    .parked
+                    .extend(read.bad.into_iter().map(|(tenant, bad)| Unread {
+                        tenant,
+                        offset,
+                        index: bad.index,
+                        reason: bad.to_string(),
+                    }));
                 piece.odd.extend(read.odd.map(|odd| (offset, odd)));
             }
             Verdict::Void(why) => piece.void.push((offset, why)),

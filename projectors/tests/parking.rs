@@ -241,6 +241,83 @@ async fn a_partition_that_has_too_much_parked_goes_on_when_somebody_has_seen_to_
     world.erase().await;
 }
 
+/// A record of visits of which none can be read, of this tenant; its offset.
+async fn unreadable(world: &World, tenant: u128) -> u64 {
+    let mut record = event_log::visits::encode(kit::tenant(0), &[]);
+    let tenant = kit::tenant(tenant);
+    record.value = format!(r#"[{{"type":"visit.page-viewed.v9","tenant":"{tenant}"}}]"#).into();
+    let appending = world.log.log.append(Partition::visits(0), record);
+    appending.await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn visits_that_have_too_much_parked_go_on_when_somebody_has_seen_to_it_and_are_their_tenants() {
+    let mut world = World::make().await;
+    let shutdown = CancellationToken::new();
+    let config = Config {
+        parking_limit: 1,
+        ..world.config()
+    };
+    let run = projectors::run(world.dependencies(Until::Shutdown), config, shutdown.clone());
+    let running = tokio::spawn(run);
+    let named = |offset: u64| format!("visits/0@{offset}.0");
+    let first = named(unreadable(&world, 0).await);
+    let found = kit::until("the first to be parked", async || {
+        shown(&world, Projection::Visits, &first).await
+    });
+    assert_eq!(found.await.tenant, kit::tenant(0).uuid());
+    let second = named(unreadable(&world, 1).await);
+    let reader = Reader::connect(&world.control.reader_url(), 1).unwrap();
+    let stands = async |stopped: bool| {
+        kit::until("the partition to stand or to go on", async || {
+            let found = read_models::status::projections(&reader).await.unwrap();
+            let mut of_visits = found.iter().filter(|row| row.projection == "visits");
+            of_visits
+                .any(|row| row.stopped.is_some() == stopped && (stopped || row.lag_events == 0))
+                .then_some(())
+        })
+        .await;
+    };
+    stands(true).await;
+    see_to(&world, Projection::Visits, &first, Some("made up"))
+        .await
+        .unwrap();
+    stands(false).await;
+    let found = shown(&world, Projection::Visits, &second).await.unwrap();
+    assert_eq!(found.tenant, kit::tenant(1).uuid());
+    world.visits(&mut Numbers(3), 30).await;
+    let end = world.log.log.end(Partition::visits(0)).await.unwrap();
+    // Whoever reads at a position learns of what it lacks; another tenant's is none of its business.
+    let parts = [read_models::progress::Part {
+        topic: read_models::Topic::Visits,
+        partition: 0,
+        next_offset: end,
+    }];
+    let wait = async |tenant: u128| {
+        let wanted = read_models::progress::Wanted {
+            parts: &parts,
+            tenant: Some(kit::tenant(tenant).uuid()),
+            subject: None,
+        };
+        let deadline = Instant::now() + Duration::from_secs(60);
+        reader
+            .progress()
+            .wait(Projection::Visits, &wanted, deadline)
+            .await
+    };
+    reader.progress().until_live(Projection::Visits).await;
+    wait(0).await.unwrap();
+    let parked = wait(1).await;
+    assert!(
+        matches!(parked, Err(read_models::progress::WaitError::Parked { .. })),
+        "{parked:?}"
+    );
+    equal(&world, Projection::Visits).await;
+    shutdown.cancel();
+    running.await.unwrap().unwrap();
+    world.erase().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_skipped_is_passed_over_in_every_later_generation() {
     let mut world = World::make().await;
@@ -376,7 +453,12 @@ async fn old_slugs_lead_where_the_log_says_whatever_was_tried_again_late() {
             slug = next.to_owned();
         }
     }
-    happen(&mut world, &late, vec![(version + 1, moved("b-parked", "its-own"))]).await;
+    happen(
+        &mut world,
+        &late,
+        vec![(version + 1, moved("b-parked", "its-own"))],
+    )
+    .await;
     // Meanwhile others take what it gave up, and one gives it up again.
     happen(&mut world, &other, vec![(1, kit::drafted(2, "taken").into())]).await;
     let events = vec![

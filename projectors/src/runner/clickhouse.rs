@@ -74,6 +74,9 @@ pub enum Failure {
     /// The tables are not as they must be; what is to be done about it.
     #[error("{0}")]
     Unfit(String),
+    /// Somebody has seen to what is parked, and a partition stands still for that: it is looked at again.
+    #[error("somebody has seen to what is parked")]
+    SeenTo,
     /// A test ends the run here.
     #[error("stopped at {0}")]
     Stopped(&'static str),
@@ -103,6 +106,10 @@ pub async fn run_visits(engines: Engines, plan: Plan) {
             outcome = run_once(&engines, &plan, None, &mut held) => outcome,
         };
         let Err(failure) = outcome else { return };
+        if matches!(failure, Failure::SeenTo) {
+            tracing::info!(projection = %Projection::Visits, "{failure}: going on");
+            continue;
+        }
         metrics::RETRIES
             .with_label_values(&[Projection::Visits.name()])
             .inc();
@@ -382,16 +389,9 @@ impl Run<'_> {
             let checkpoint = control
                 .take_over_above(Projection::Visits, self.generation, partition, known)
                 .await?;
-            let parked = control.parked_aggregates(&checkpoint).await?;
-            self.parked = usize::try_from(parked).unwrap_or(usize::MAX);
-            let skipped = control.skipped(&checkpoint).await?;
-            self.skipped.extend(
-                skipped
-                    .into_iter()
-                    .map(|(offset, index)| (partition, offset, index)),
-            );
             self.held.insert(partition, checkpoint);
         }
+        self.look_at_parked().await?;
         self.unsettled = control.unsettled(Projection::Visits, self.generation).await?;
         let held = self.held.values().map(held).collect();
         let unsettled = self.unsettled.iter().map(|insert| Unsettled {
@@ -511,6 +511,9 @@ impl Run<'_> {
                             return Ok(Input::Folded(Vec::new()));
                         }
                         saw_end(self.engines, &self.held).await?;
+                        if !self.stopped.is_empty() && self.is_seen_to().await? {
+                            return Err(Failure::SeenTo);
+                        }
                     }
                 }
             }
@@ -525,9 +528,38 @@ impl Run<'_> {
         ))
     }
 
+    /// What is parked and skipped now.
+    async fn look_at_parked(&mut self) -> Result<(), Failure> {
+        let control = &self.engines.control;
+        for (partition, checkpoint) in &self.held {
+            let parked = control.parked_aggregates(checkpoint).await?;
+            self.parked = usize::try_from(parked).unwrap_or(usize::MAX);
+            let skipped = control.skipped(checkpoint).await?;
+            let skipped = skipped.into_iter();
+            self.skipped
+                .extend(skipped.map(|(offset, index)| (*partition, offset, index)));
+        }
+        Ok(())
+    }
+
+    /// Whether somebody has seen to what is parked, in any partition, since these were taken over.
+    async fn is_seen_to(&self) -> Result<bool, Failure> {
+        for checkpoint in self.held.values() {
+            if self.engines.control.parking_changed(checkpoint).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// A partition with more that cannot be read than may be parked stays where it is; the others go on.
     async fn park_or_stop(&mut self) -> Result<(), Failure> {
         let limit = self.engines.parking_limit;
+        let unread: usize = self.batch.iter().map(|ready| ready.piece.parked.len()).sum();
+        if unread > 0 && self.parked + unread > limit {
+            // Some may have been seen to meanwhile.
+            self.look_at_parked().await?;
+        }
         for mut ready in std::mem::take(&mut self.batch) {
             let at = ready.partition;
             ready
@@ -550,7 +582,7 @@ impl Run<'_> {
                 .map_or(ready.piece.from, |it| it.offset);
             let reason = format!(
                 "{} records with unreadable events are parked, and {unread} more stand from offset {first} on, of at \
-                 most {limit}: look at them, then raise ANNALS_PARKING_LIMIT",
+                 most {limit}: look at them (`annals parked list`), then skip some or raise ANNALS_PARKING_LIMIT",
                 self.parked
             );
             self.stop(partition, &reason).await?;

@@ -109,17 +109,19 @@ impl Retrier {
         let Some(first) = found.first() else {
             return Err(Error::NotParked(projection, subject.to_owned()));
         };
-        if found.iter().any(|it| it.tenant != first.tenant) {
-            return Err(Error::Ambiguous(subject.to_owned()));
-        }
+        let generation = first.generation;
         if projection == Projection::Visits && skip.is_none() {
             return Err(Error::Visits);
         }
-        if found.iter().all(|it| it.fold_hash != hash) {
-            return Err(Error::OtherRelease(first.generation));
+        let ours: Vec<ParkedIn> = found.into_iter().filter(|it| it.fold_hash == hash).collect();
+        let Some(first) = ours.first() else {
+            return Err(Error::OtherRelease(generation));
+        };
+        if ours.iter().any(|it| it.tenant != first.tenant) {
+            return Err(Error::Ambiguous(subject.to_owned()));
         }
         let mut outcome = None;
-        for parked in found.iter().filter(|it| it.fold_hash == hash) {
+        for parked in &ours {
             let done = match projection {
                 Projection::Directory => self.fold::<DirectoryFold>(parked, request).await?,
                 Projection::Content => self.fold::<ContentFold>(parked, request).await?,

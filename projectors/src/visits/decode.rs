@@ -61,8 +61,8 @@ pub enum What<'a> {
     },
 }
 
-/// Those of a record that cannot be read: how many, and the first of them. One entry for all of them, because
-/// a record has room for a million.
+/// Those of a record that cannot be read (of one tenant, where they say whose they are): how many, and the first of
+/// them. One entry for all of them, because a record has room for a million.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bad {
     /// Place of the first in the record, from 0; 0 when the whole record cannot be read.
@@ -82,8 +82,8 @@ pub struct Read<'a> {
     /// What can be read, each with its place in the record.
     pub visits: Vec<(u32, Visit<'a>)>,
     /// Events of visits that are not what they say, or of a type or version that only a newer release knows: they
-    /// are parked, their neighbours are not.
-    pub bad: Option<Bad>,
+    /// are parked, their neighbours are not. One entry for each tenant that has some: several share a record.
+    pub bad: Vec<(Uuid, Bad)>,
     /// What is no event of a visit at all: nobody's, so nothing could ever be done with it.
     pub odd: Option<Bad>,
 }
@@ -128,11 +128,20 @@ pub fn decode(value: &[u8]) -> Read<'_> {
                 }),
                 None => {}
             },
-            Err(error) if is_of_a_visit(event) => add(&mut read.bad, index, || chain(&error)),
-            Err(error) => add(&mut read.odd, index, || chain(&error)),
+            Err(error) => match whose_visit(event) {
+                Some(tenant) => add_to(&mut read.bad, tenant, index, || chain(&error)),
+                None => add(&mut read.odd, index, || chain(&error)),
+            },
         }
     }
     read
+}
+
+fn add_to(bad: &mut Vec<(Uuid, Bad)>, tenant: Uuid, index: u32, reason: impl FnOnce() -> String) {
+    let place = bad.iter().position(|(of, _)| *of == tenant);
+    let mut entry = place.map(|place| bad.swap_remove(place).1);
+    add(&mut entry, index, reason);
+    bad.extend(entry.map(|entry| (tenant, entry)));
 }
 
 fn add(to: &mut Option<Bad>, index: u32, reason: impl FnOnce() -> String) {
@@ -148,16 +157,16 @@ fn add(to: &mut Option<Bad>, index: u32, reason: impl FnOnce() -> String) {
     }
 }
 
-/// Whether what cannot be read says that it is an event of a visit, and whose.
-fn is_of_a_visit(event: &RawValue) -> bool {
+/// Whose it is, when what cannot be read says that it is an event of a visit, and whose.
+fn whose_visit(event: &RawValue) -> Option<Uuid> {
     #[derive(Deserialize)]
     struct Stub<'a> {
         #[serde(rename = "type", borrow)]
         name: Cow<'a, str>,
-        #[serde(rename = "tenant")]
-        _tenant: Uuid,
+        tenant: Uuid,
     }
-    serde_json::from_str::<Stub<'_>>(event.get()).is_ok_and(|stub| stub.name.starts_with("visit."))
+    let stub: Stub<'_> = serde_json::from_str(event.get()).ok()?;
+    stub.name.starts_with("visit.").then_some(stub.tenant)
 }
 
 /// An error with what caused it, as PostgreSQL takes a text.

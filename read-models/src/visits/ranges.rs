@@ -42,9 +42,12 @@ pub struct Part {
 /// An event that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unread {
+    /// Whose it is; nil in what an older release recorded.
+    #[serde(default)]
+    pub tenant: Uuid,
     /// Offset of its record.
     pub offset: u64,
-    /// Place in its record, from 0; 0 when the whole record cannot be read.
+    /// Place in its record, from 0; of the tenant's first that cannot be read.
     pub index: u32,
     /// Why, for people.
     pub reason: String,
@@ -73,11 +76,11 @@ impl Part {
         }
     }
 
-    /// An event that cannot be read names no aggregate that could be trusted, so it is one of its own.
+    /// An event that cannot be read says whose it is and no more that could be trusted, so it is an aggregate of its own.
     fn to_park(&self) -> Vec<Parked> {
         let parked = |unread: &Unread| Parked {
             aggregate: Aggregate {
-                tenant: Uuid::nil(),
+                tenant: unread.tenant,
                 subject: format!(
                     "{}/{}@{}.{}",
                     self.topic, self.partition, unread.offset, unread.index
