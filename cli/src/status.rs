@@ -22,6 +22,9 @@ impl Status {
     }
 }
 
+/// A projector says something every second; after so many it is remarked that it does not.
+const SILENT: f64 = 5.0;
+
 /// One line for each partition of each projection.
 fn table(body: &Value) -> String {
     let none = Vec::new();
@@ -58,6 +61,13 @@ fn table(body: &Value) -> String {
                 remarks.push_str(&format!(
                     "{name} has stopped at {place} {}: {why}\n",
                     partition["position"]
+                ));
+            }
+            if let Some(silent) = partition["silent_seconds"].as_f64().filter(|it| *it > SILENT) {
+                remarks.push_str(&format!(
+                    "{name} generation {} at {place}: nothing was heard of its projector for {silent:.0} s, and where the log \
+                     ends is not known since: is it running?\n",
+                    projection["generation"]
                 ));
             }
             rows.push([
@@ -123,9 +133,28 @@ mod tests {
         assert!(lines[0].ends_with("VERIFIED"), "{shown}");
         assert!(lines[1].ends_with("2026-01-01T00:00:00Z"), "{shown}");
         assert!(lines[2].ends_with('-'), "{shown}");
+        assert_eq!(lines.len(), 4, "{shown}");
         assert_eq!(
             lines[3],
             "content generation 3: 2 rows are not what the log says: `annals verify content` names them"
+        );
+    }
+
+    #[test]
+    fn a_projector_that_is_silent_is_remarked() {
+        let partition = |number: u32, silent: f64| {
+            json!({"topic": "ledger", "partition": number, "position": 7, "end": 7, "lag_events": 0,
+                "lag_seconds": silent, "silent_seconds": silent, "parked": 0})
+        };
+        let body = json!({"items": [{"projection": "content", "generation": 3, "state": "live",
+            "partitions": [partition(0, 1.2), partition(1, 42.4)], "verified": null}]});
+        let shown = table(&body);
+        let remarks: Vec<_> = shown.lines().skip(3).collect();
+        assert_eq!(remarks.len(), 1, "{shown}");
+        assert!(
+            remarks[0]
+                .starts_with("content generation 3 at ledger/1: nothing was heard of its projector for 42 s"),
+            "{shown}"
         );
     }
 }

@@ -144,7 +144,7 @@ impl Supervisor {
             };
             let ours = self.opened.hashes.get(&projection) == Some(&row.fold_hash);
             if row.state == "live" {
-                self.tell_of_live(projection, row.generation, ours);
+                self.tell_of_live(projection, row, ours);
                 self.tell_of_parked(projection, row.parked);
                 self.tell_of_verified(projection, row);
                 if !row.shown || self.shown.get(&projection) != Some(&row.generation) {
@@ -259,11 +259,18 @@ impl Supervisor {
         tracing::info!(%projection, generation, "not filling any more");
     }
 
-    /// A live generation of another release is not kept up to date here: people should know.
-    fn tell_of_live(&self, projection: Projection, generation: i32, ours: bool) {
-        let name = format!("projection {projection}");
-        if ours {
+    /// A live generation of another release is not kept up to date here, and one that never had all of the log does
+    /// not answer: people should know.
+    fn tell_of_live(&self, projection: Projection, row: &Known, ours: bool) {
+        let (name, generation) = (format!("projection {projection}"), row.generation);
+        if ours && row.filled {
             self.dependencies.health.forget(&name);
+        } else if ours {
+            let text = format!(
+                "generation {generation} is being filled from the log and does not answer yet: {} of {} records",
+                row.position, row.log_end
+            );
+            self.dependencies.health.degraded(&name, text);
         } else {
             let text = format!(
                 "generation {generation} answers, which another release has made; this one fills another beside it"

@@ -278,6 +278,10 @@ async fn work<S: Sink>(sink: &mut S, plan: &Plan, checkpoints: &[Checkpoint]) ->
     let mut feeding = true;
     loop {
         if plan.until == Until::CaughtUp && work.goals.is_empty() && work.pending.is_empty() {
+            // Partitions without anything have all there is, too.
+            for checkpoint in checkpoints {
+                saw_end(sink, plan, checkpoint).await?;
+            }
             return Ok(());
         }
         tokio::select! {

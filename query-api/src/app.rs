@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use read_models::{Progress, Reader, clickhouse};
+use read_models::{Progress, Projection, Reader, clickhouse, progress::Filling};
 use service::{Health, health::Reporter};
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -129,10 +129,12 @@ impl App {
 
     async fn watch_parts(&self, health: &Health, shutdown: CancellationToken) {
         let (tables, clickhouse) = (health.register("tables"), health.register("clickhouse"));
+        let keys = health.register("keys");
         // The tables are looked at in memory: often until they are there, so that a start is not waited for.
         let look_at_tables = async {
             loop {
                 let pause = if self.look_at_tables(&tables) { 1_000 } else { 20 };
+                self.look_at_keys(&keys);
                 tokio::time::sleep(Duration::from_millis(pause)).await;
             }
         };
@@ -154,19 +156,36 @@ impl App {
     /// Whether they can be asked.
     fn look_at_tables(&self, tables: &Reporter) -> bool {
         let progress = self.progress();
-        let waiting: Vec<_> = read_models::Projection::ALL
+        let waiting: Vec<_> = Projection::ALL
             .into_iter()
             .filter(|it| progress.live(*it).is_none())
+            .map(|it| match progress.filling(it) {
+                Some(Filling { records, of }) => format!("{it} ({records} of {of} records)"),
+                None => it.to_string(),
+            })
             .collect();
         match (progress.connected(), waiting.as_slice()) {
             (false, _) => tables.down("PostgreSQL does not answer"),
             (true, []) => tables.ok(),
-            (true, waiting) => {
-                let names: Vec<_> = waiting.iter().map(ToString::to_string).collect();
-                tables.degraded(format!("no live generation yet: {}", names.join(", ")));
-            }
+            (true, waiting) => tables.degraded(format!(
+                "not filled from the log yet, and not answered from: {}",
+                waiting.join(", ")
+            )),
         }
         progress.connected() && waiting.is_empty()
+    }
+
+    /// Whether keys count.
+    fn look_at_keys(&self, keys: &Reporter) {
+        if self.keys_count() {
+            keys.ok();
+        } else {
+            keys.degraded(format!(
+                "whoever shows a key is refused: for more than {} s nothing has been heard of the directory's tables having \
+                 all of the log, and a revocation may be among what they lack; look at the projector of the directory",
+                self.0.keys_unconfirmed.as_secs()
+            ));
+        }
     }
 
     async fn look_at_clickhouse(&self, clickhouse: &Reporter) {

@@ -116,15 +116,17 @@ impl App {
 
     /// Whether the directory's tables were complete lately: else this key may have been revoked without our knowing.
     async fn hears_of_revocations(&self) -> bool {
-        let lately = || {
-            let complete = self.progress().at_end(Projection::Directory, 0);
-            complete.is_some_and(|at| at.elapsed() < self.0.keys_unconfirmed)
-        };
-        if !lately() {
+        if !self.keys_count() {
             // A projector that has just come back is not notified of: nothing has moved.
             self.progress().ask_again(NEW_KEY).await;
         }
-        lately()
+        self.keys_count()
+    }
+
+    /// The same, of what is known without asking the tables.
+    pub(crate) fn keys_count(&self) -> bool {
+        let complete = self.progress().at_end(Projection::Directory, 0);
+        complete.is_some_and(|at| at.elapsed() < self.0.keys_unconfirmed)
     }
 
     /// Whether the directory's tables were at the log's end a moment ago.

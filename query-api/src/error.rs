@@ -40,8 +40,8 @@ pub(crate) enum Error {
     /// ClickHouse does not answer.
     #[error("ClickHouse does not answer")]
     ClickHouse(#[from] read_models::clickhouse::Error),
-    /// A projection has no tables yet.
-    #[error("{0} has no live generation yet")]
+    /// A projection has no tables yet, or they have never had all of the log.
+    #[error("{0} has no live generation that was filled yet")]
     NotLive(read_models::Projection),
     /// A task that renders was cancelled or panicked.
     #[error("a task did not end")]
@@ -77,7 +77,9 @@ impl From<Error> for Problem {
                     .map(|fault| FieldError::new(fault.pointer, fault.detail))
                     .collect(),
             ),
-            Error::Tables(read_models::Error::NotLive(_)) | Error::NotLive(_) => starting(),
+            Error::Tables(read_models::Error::NotLive(projection)) | Error::NotLive(projection) => {
+                starting(projection)
+            }
             Error::Tables(ref tables) if !tables.may_pass() => Self::internal(&error),
             Error::Stats(StatsError::Unreadable(_)) | Error::Task(_) | Error::Written(_) => {
                 Self::internal(&error)
@@ -113,11 +115,11 @@ fn waited(error: &WaitError) -> Problem {
     }
 }
 
-fn starting() -> Problem {
+fn starting(projection: read_models::Projection) -> Problem {
     Problem::new(
         StatusCode::SERVICE_UNAVAILABLE,
         "starting",
-        "the tables are still being made; try again",
+        format!("the tables of {projection} are still being filled from the log; try again"),
     )
     .retry_after(1)
 }

@@ -45,6 +45,8 @@ pub struct Known {
     pub position: i64,
     /// The log's ends as last seen, or its cuts, summed likewise.
     pub log_end: i64,
+    /// Whether its tables have ever had all of the log.
+    pub filled: bool,
     /// Events that are parked.
     pub parked: i64,
     /// Of one that is being built: who asked for it, or what has changed.
@@ -551,7 +553,7 @@ async fn refill(
         r#"INSERT INTO annals.checkpoints (projection, generation, topic, "partition")
            SELECT $1, $2::integer, $3, n FROM generate_series(0, $4::integer - 1) AS n
            ON CONFLICT (projection, generation, topic, "partition")
-           DO UPDATE SET next_offset = 0, epoch = 0, seq = 0, hash = DEFAULT, last_time = NULL,
+           DO UPDATE SET next_offset = 0, epoch = 0, seq = 0, hash = DEFAULT, last_time = NULL, filled = false,
                          fence = annals.checkpoints.fence + 1, updated_at = now()"#,
         name,
         number,

@@ -4,7 +4,7 @@
 //! place in an ordered set: a thousand of them cost a thousand entries, not a thousand polls.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -91,6 +91,17 @@ pub struct Reached {
     pub log_end: u64,
     /// When the log's end was last asked of the log itself, or earlier; none when that was long ago.
     pub end_read_at: Option<Instant>,
+    /// Whether it was ever at the log's end.
+    pub filled: bool,
+}
+
+/// How far tables are that have never had all of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Filling {
+    /// Records that are in them, summed over the partitions.
+    pub records: u64,
+    /// Records of the log, as last heard.
+    pub of: u64,
 }
 
 type Place = (Projection, i32, u32);
@@ -123,6 +134,8 @@ struct State {
     reached: HashMap<Place, Reached>,
     /// When a checkpoint was last known to be at the log's end, as the log itself told it.
     at_end: HashMap<Place, Instant>,
+    /// Checkpoints that were never at the log's end: seldom any.
+    filling: HashSet<Place>,
     parked: HashMap<(Projection, i32), Vec<ParkedSince>>,
     waiters: HashMap<Place, BTreeMap<(u64, u64), oneshot::Sender<()>>>,
     /// Counts changes of each projection: checkpoints moved, generations switched.
@@ -176,12 +189,32 @@ impl Progress {
         self.shared.lock().log
     }
 
-    /// The generation of a projection that answers now; none before its projector started.
+    /// The generation of a projection that answers now; none before its projector started, and none before the tables
+    /// had all of the log once: what they lack looks like what never was.
     pub fn live(&self, projection: Projection) -> Option<i32> {
-        self.shared.lock().live.get(&projection).copied()
+        let state = self.shared.lock();
+        let generation = *state.live.get(&projection)?;
+        (!state.is_filling(projection, generation)).then_some(generation)
     }
 
-    /// Waits until a projection has a live generation.
+    /// How far the tables are that will answer once they had all of the log.
+    pub fn filling(&self, projection: Projection) -> Option<Filling> {
+        let state = self.shared.lock();
+        let generation = *state.live.get(&projection)?;
+        if !state.is_filling(projection, generation) {
+            return None;
+        }
+        let places = state.reached.iter();
+        let ours = places.filter(|(place, _)| (place.0, place.1) == (projection, generation));
+        let (mut records, mut of) = (0, 0);
+        for (_, reached) in ours {
+            records += reached.next_offset;
+            of += reached.log_end.max(reached.next_offset);
+        }
+        Some(Filling { records, of })
+    }
+
+    /// Waits until a generation of a projection answers.
     pub async fn until_live(&self, projection: Projection) {
         loop {
             let reloaded = self.shared.reloaded.notified();
@@ -349,6 +382,11 @@ impl Shared {
 }
 
 impl State {
+    fn is_filling(&self, projection: Projection, generation: i32) -> bool {
+        let mut filling = self.filling.iter();
+        filling.any(|place| (place.0, place.1) == (projection, generation))
+    }
+
     /// Takes in a notification, which may come late: it moves the checkpoint, but it does not make an end that is
     /// known from the table a smaller one, and does not know when it was asked for.
     fn heard(&mut self, place: Place, next_offset: u64, log_end: u64) {
@@ -357,6 +395,7 @@ impl State {
             next_offset,
             log_end: before.map_or(0, |before| before.log_end).max(log_end),
             end_read_at: before.and_then(|before| before.end_read_at),
+            filled: before.is_some_and(|before| before.filled),
         };
         self.saw(place, reached);
     }
@@ -369,6 +408,11 @@ impl State {
         {
             let known = self.at_end.entry(place).or_insert(read);
             *known = read.max(*known);
+        }
+        if reached.filled {
+            self.filling.remove(&place);
+        } else {
+            self.filling.insert(place);
         }
         let before = self.reached.insert(place, reached);
         if before.is_none_or(|before| before.next_offset != reached.next_offset) {

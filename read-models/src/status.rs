@@ -23,8 +23,11 @@ pub struct PartitionStatus {
     pub log_end: i64,
     /// Records that are not in the tables yet.
     pub lag_events: i64,
-    /// Seconds since the last event in the tables, while there are later ones; else 0.
+    /// Seconds since the last event in the tables, while there are later ones; at least [`Self::silent_seconds`], when
+    /// those are more than 5: what the log has got meanwhile is not known. Else 0.
     pub lag_seconds: f64,
+    /// Seconds since whoever fills it was last heard of: it says something every second. 0 of what is frozen or paused.
+    pub silent_seconds: f64,
     /// Time of the last event in the tables.
     pub last_time: Option<DateTime<Utc>>,
     /// Events that wait because an earlier one of their aggregate cannot be projected.

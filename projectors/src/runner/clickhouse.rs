@@ -316,6 +316,8 @@ impl Run<'_> {
                     self.plan.health.ok();
                 }
                 if self.is_done() {
+                    // Partitions without anything have all there is, too.
+                    saw_end(self.engines, &self.held).await?;
                     return Ok(());
                 }
             }
@@ -507,10 +509,10 @@ impl Run<'_> {
                 tokio::select! {
                     batch = &mut next => break batch,
                     _ = idle.tick() => {
+                        saw_end(self.engines, &self.held).await?;
                         if self.is_done() {
                             return Ok(Input::Folded(Vec::new()));
                         }
-                        saw_end(self.engines, &self.held).await?;
                         if !self.stopped.is_empty() && self.is_seen_to().await? {
                             return Err(Failure::SeenTo);
                         }

@@ -47,13 +47,16 @@ pub(crate) struct Partition {
     end: i64,
     /// Records that are not in the tables yet.
     lag_events: i64,
-    /// Seconds since the last event in the tables, while there are later ones; else 0.
+    /// Seconds since the last event in the tables, while there are later ones; at least `silent_seconds`, when those are
+    /// more than 5, for what the log has got meanwhile is not known; else 0.
     lag_seconds: f64,
+    /// Seconds since the projector was last heard of: it says something every second. 0 of what is frozen or paused.
+    silent_seconds: f64,
     /// Time of the last event in the tables.
     last_time: Option<DateTime<Utc>>,
     /// Events that wait because an earlier one of their aggregate cannot be projected.
     parked: i64,
-    /// When the projector last wrote here.
+    /// When the projector was last heard of here.
     updated_at: DateTime<Utc>,
     /// Why it does not go on.
     stopped: Option<String>,
@@ -102,6 +105,7 @@ impl From<PartitionStatus> for Partition {
             end: row.log_end,
             lag_events: row.lag_events,
             lag_seconds: row.lag_seconds,
+            silent_seconds: row.silent_seconds,
             last_time: row.last_time,
             parked: row.parked,
             updated_at: row.updated_at,

@@ -116,6 +116,28 @@ async fn no_key_a_wrong_one_and_a_weak_one_are_told_apart() {
     stage.end().await;
 }
 
+/// What a projector wrote last is not what is so now.
+#[tokio::test]
+async fn a_projector_that_is_silent_lags() {
+    let stage = Stage::start().await;
+    stage
+        .sql("UPDATE annals.checkpoints SET updated_at = now() - interval '42 seconds' WHERE projection = 'content'")
+        .await;
+    let status = stage.get("/api/v1/projections", Some(OPERATOR)).await.ok();
+    for projection in status["items"].as_array().unwrap() {
+        let partition = &projection["partitions"][0];
+        let seconds = |field: &str| partition[field].as_f64().unwrap();
+        assert_eq!(partition["lag_events"], 0);
+        if projection["projection"] == "content" {
+            assert!(seconds("silent_seconds") >= 42.0, "{partition}");
+            assert!(seconds("lag_seconds") >= 42.0, "{partition}");
+        } else {
+            assert!(seconds("silent_seconds") < 42.0, "{partition}");
+        }
+    }
+    stage.end().await;
+}
+
 /// As `service::key` makes it.
 fn checksum(id: &str, random: &str) -> String {
     const ALPHABET: &[u8] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
@@ -188,7 +210,18 @@ async fn a_key_made_just_now_is_waited_for() {
 
 #[tokio::test]
 async fn a_key_is_not_called_unknown_by_who_has_not_read_the_directory() {
-    let stage = Stage::unfollowed().await;
+    let stage = Stage::unfilled().await;
+    let request = async |stage: &Stage| stage.get("/api/v1/sites", Some(Key::make().reveal())).await;
+    request(&stage).await.problem(503, "starting");
+    // It was at the end once, and nobody knows whether it still is.
+    stage
+        .sql("UPDATE annals.checkpoints SET filled = true WHERE projection = 'directory'; NOTIFY annals_live")
+        .await;
+    stage
+        .until("the directory answers", async |stage| {
+            !request(stage).await.text.contains("/problems/starting")
+        })
+        .await;
     let answer = stage.get("/api/v1/sites", Some(Key::make().reveal())).await;
     answer.problem(503, "projection-behind");
     assert_eq!(answer.header("retry-after"), "1");
@@ -216,9 +249,23 @@ async fn keys_do_not_count_while_nobody_hears_of_revocations() {
     let operator = stage.get("/api/v1/projections", Some(OPERATOR)).await;
     assert_eq!(operator.status, 200, "{}", operator.text);
     stage.get(&by_slug(&tenant, "seen"), None).await.ok();
+    // Who asks whether all is well hears of it.
+    let keys = async |stage: &Stage| stage.get("/readyz", None).await.json()["checks"]["keys"].clone();
+    stage
+        .until("readiness says so", async |stage| {
+            keys(stage).await["state"] == "degraded"
+        })
+        .await;
+    let why = keys(&stage).await["detail"].to_string();
+    assert!(why.contains("more than 3 s"), "{why}");
     stage.directory_is_complete().await;
     stage
         .until("the key counts again", async |stage| status(stage).await == 200)
+        .await;
+    stage
+        .until("readiness says so, too", async |stage| {
+            keys(stage).await["state"] == "ok"
+        })
         .await;
     stage.end().await;
 }

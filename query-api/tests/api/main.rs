@@ -11,4 +11,5 @@ mod lists;
 mod parked;
 mod positions;
 mod stage;
+mod starting;
 mod statistics;

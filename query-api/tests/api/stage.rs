@@ -95,31 +95,33 @@ fn variable(name: &str) -> String {
 
 impl Stage {
     pub(crate) async fn start() -> Self {
-        Self::begin(true, 600).await
+        Self::begin(&Projection::ALL, 600).await
     }
 
     /// Keys count for so many seconds after the directory was complete.
     pub(crate) async fn doubting_after(seconds: u64) -> Self {
-        Self::begin(true, seconds).await
+        Self::begin(&Projection::ALL, seconds).await
     }
 
-    /// Nobody has read the directory to its end.
-    pub(crate) async fn unfollowed() -> Self {
-        Self::begin(false, 600).await
+    /// Nobody has read anything to its end.
+    pub(crate) async fn unfilled() -> Self {
+        Self::begin(&[], 600).await
     }
 
-    async fn begin(followed: bool, keys_unconfirmed_seconds: u64) -> Self {
+    /// Only these have ever had all of the log.
+    async fn begin(filled: &[Projection], keys_unconfirmed_seconds: u64) -> Self {
         let scratch = Scratch::for_test().await;
         let writer = Writer::connect(&scratch.url()).await.unwrap();
         let log = Uuid::now_v7();
         writer.adopt_log(log).await.unwrap();
         let directory = Fold::prepare(&writer, Projection::Directory, 1).await;
-        if followed {
-            let end = directory.at.next_offset;
-            writer.saw_end(&directory.at, Instant::now(), end).await.unwrap();
-        }
         let content = Fold::prepare(&writer, Projection::Content, 4).await;
         let downloads = Fold::prepare(&writer, Projection::Downloads, 4).await;
+        for fold in [&directory, &content, &downloads] {
+            if filled.contains(&fold.at.projection) {
+                saw_ends(&writer, &fold.at).await;
+            }
+        }
         let prefix = format!("q{}_", Uuid::new_v4().simple());
         let config = Config {
             postgres_reader_url: scratch.reader_url(),
@@ -383,11 +385,15 @@ impl Stage {
         });
         writer.create_visits(1).await.unwrap();
         writer.create_facts(1).await.unwrap();
-        self.writer.prepare(Projection::Visits, 4, "test").await.unwrap();
-        self.writer
-            .prepare(Projection::ContentFacts, 4, "test")
-            .await
-            .unwrap();
+        for projection in [Projection::Visits, Projection::ContentFacts] {
+            let tables = Fold::prepare(&self.writer, projection, 4).await;
+            saw_ends(&self.writer, &tables.at).await;
+        }
+        self.until("they answer", async |stage| {
+            let ready = stage.get("/readyz", None).await.json();
+            ready["checks"]["tables"]["state"] == "ok"
+        })
+        .await;
         writer
     }
 
@@ -412,6 +418,18 @@ impl Stage {
     /// Statements of PostgreSQL's owner, as someone might send by hand.
     pub(crate) async fn sql(&self, statements: &str) {
         self.scratch.as_ref().unwrap().execute(statements).await.unwrap();
+    }
+}
+
+/// The log has no more than is in these tables: this partition, and others that are empty.
+pub(crate) async fn saw_ends(writer: &Writer, at: &Checkpoint) {
+    let (projection, generation) = (at.projection, at.generation);
+    writer.saw_end(at, Instant::now(), at.next_offset).await.unwrap();
+    for partition in 1.. {
+        match writer.take_over(projection, generation, partition).await {
+            Ok(other) => writer.saw_end(&other, Instant::now(), 0).await.unwrap(),
+            Err(_) => break,
+        }
     }
 }
 

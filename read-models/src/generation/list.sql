@@ -12,6 +12,8 @@ SELECT
      WHERE c.projection = g.projection AND c.generation = g.generation) AS "position!",
     (SELECT coalesce(sum(coalesce(c.cut, greatest(c.log_end, c.next_offset))), 0)::bigint FROM annals.checkpoints c
      WHERE c.projection = g.projection AND c.generation = g.generation) AS "log_end!",
+    (SELECT coalesce(bool_and(c.filled), false) FROM annals.checkpoints c
+     WHERE c.projection = g.projection AND c.generation = g.generation) AS "filled!",
     (SELECT count(*) FROM annals.parked p
      WHERE p.projection = g.projection AND p.generation = g.generation) AS "parked!",
     r.why AS "why?",

@@ -121,6 +121,17 @@ impl Writer {
         )
         .execute(&mut *tx)
         .await?;
+        // It may have come up to the other one without ever seeing the log's end.
+        sqlx::query!(
+            r#"UPDATE annals.checkpoints n SET filled = true FROM annals.checkpoints o
+               WHERE n.projection = $1 AND n.generation = $2 AND NOT n.filled
+                 AND o.projection = $1 AND o.generation = $3 AND o."partition" = n."partition" AND o.filled"#,
+            name,
+            to,
+            live
+        )
+        .execute(&mut *tx)
+        .await?;
         sqlx::query!(
             "DELETE FROM annals.rebuilds WHERE projection = $1 AND generation = $2",
             name,

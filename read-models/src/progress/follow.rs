@@ -48,7 +48,11 @@ async fn listen(pool: &PgPool, shared: &Shared) -> Result<(), Error> {
         tokio::select! {
             heard = listener.try_recv() => match heard? {
                 Some(told) if told.channel() == "annals_checkpoint" => match parse(told.payload()) {
-                    Some((place, next_offset, log_end)) => shared.lock().heard(place, next_offset, log_end),
+                    Some((place, next_offset, log_end, filled)) => {
+                        if take_in(shared, place, next_offset, log_end) && filled {
+                            reload(pool, shared).await?;
+                        }
+                    }
                     None => reload(pool, shared).await?,
                 },
                 // A switch, something parked, or a connection that was lost and found again.
@@ -60,8 +64,16 @@ async fn listen(pool: &PgPool, shared: &Shared) -> Result<(), Error> {
     }
 }
 
-/// `<projection> <generation> <topic> <partition> <next_offset> <log_end>`.
-fn parse(payload: &str) -> Option<(Place, u64, u64)> {
+/// Takes a notification in; whether it is of tables that would answer, had they had all of the log once. That they
+/// have is believed of the tables only.
+fn take_in(shared: &Shared, place: Place, next_offset: u64, log_end: u64) -> bool {
+    let mut state = shared.lock();
+    state.heard(place, next_offset, log_end);
+    state.live.get(&place.0) == Some(&place.1) && state.filling.contains(&place)
+}
+
+/// `<projection> <generation> <topic> <partition> <next_offset> <log_end> <filled>`.
+fn parse(payload: &str) -> Option<(Place, u64, u64, bool)> {
     let mut words = payload.split(' ');
     let projection: Projection = words.next()?.parse().ok()?;
     let generation = words.next()?.parse().ok()?;
@@ -69,7 +81,8 @@ fn parse(payload: &str) -> Option<(Place, u64, u64)> {
     let partition = words.next()?.parse().ok()?;
     let next_offset = words.next()?.parse().ok()?;
     let log_end = words.next()?.parse().ok()?;
-    Some(((projection, generation, partition), next_offset, log_end))
+    let filled = words.next()? == "t";
+    Some(((projection, generation, partition), next_offset, log_end, filled))
 }
 
 /// Reads everything from the tables: what it says replaces what was known, also where it went back.
@@ -119,12 +132,14 @@ async fn reload(pool: &PgPool, shared: &Shared) -> Result<(), Error> {
             next_offset: row.next_offset.cast_unsigned(),
             log_end: row.log_end.cast_unsigned(),
             end_read_at: age.and_then(|age| now.checked_sub(age)),
+            filled: row.filled,
         };
         kept.insert(place);
         state.saw(place, reached);
     }
     state.reached.retain(|place, _| kept.contains(place));
     state.at_end.retain(|place, _| kept.contains(place));
+    state.filling.retain(|place| kept.contains(place));
     // Last: who looks again after a switch finds the new generation's checkpoints.
     state
         .live

@@ -9,6 +9,7 @@ fn reached(next_offset: u64, log_end: u64) -> Reached {
         next_offset,
         log_end,
         end_read_at: Some(Instant::now()),
+        filled: true,
     }
 }
 
