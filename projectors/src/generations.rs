@@ -58,6 +58,8 @@ pub(crate) struct Supervisor {
     config: Config,
     rows: clickhouse::Writer,
     filled: BTreeMap<(Projection, i32), Filled>,
+    /// What was spent on each, also while it is paused.
+    throttles: BTreeMap<(Projection, i32), Throttle>,
     proofs: JoinSet<(Projection, i32)>,
     proving: Vec<(Projection, i32)>,
     /// What the analysts' views in ClickHouse were led to by this process: its release may define them otherwise.
@@ -85,6 +87,7 @@ impl Supervisor {
             config,
             rows,
             filled: BTreeMap::new(),
+            throttles: BTreeMap::new(),
             proofs: JoinSet::new(),
             proving: Vec::new(),
             shown: BTreeMap::new(),
@@ -166,11 +169,17 @@ impl Supervisor {
         for which in gone {
             self.stop(which).await;
         }
+        let is_known = |row: &Known, which: &(Projection, i32)| {
+            (row.projection.as_str(), row.generation) == (which.0.name(), which.1)
+        };
+        self.throttles
+            .retain(|which, _| known.iter().any(|row| is_known(row, which)));
         let mut done = true;
         let mut grown = Vec::new();
         for (which, row) in wanted {
-            let filled = self.fill(which, shutdown);
-            filled.throttle.bound(row.rate.unwrap_or(0).unsigned_abs());
+            let rate = row.rate.unwrap_or(0).unsigned_abs();
+            let filled = self.fill(which, rate, shutdown);
+            filled.throttle.bound(rate);
             while filled.tasks.try_join_next().is_some() {}
             done &= filled.tasks.is_empty();
             let near = row.log_end - row.position <= NEAR;
@@ -219,10 +228,19 @@ impl Supervisor {
     fn fill(
         &mut self,
         (projection, generation): (Projection, i32),
+        rate: u32,
         shutdown: &CancellationToken,
     ) -> &mut Filled {
+        // What was written before a pause counts after it.
+        let throttle = self
+            .throttles
+            .entry((projection, generation))
+            .or_default()
+            .clone();
         self.filled.entry((projection, generation)).or_insert_with(|| {
-            let (throttle, end) = (Throttle::default(), shutdown.child_token());
+            // Before anything is read: a bound holds from the first event on.
+            throttle.bound(rate);
+            let end = shutdown.child_token();
             let filling = Filling {
                 writer: &self.opened.writer,
                 dependencies: &self.dependencies,

@@ -261,11 +261,7 @@ async fn work<S: Sink>(sink: &mut S, plan: &Plan, checkpoints: &[Checkpoint]) ->
         written: None,
     };
     for checkpoint in checkpoints {
-        let gather = Gather {
-            events: plan.gather.events.min(plan.throttle.most()),
-            ..plan.gather
-        };
-        let feed = Feed::new(plan.log.clone(), checkpoint, gather);
+        let feed = Feed::new(plan.log.clone(), checkpoint, plan.gather).bound(plan.throttle.clone());
         if plan.until == Until::CaughtUp {
             work.aim(plan, checkpoint).await?;
         }
@@ -277,6 +273,10 @@ async fn work<S: Sink>(sink: &mut S, plan: &Plan, checkpoints: &[Checkpoint]) ->
     idle.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut feeding = true;
     loop {
+        // It may have cut the waiting after a write short: then nothing more may be written.
+        if plan.shutdown.is_cancelled() {
+            return Ok(());
+        }
         if plan.until == Until::CaughtUp && work.goals.is_empty() && work.pending.is_empty() {
             // Partitions without anything have all there is, too.
             for checkpoint in checkpoints {
@@ -361,7 +361,8 @@ impl Work {
         let due = self
             .written
             .map_or_else(Instant::now, |written| written + plan.gather.pause);
-        while self.pending.iter().map(|it| it.entries.len()).sum::<usize>() < plan.gather.events
+        let events = plan.gather.events.min(plan.throttle.most());
+        while self.pending.iter().map(|it| it.entries.len()).sum::<usize>() < events
             && self.pending.iter().map(|it| it.bytes).sum::<usize>() < plan.gather.bytes
         {
             let next = match fed.try_recv() {

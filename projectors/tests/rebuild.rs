@@ -309,3 +309,37 @@ async fn a_rebuild_that_is_killed_again_and_again_comes_to_its_end() {
     running.stop().await;
     world.erase().await;
 }
+
+/// A bound is on what others may feel: also at the beginning, and when somebody pauses and goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bound_holds_from_the_first_event_on_and_through_pauses() {
+    const RATE: i32 = 10;
+    let mut world = World::make().await;
+    world.live(15).await;
+    world.fold().await;
+    let writer = world.writer().await;
+    let content = Projection::Content;
+    let running = Running::start(world.dependencies(Until::Shutdown), world.config());
+    let began = Instant::now();
+    rebuild(&writer, content, Some(RATE)).await.unwrap();
+    let position = async || writer.positions(content, 2).await.ok()?.first().copied();
+    // As its runner, which ends when it is paused, tells of itself.
+    let is_filled = || {
+        let checks = world.health.readiness().checks;
+        checks.keys().any(|name| name.contains("content generation 2"))
+    };
+    let mut before = 0;
+    for _ in 0..6 {
+        let further = until("the next events", async || position().await.filter(|now| *now > before));
+        before = further.await;
+        // A second's worth is written before it is waited for; a claim and the genesis are no events.
+        let bound = (began.elapsed().as_secs_f64() + 1.0) * f64::from(RATE) + 3.0;
+        assert!((before as f64) <= bound, "{before} records, and at most {bound} may be there");
+        writer.steer_rebuild(content, 2, Some(true), None).await.unwrap();
+        until("the pause", async || (!is_filled()).then_some(())).await;
+        writer.steer_rebuild(content, 2, Some(false), None).await.unwrap();
+        until("it to go on", async || is_filled().then_some(())).await;
+    }
+    running.stop().await;
+    world.erase().await;
+}

@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
-use super::{Bad, Batch, Entry, Gather};
+use super::{Bad, Batch, Entry, Gather, Throttle};
 use crate::metrics;
 
 /// How long to wait before reading again what could not be read.
@@ -46,6 +46,7 @@ pub struct Feed {
     next: Offset,
     state: State,
     gather: Gather,
+    throttle: Throttle,
     /// The first offset that it leaves out for ever.
     cut: Option<Offset>,
 }
@@ -86,8 +87,15 @@ impl Feed {
                 hash: event_log::Hash(checkpoint.hash),
             },
             gather,
+            throttle: Throttle::default(),
             cut: checkpoint.cut,
         }
+    }
+
+    /// The same, in ranges of no more than is written at once under this bound, whatever it is by then.
+    #[must_use]
+    pub fn bound(self, throttle: Throttle) -> Self {
+        Self { throttle, ..self }
     }
 
     /// What it reads.
@@ -171,7 +179,9 @@ impl Feed {
                 digested.stopped = Some(format!("offset {offset}: {reason}"));
                 break;
             }
-            if batch.entries.len() >= self.gather.events || batch.bytes >= self.gather.bytes {
+            // The bound may be another one than a moment ago.
+            let events = self.gather.events.min(self.throttle.most());
+            if batch.entries.len() >= events || batch.bytes >= self.gather.bytes {
                 let full = std::mem::replace(&mut batch, self.begin(end));
                 digested.batches.push(full);
             }
@@ -351,6 +361,7 @@ mod tests {
             next: 1,
             state: State::default(),
             gather: Gather::AT_ONCE,
+            throttle: Throttle::default(),
             cut: None,
         };
         let read = Read {
