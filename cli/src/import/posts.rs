@@ -34,6 +34,8 @@ use crate::{
 /// name that begins with one), slug, tags, summary or description, language, featured and draft are understood;
 /// every other field is kept in the metadata, such as authors and aliases. A folder with an `index.md` is one post.
 /// It may be interrupted and repeated: posts are recognised by their slug, and changed only where the file differs.
+/// What is published is neither unpublished nor dated anew: where a file says otherwise, that is counted, and `-v`
+/// names it. Symbolic links are passed over.
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Posts {
@@ -45,14 +47,30 @@ pub(crate) struct Posts {
     /// How many posts are sent at once.
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
     at_once: u16,
+    /// Name the posts whose date or draft is otherwise in the file, and the links that were passed over.
+    #[arg(long, short)]
+    verbose: bool,
     #[command(flatten)]
     connection: Connection,
+}
+
+/// What a folder holds; each with its path.
+struct Read {
+    posts: Vec<(String, Post)>,
+    /// What could not be read, with its reason.
+    refused: Vec<(String, String)>,
+    /// Symbolic links, which were passed over.
+    links: Vec<String>,
 }
 
 impl Posts {
     pub(crate) async fn run(mut self) -> anyhow::Result<ExitCode> {
         let client = Client::new(&self.connection, super::PATIENCE)?;
-        let (posts, mut refused) = self.read()?;
+        let Read {
+            posts,
+            mut refused,
+            links,
+        } = self.read()?;
         if posts.is_empty() && refused.is_empty() {
             anyhow::bail!("{} holds no Markdown files (.md, .markdown)", self.dir.display());
         }
@@ -72,11 +90,15 @@ impl Posts {
             .buffer_unordered(self.at_once.into());
 
         let mut done: BTreeMap<Done, usize> = BTreeMap::new();
+        let mut otherwise = Vec::new();
         let mut fatal = None;
         while let Some((path, result)) = results.next().await {
             progress.add(1);
             match result {
-                Ok(outcome) => *done.entry(outcome).or_default() += 1,
+                Ok(outcome) => {
+                    *done.entry(outcome.done).or_default() += 1;
+                    otherwise.extend(outcome.otherwise.map(|what| (path, what)));
+                }
                 Err(error) if is_fatal(&error) => {
                     fatal.get_or_insert(error);
                     stop.cancel();
@@ -95,24 +117,37 @@ impl Posts {
         for (path, reason) in &refused {
             println!("  {path}: {reason}");
         }
+        otherwise.sort();
+        let named = if self.verbose { "" } else { " (-v names them)" };
+        if !otherwise.is_empty() {
+            let count = otherwise.len();
+            println!("{count} differ in date or draft from what is published: not changed{named}");
+        }
+        if !links.is_empty() {
+            println!("{} symbolic links passed over{named}", links.len());
+        }
+        if self.verbose {
+            for (path, what) in &otherwise {
+                println!("  {path}: {what}");
+            }
+            for path in &links {
+                println!("  {path}: a symbolic link");
+            }
+        }
         Ok(super::exit_code(interrupted, refused.len()))
     }
 
     /// Reads every file first, so that two files with one slug are told apart before anything is sent.
-    #[expect(
-        clippy::type_complexity,
-        reason = "what was read, and what was not with its reason"
-    )]
-    fn read(&self) -> anyhow::Result<(Vec<(String, Post)>, Vec<(String, String)>)> {
+    fn read(&self) -> anyhow::Result<Read> {
         let found = files::find(&self.dir).with_context(|| format!("cannot read {}", self.dir.display()))?;
-        let (files, unreadable) = found;
-        let mut refused: Vec<_> = unreadable
+        let mut refused: Vec<_> = found
+            .unreadable
             .into_iter()
             .map(|(path, error)| (path, error.to_string()))
             .collect();
         let mut posts = Vec::new();
         let mut owners: HashMap<String, String> = HashMap::new();
-        for File { place, path } in files {
+        for File { place, path } in found.files {
             let post = match std::fs::read(&place) {
                 Ok(bytes) => Post::read(&path, &bytes).map_err(|error| error.to_string()),
                 Err(error) => Err(error.to_string()),
@@ -130,7 +165,11 @@ impl Posts {
                 Err(reason) => refused.push((path, reason)),
             }
         }
-        Ok((posts, refused))
+        Ok(Read {
+            posts,
+            refused,
+            links: found.links,
+        })
     }
 }
 

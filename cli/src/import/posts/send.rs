@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::DateTime;
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
@@ -14,6 +15,15 @@ pub(crate) enum Done {
     Created,
     Changed,
     Unchanged,
+}
+
+/// What became of a post.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    /// What was done.
+    pub(crate) done: Done,
+    /// What the file says of its publication that is otherwise here, and stays so: people have decided it.
+    pub(crate) otherwise: Option<String>,
 }
 
 /// Sends the posts of one site.
@@ -32,7 +42,7 @@ impl Sender {
 
     /// Looks the post up and does what is missing. A conflict means that the read model does not show yet what the
     /// log has, for an earlier run was interrupted a moment ago: it is looked up again.
-    pub(crate) async fn send(&self, post: &Post) -> Result<Done, ClientError> {
+    pub(crate) async fn send(&self, post: &Post) -> Result<Outcome, ClientError> {
         let mut pauses = READ_MODEL_PAUSES.into_iter();
         loop {
             let result = match self.find(&post.slug).await? {
@@ -63,7 +73,7 @@ impl Sender {
         }
     }
 
-    async fn create(&self, post: &Post) -> Result<Done, ClientError> {
+    async fn create(&self, post: &Post) -> Result<Outcome, ClientError> {
         let body = Value::Object(post.creation(&self.site));
         let request = Request::command(Method::POST, "api/v1/content", Some(body));
         let answer = self
@@ -71,12 +81,15 @@ impl Sender {
             .send(request.idempotency_key(post.idempotency_key(&self.site, "create")))
             .await?;
         self.publish(post, &answer.body, None).await?;
-        Ok(Done::Created)
+        Ok(Outcome {
+            done: Done::Created,
+            otherwise: None,
+        })
     }
 
     /// Changes the fields that differ, and publishes what is a draft here and none in the file. What was published,
     /// unpublished or archived by people stays so.
-    async fn change(&self, post: &Post, existing: &Value) -> Result<Done, ClientError> {
+    async fn change(&self, post: &Post, existing: &Value) -> Result<Outcome, ClientError> {
         let fields = differing(&post.fields(), existing);
         let unpublished = existing["status"] == "draft" && post.publication != Publication::Draft;
         let mut version = existing["version"].clone();
@@ -93,11 +106,13 @@ impl Sender {
         if unpublished {
             self.publish(post, existing, Some(&version)).await?;
         }
-        Ok(if fields.is_empty() && !unpublished {
+        let done = if fields.is_empty() && !unpublished {
             Done::Unchanged
         } else {
             Done::Changed
-        })
+        };
+        let otherwise = otherwise(post.publication, existing);
+        Ok(Outcome { done, otherwise })
     }
 
     /// Publishes what the file does not keep as a draft; of this version, when it is one that was read: if an earlier
@@ -127,6 +142,26 @@ impl Sender {
     }
 }
 
+/// How the publication that a file wants differs from that of a post that is published or scheduled here.
+fn otherwise(wanted: Publication, existing: &Value) -> Option<String> {
+    let (is, field) = match text(&existing["status"]) {
+        "published" => ("published", "published_at"),
+        "scheduled" => ("scheduled", "scheduled_at"),
+        _ => return None,
+    };
+    let at = text(&existing[field]);
+    match wanted {
+        Publication::Draft => Some(format!("a draft in the file, {is} here")),
+        Publication::At(date) => {
+            let here = DateTime::parse_from_rfc3339(at).ok()?;
+            // The tables keep microseconds.
+            let same = here.timestamp_micros() == date.timestamp_micros();
+            (!same).then(|| format!("dated {} in the file, {is} here for {at}", date.to_rfc3339()))
+        }
+        Publication::Undated => None,
+    }
+}
+
 /// Those of the wanted fields that are not so; an absent field is null, an empty list or an empty object.
 fn differing(wanted: &Map<String, Value>, existing: &Value) -> Map<String, Value> {
     let empty = |value: &Value| match value {
@@ -153,6 +188,29 @@ fn text(value: &Value) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_date_or_a_draft_that_is_otherwise_here_is_said() {
+        let at = |text: &str| Publication::At(text.parse().unwrap());
+        let published = json!({"status": "published", "published_at": "2025-06-26T00:00:00Z"});
+        assert_eq!(otherwise(at("2025-06-26T00:00:00Z"), &published), None);
+        assert_eq!(otherwise(Publication::Undated, &published), None);
+        assert_eq!(
+            otherwise(at("2025-06-27T00:00:00Z"), &published).unwrap(),
+            "dated 2025-06-27T00:00:00+00:00 in the file, published here for 2025-06-26T00:00:00Z"
+        );
+        assert_eq!(
+            otherwise(Publication::Draft, &published).unwrap(),
+            "a draft in the file, published here"
+        );
+        let scheduled = json!({"status": "scheduled", "scheduled_at": "2035-06-26T00:00:00Z"});
+        assert_eq!(otherwise(at("2035-06-26T00:00:00Z"), &scheduled), None);
+        assert!(otherwise(at("2035-06-27T00:00:00Z"), &scheduled).is_some());
+        for people_decided in ["draft", "unpublished", "archived"] {
+            let here = json!({ "status": people_decided });
+            assert_eq!(otherwise(at("2035-06-27T00:00:00Z"), &here), None);
+        }
+    }
 
     #[test]
     fn only_what_differs_is_sent() {
