@@ -30,7 +30,7 @@ use crate::{
 /// skipped, and so are visits of bots; how many of each is said at the end. Visits keep the times of the log.
 /// The common format does not name browsers: there a visitor is an address, and bots are not told apart.
 /// It may be interrupted and repeated at any later time: a file is known by its (unpacked) content. A file that has
-/// grown since is another file: import logs after they were rotated.
+/// grown since is another file: import logs after they were rotated. Ends with 3 when lines could not be read.
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct AccessLog {
@@ -39,6 +39,10 @@ pub(crate) struct AccessLog {
     /// The domain of the site that the log is of.
     #[arg(long)]
     site: String,
+    /// Another host that the site's own pages had in this log's time: who comes from there has not come from elsewhere.
+    /// The site's domain is one; may be repeated.
+    #[arg(long, value_name = "HOST")]
+    own_host: Vec<String>,
     #[command(flatten)]
     connection: Connection,
 }
@@ -49,6 +53,8 @@ const SHOWN: usize = 10;
 /// What became of the lines.
 #[derive(Debug, Default)]
 struct Tally {
+    /// Lines that are of an access log.
+    read: u64,
     accepted: u64,
     skipped: BTreeMap<Skip, u64>,
     dropped: BTreeMap<String, u64>,
@@ -77,7 +83,7 @@ impl AccessLog {
         }
         let progress = Progress::new("lines", fingerprint.lines, next.min(fingerprint.lines));
         let interruption = super::interruption();
-        let mut batches = Batches::read(&self.file, &self.site, id, next)?;
+        let mut batches = Batches::read(&self.file, &self.site, &self.own_host, id, next)?;
         let mut tally = Tally::default();
         while let Some(batch) = batches.next().await {
             let batch = batch.with_context(|| format!("cannot read {}", self.file.display()))?;
@@ -89,12 +95,20 @@ impl AccessLog {
             progress.add(lines);
         }
         progress.finish();
-        if !interruption.is_cancelled() {
+        let is_no_log = next == 0 && tally.read == 0 && tally.failed > 0;
+        if !interruption.is_cancelled() && !is_no_log {
             let path = format!("api/v1/imports/{id}/complete");
             client.send(Request::command(Method::POST, path, None)).await?;
         }
         tally.report(interruption.is_cancelled());
-        Ok(super::exit_code(interruption.is_cancelled(), 0))
+        if is_no_log {
+            println!(
+                "{} is no access log: none of its lines could be read, and the import is not complete",
+                self.file.display()
+            );
+        }
+        let failed = usize::try_from(tally.failed).unwrap_or(usize::MAX);
+        Ok(super::exit_code(interruption.is_cancelled(), failed))
     }
 
     /// Reads the file once; on a thread that may wait.
@@ -119,6 +133,7 @@ impl AccessLog {
 
 /// Sends a batch, again and again if need be: its events carry ids and lines of their own.
 async fn send(client: &Client, batch: Batch, tally: &mut Tally) -> anyhow::Result<()> {
+    tally.read += batch.events.len() as u64 + batch.skipped.values().sum::<u64>();
     for (skip, count) in batch.skipped {
         *tally.skipped.entry(skip).or_default() += count;
     }

@@ -7,8 +7,10 @@ use std::{
     path::Path,
 };
 
+use events::directory::Domain;
 use serde::Serialize;
 use tokio::sync::mpsc;
+use url::Url;
 use uuid::Uuid;
 
 use super::{
@@ -57,11 +59,21 @@ pub(super) struct Batches(mpsc::Receiver<io::Result<Batch>>);
 
 impl Batches {
     /// Begins to read at this line, from 0.
-    pub(super) fn read(place: &Path, site: &str, import: &str, first: u64) -> io::Result<Self> {
+    pub(super) fn read(
+        place: &Path,
+        site: &str,
+        own_hosts: &[String],
+        import: &str,
+        first: u64,
+    ) -> io::Result<Self> {
         let (sender, receiver) = mpsc::channel(2);
         let mut reader = Reader {
             lines: Lines::from(place, first)?,
             site: site.to_owned(),
+            own_hosts: own_hosts
+                .iter()
+                .map(|host| plain(&Domain::normal(host)).to_owned())
+                .collect(),
             import: import.to_owned(),
             namespace: Uuid::new_v5(&Uuid::NAMESPACE_OID, import.as_bytes()),
         };
@@ -84,6 +96,8 @@ impl Batches {
 struct Reader {
     lines: Lines,
     site: String,
+    /// Hosts of the site beside its domain, without `www.`.
+    own_hosts: Vec<String>,
     import: String,
     namespace: Uuid,
 }
@@ -126,7 +140,11 @@ impl Reader {
             name: "pageview",
             url,
             domain: self.site.clone(),
-            referrer: line.referrer.as_deref().map(str::to_owned),
+            referrer: line
+                .referrer
+                .as_deref()
+                .filter(|referrer| !self.is_own(referrer))
+                .map(str::to_owned),
             timestamp: line.time.to_rfc3339(),
             // An empty one is told as it is: nobody's browser sends none, so it counts as a bot.
             user_agent: line.user_agent.as_deref().map(str::to_owned),
@@ -135,6 +153,18 @@ impl Reader {
             line: number,
         }
     }
+
+    /// Whether a referrer is a page of the site itself. (Those of its domain the API knows.)
+    fn is_own(&self, referrer: &str) -> bool {
+        let host = Url::parse(referrer).ok();
+        let host = host.as_ref().and_then(Url::host_str).map(plain);
+        host.is_some_and(|host| self.own_hosts.iter().any(|own| own == host))
+    }
+}
+
+/// A host as the API compares them.
+fn plain(host: &str) -> &str {
+    host.strip_prefix("www.").unwrap_or(host)
 }
 
 /// The visitor's address. A server that looks up names logs those: each gets an address of its own, from the range
@@ -165,7 +195,12 @@ mod tests {
     use super::*;
 
     fn batches(first: u64) -> Vec<Batch> {
+        batches_of(first, &[])
+    }
+
+    fn batches_of(first: u64, own_hosts: &[&str]) -> Vec<Batch> {
         let mut reader = Reader {
+            own_hosts: own_hosts.iter().map(|host| (*host).to_owned()).collect(),
             lines: Lines::from(super::super::sample(), first).unwrap(),
             site: "semicomplete.com".to_owned(),
             import: "i".to_owned(),
@@ -192,6 +227,21 @@ mod tests {
             .flat_map(|batch| batch.events.iter().map(|event| event.line))
             .collect();
         assert!(lines.is_sorted());
+    }
+
+    #[test]
+    fn pages_of_the_site_itself_are_no_referrers() {
+        let of = |batches: Vec<Batch>| -> (usize, usize) {
+            let events = batches.into_iter().flat_map(|batch| batch.events);
+            let referrers: Vec<String> = events.filter_map(|event| event.referrer).collect();
+            let own = referrers
+                .iter()
+                .filter(|it| it.contains("//semicomplete.com/") || it.contains("//www.semicomplete.com/"));
+            (own.count(), referrers.len())
+        };
+        let (own, all) = of(batches(0));
+        assert!(own > 100, "{own}");
+        assert_eq!(of(batches_of(0, &["semicomplete.com"])), (0, all - own));
     }
 
     #[test]
