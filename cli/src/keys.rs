@@ -16,11 +16,12 @@ pub(crate) struct Keys {
 
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
-    /// Make a key and print it: this once, for only its hash is kept.
+    /// Make a key and print it: this once, for only its hash is kept. Beside it, its id and that of its principal,
+    /// which `annals keys revoke` and `annals erase` take.
     Create {
-        /// Whose key: a tenant's name or id.
+        /// Whose key: a tenant's name or id. Operators must say it; for others it is their own tenant.
         #[arg(long)]
-        tenant: String,
+        tenant: Option<String>,
         /// What it may do: content:write, downloads:write, visits:write, read, admin.
         #[arg(long, value_delimiter = ',', required = true)]
         scopes: Vec<String>,
@@ -54,14 +55,18 @@ impl Keys {
                 quiet,
                 connection,
             } => {
-                let mut body = json!({"tenant": tenant, "scopes": scopes});
-                if let Some(name) = name {
-                    body["name"] = name.into();
+                let mut body = json!({ "scopes": scopes });
+                for (field, value) in [("tenant", tenant), ("name", name)] {
+                    if let Some(value) = value {
+                        body[field] = value.into();
+                    }
                 }
                 let request = Request::command(Method::POST, "api/v1/keys", Some(body));
                 let answer = Client::new(&connection, PATIENCE)?.send(request).await?;
                 println!("{}", answer.body["key"].as_str().unwrap_or_default());
                 if !quiet {
+                    let id = |field: &str| answer.body[field].as_str().unwrap_or("?").to_owned();
+                    eprintln!("key id {}, principal {}", id("id"), id("principal"));
                     eprintln!("Keep it: it is not shown again. For this command line: export ANNALS_KEY=…");
                 }
             }
