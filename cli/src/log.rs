@@ -220,9 +220,20 @@ fn line(place: &Place, record: &Value) -> String {
     if let Some(why) = record["why"].as_str() {
         line.push_str(&format!("  ({why})"));
     }
+    // A record of visits may have hundreds.
+    let mut counted: Vec<(&str, &str, usize)> = Vec::new();
     for event in record["value"].as_array().into_iter().flatten() {
         let part = |name: &str| event[name].as_str().unwrap_or("?");
-        line.push_str(&format!("  {} {}", part("type"), part("subject")));
+        match counted.iter_mut().find(|(name, ..)| *name == part("type")) {
+            Some((.., count)) => *count += 1,
+            None => counted.push((part("type"), part("subject"), 1)),
+        }
+    }
+    for (name, subject, count) in counted {
+        line.push_str(&match count {
+            1 => format!("  {name} {subject}"),
+            more => format!("  {name} ×{more}"),
+        });
     }
     line.push('\n');
     line
@@ -270,6 +281,14 @@ mod tests {
         let text = line(&place, &record);
         assert!(
             text.starts_with("ledger/0 7 ") && text.ends_with("commit 1:2  content.drafted.v1 x\n"),
+            "{text}"
+        );
+        let many = json!({"offset": 9, "kind": "visits", "admitted": true, "value": [
+            {"type": "visit.page-viewed.v1", "subject": "a"}, {"type": "visit.engaged.v1", "subject": "b"},
+            {"type": "visit.page-viewed.v1", "subject": "c"}]});
+        let text = line(&place, &many);
+        assert!(
+            text.ends_with("visits  visit.page-viewed.v1 ×2  visit.engaged.v1 b\n"),
             "{text}"
         );
         let void = json!({"offset": 8, "kind": "void", "admitted": false, "why": "no header"});

@@ -11,7 +11,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 /// One bar; shared by whoever works.
 pub(crate) struct Progress {
     bar: ProgressBar,
-    unit: &'static str,
+    unit: String,
+    /// What was done before it began.
+    before: u64,
     /// When the last plain line was written; none on a terminal, where the bar draws itself.
     plain: Option<Mutex<Instant>>,
 }
@@ -21,7 +23,8 @@ const PLAIN_EVERY: Duration = Duration::from_secs(2);
 
 impl Progress {
     /// A bar for `length` things of which `done` are there already.
-    pub(crate) fn new(unit: &'static str, length: u64, done: u64) -> Self {
+    pub(crate) fn new(unit: impl Into<String>, length: u64, done: u64) -> Self {
+        let unit = unit.into();
         let terminal = stderr().is_terminal();
         let target = if terminal {
             ProgressDrawTarget::stderr()
@@ -38,12 +41,13 @@ impl Progress {
         Self {
             bar,
             unit,
+            before: done,
             plain: (!terminal).then(|| Mutex::new(Instant::now())),
         }
     }
 
     /// A count of things of which nobody knows how many there will be.
-    pub(crate) fn open(unit: &'static str) -> Self {
+    pub(crate) fn open(unit: &str) -> Self {
         let this = Self::new(unit, 0, 0);
         this.bar.unset_length();
         let template = format!("{{spinner}} {{human_pos}} {unit}  {{per_sec}}");
@@ -71,14 +75,23 @@ impl Progress {
 
     /// Ends it: the bar goes away, what was done stays said.
     pub(crate) fn finish(&self) {
-        let line = format!(
-            "{} {} in {:.1} s",
-            self.bar.position(),
-            self.unit,
-            self.bar.elapsed().as_secs_f64()
-        );
+        let line = self.done();
         self.bar.finish_and_clear();
         eprintln!("{line}");
+    }
+
+    /// What was done, now and before.
+    fn done(&self) -> String {
+        let done = self.bar.position().saturating_sub(self.before);
+        let before = match self.before {
+            0 => String::new(),
+            before => format!(" ({before} were there before)"),
+        };
+        format!(
+            "{done} {} in {:.1} s{before}",
+            self.unit,
+            self.bar.elapsed().as_secs_f64()
+        )
     }
 
     fn line(&self) -> String {
@@ -88,5 +101,34 @@ impl Progress {
         };
         let left = self.bar.eta().as_secs();
         format!("{position}/{length} {}, {rate:.0}/s, {left} s left", self.unit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_done_before_is_told_apart() {
+        let first = Progress::new("records of ledger/0", 7, 0);
+        first.add(7);
+        assert!(
+            first.done().starts_with("7 records of ledger/0 in "),
+            "{}",
+            first.done()
+        );
+        assert!(first.done().ends_with(" s"), "{}", first.done());
+        let again = Progress::new("records of ledger/0", 9, 7);
+        again.add(2);
+        assert!(
+            again.done().starts_with("2 records of ledger/0 in "),
+            "{}",
+            again.done()
+        );
+        assert!(
+            again.done().ends_with(" s (7 were there before)"),
+            "{}",
+            again.done()
+        );
     }
 }

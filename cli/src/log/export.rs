@@ -129,6 +129,8 @@ pub(super) fn file(folder: &Path, place: &Place) -> PathBuf {
 struct Sink {
     file: BufWriter<File>,
     path: PathBuf,
+    /// Of which partition.
+    of: String,
     /// The offset after the last whole line.
     next: Offset,
 }
@@ -149,11 +151,12 @@ impl Sink {
         file.set_len(whole)?;
         file.seek(SeekFrom::Start(whole))?;
         let file = BufWriter::new(file);
-        Ok(Self { file, path, next })
+        let of = place.to_string();
+        Ok(Self { file, path, of, next })
     }
 
     fn progress(&self, end: Offset) -> Progress {
-        Progress::new("records", end, self.next)
+        Progress::new(format!("records of {}", self.of), end, self.next)
     }
 
     fn write(&mut self, lines: &[u8]) -> anyhow::Result<()> {

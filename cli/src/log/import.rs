@@ -93,7 +93,7 @@ impl Import {
 
     async fn partition(&self, target: &Target, partition: Partition) -> anyhow::Result<()> {
         let path = file(&self.folder, &Place::from(partition));
-        let progress = Progress::new("records", end(&path)?, 0);
+        let progress = Progress::new(format!("records of {partition}"), end(&path)?, 0);
         let (mut before, id) = (0, self.new_id.map(LogId));
         let done = |records: u64| {
             progress.add(records - before);
