@@ -8,10 +8,10 @@ use reqwest::Method;
 use crate::client::{Client, Connection, Request};
 
 /// Destroy the key of a subject's personal fields, for ever: nobody opens them any more, wherever they stand. Needs a
-/// key with the scope admin, or an operator's.
+/// key with the scope admin, or an operator's. Keys of the principal go on working until `annals keys revoke` ends them.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Erase {
-    /// The id of a principal.
+    /// The id of a principal: `annals keys create` prints it, and the view `keys` has it (`annals export keys`).
     subject: uuid::Uuid,
     /// There is no way back: say so.
     #[arg(long)]
@@ -32,6 +32,7 @@ impl Erase {
             .send(request)
             .await?;
         println!("{subject} is erased");
+        eprintln!("Its keys go on working until they are revoked: annals keys revoke ID");
         Ok(ExitCode::SUCCESS)
     }
 }

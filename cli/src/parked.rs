@@ -74,7 +74,7 @@ impl Which {
         let client = Client::new(&self.connection, Duration::from_secs(2))?;
         let request = Request::operation(Method::POST, self.path(verb), body);
         let answer = client.send(request).await?.body;
-        println!("{} events are projected", answer["done"]);
+        println!("{}", came_of(verb, answer["done"].as_u64().unwrap_or_default()));
         Ok(match answer["parked"].as_str() {
             None => ExitCode::SUCCESS,
             Some(why) => {
@@ -82,6 +82,18 @@ impl Which {
                 ExitCode::from(STILL_PARKED)
             }
         })
+    }
+}
+
+/// What came of it, in words: of what is skipped the first is passed over, and the others follow.
+fn came_of(verb: &str, done: u64) -> String {
+    if verb == "/skip" && done > 0 {
+        format!(
+            "1 event is passed over, {} events after it are projected",
+            done - 1
+        )
+    } else {
+        format!("{done} events are projected")
     }
 }
 
@@ -159,6 +171,16 @@ mod tests {
     fn a_subject_of_any_form_is_one_part_of_the_path() {
         let encoded: String = "visits/0@5.0 ü".bytes().map(encode).collect();
         assert_eq!(encoded, "visits%2F0%405.0%20%C3%BC");
+    }
+
+    #[test]
+    fn what_is_passed_over_is_not_called_projected() {
+        assert_eq!(came_of("/retry", 1), "1 events are projected");
+        assert_eq!(
+            came_of("/skip", 1),
+            "1 event is passed over, 0 events after it are projected"
+        );
+        assert_eq!(came_of("/skip", 0), "0 events are projected");
     }
 
     #[test]

@@ -132,7 +132,8 @@ impl Rebuild {
             number(&client.send(request).await?.body)
         };
         if self.pause || self.detach {
-            println!("{} generation {generation}", self.projection);
+            let what = if self.pause { "paused" } else { "being built" };
+            println!("{} generation {generation} is {what}", self.projection);
             return Ok(ExitCode::SUCCESS);
         }
         self.watch(&client, generation).await

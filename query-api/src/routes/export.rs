@@ -107,11 +107,12 @@ fn find(name: &str, store: Option<Store>) -> Result<&'static View, Error> {
         Store::Postgres => export::Store::Postgres,
     });
     let none = || {
-        let known: Vec<_> = export::VIEWS
-            .iter()
-            .filter(|view| store.is_none_or(|store| store == view.store))
-            .map(|view| view.name)
-            .collect();
+        let views = export::VIEWS.iter();
+        let views = views.filter(|view| store.is_none_or(|store| store == view.store));
+        let mut known: Vec<_> = views.map(|view| view.name).collect();
+        // Both stores have a view of this name.
+        known.sort_unstable();
+        known.dedup();
         Problem::not_found(format!(
             "there is no view {name:?}: there are {}",
             known.join(", ")
