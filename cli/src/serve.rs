@@ -214,7 +214,11 @@ impl Serve {
             .context("cannot show that this process reads the log")?;
         let fold = folding(&log, &self.clickhouse, &health);
         let operation = projectors::api::App::new(&projectors, &fold, command.operator_key.as_deref())?;
-        let routes = health.routes().merge(projectors::api::router(operation));
+        let document = Url::new("operation", "/openapi/operation.json");
+        let page = SwaggerUi::new("/docs").url(document, projectors::api::openapi());
+        let routes = projectors::api::router(operation)
+            .merge(Router::from(page))
+            .merge(health.routes());
         let serving = service::serve(listener, service::finish(routes), shutdown.clone());
         let folding = async {
             let folded = projectors::run(fold, projectors, shutdown.clone()).await;

@@ -77,6 +77,9 @@ pub(crate) struct Row {
 }
 
 /// Statistics of a site's visits.
+///
+/// Plausible's v2 query, without `include.comparisons`, filters with `matches` or on goals, and the metrics
+/// `scroll_depth`, `time_on_page`, `conversion_rate` and of revenue: what is not there is a 422 that names it.
 #[utoipa::path(
     post, path = "/api/v1/stats/query", tag = "statistics", operation_id = "query_stats", security(("key" = [])),
     request_body = Question,
