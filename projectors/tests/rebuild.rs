@@ -330,11 +330,16 @@ async fn a_bound_holds_from_the_first_event_on_and_through_pauses() {
     };
     let mut before = 0;
     for _ in 0..6 {
-        let further = until("the next events", async || position().await.filter(|now| *now > before));
+        let further = until("the next events", async || {
+            position().await.filter(|now| *now > before)
+        });
         before = further.await;
         // A second's worth is written before it is waited for; a claim and the genesis are no events.
         let bound = (began.elapsed().as_secs_f64() + 1.0) * f64::from(RATE) + 3.0;
-        assert!((before as f64) <= bound, "{before} records, and at most {bound} may be there");
+        assert!(
+            (before as f64) <= bound,
+            "{before} records, and at most {bound} may be there"
+        );
         writer.steer_rebuild(content, 2, Some(true), None).await.unwrap();
         until("the pause", async || (!is_filled()).then_some(())).await;
         writer.steer_rebuild(content, 2, Some(false), None).await.unwrap();

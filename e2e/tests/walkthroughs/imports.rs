@@ -88,6 +88,53 @@ async fn posts_are_imported_once(log: LogKind) {
     assert_eq!(post["metadata"]["path"], "2024/02/26/Windows-7");
     assert_eq!(post["metadata"]["aliases"][0], "2024/02/26/Windows-7.html");
     assert!(post["metadata"]["authors"].is_array(), "{post}");
+
+    // What is published stays so, and that the file says otherwise is told.
+    let text = std::fs::read_to_string(&changed).unwrap();
+    std::fs::write(&changed, text.replacen("+++\n", "+++\ndraft = true\n", 1)).unwrap();
+    let (code, text) = run(&annals, &key, &[&args[..], &["-v"]].concat()).await;
+    assert_eq!(code, Some(0), "{text}");
+    for words in [
+        "1 differ in date or draft from what is published: not changed",
+        "Windows-7.md: a draft in the file, published here",
+    ] {
+        assert!(text.contains(words), "{words:?} is not in {text}");
+    }
+    assert_eq!(read().await.unwrap().body["status"], "published");
+    crate::finish(annals).await;
+}
+
+#[tokio::test]
+async fn what_is_no_access_log_is_not_taken_for_imported() {
+    let annals = crate::running(LogKind::Embedded).await;
+    let key = annals.tenant("blog", SITE).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("access.log");
+    std::fs::write(&file, [0x00, 0xff, b'\n', b'x', b'\n'].repeat(9)).unwrap();
+    let args = ["import", "access-log", file.to_str().unwrap(), "--site", SITE];
+    for _ in 0..2 {
+        let (code, text) = run(&annals, &key, &args).await;
+        assert_eq!(code, Some(3), "{text}");
+        assert!(
+            text.contains("is no access log") && !text.contains("complete: nothing"),
+            "{text}"
+        );
+    }
+    // Some lines that cannot be read among others.
+    let text: String = sample::log_text()
+        .lines()
+        .take(40)
+        .map(|line| format!("{line}\n"))
+        .collect();
+    std::fs::write(&file, format!("nonsense\n{text}")).unwrap();
+    let (code, text) = run(&annals, &key, &args).await;
+    assert_eq!(code, Some(3), "{text}");
+    assert!(text.contains("1 lines could not be read"), "{text}");
+    let (code, text) = run(&annals, &key, &args).await;
+    assert!(
+        code == Some(0) && text.contains("complete: nothing to do"),
+        "{text}"
+    );
     crate::finish(annals).await;
 }
 

@@ -234,9 +234,10 @@ mod tests {
         let of = |batches: Vec<Batch>| -> (usize, usize) {
             let events = batches.into_iter().flat_map(|batch| batch.events);
             let referrers: Vec<String> = events.filter_map(|event| event.referrer).collect();
+            let host = |it: &String| it.split('/').nth(2).map(|host| plain(host).to_owned());
             let own = referrers
                 .iter()
-                .filter(|it| it.contains("//semicomplete.com/") || it.contains("//www.semicomplete.com/"));
+                .filter(|it| host(it).as_deref() == Some("semicomplete.com"));
             (own.count(), referrers.len())
         };
         let (own, all) = of(batches(0));
