@@ -31,16 +31,15 @@ async fn replayed<F: Fold>(tables: &TestTables<F>, log: &TestLog, cuts: &[Cut]) 
             return;
         }
         let (events, ending) = *cuts.next().unwrap();
-        for (n, batch) in ranges(&log.log, &checkpoint, usize::from(events % 40) + 1)
-            .await
-            .into_iter()
-            .enumerate()
-        {
-            let write = sink.write(vec![batch]);
+        // One by one, or several at once, which are written side by side.
+        let ranges = ranges(&log.log, &checkpoint, usize::from(events % 40) + 1).await;
+        let at_once = usize::from(ending / 7 % 5) + 1;
+        for (n, batches) in ranges.chunks(at_once).enumerate() {
+            let write = sink.write(batches.to_vec());
             if n == usize::from(ending % 7) {
                 // Killed in the middle of a write, later each time, so that it comes to an end; whether it was
                 // committed, the tables know.
-                let patience = Duration::from_micros((u64::from(ending) + patience) * 40);
+                let patience = Duration::from_micros((u64::from(ending) + patience * patience) * 40);
                 let _ = tokio::time::timeout(patience, write).await;
                 break;
             }
