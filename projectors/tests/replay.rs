@@ -6,11 +6,11 @@ mod kit;
 
 use std::time::Duration;
 
-use kit::{Step, TestLog, TestTables, history, ranges};
+use kit::{Step, TestLog, TestTables, drafted, history, piece, ranges, tenant};
 use projectors::{
     content::ContentFold,
     downloads::DownloadsFold,
-    runner::{Sink, postgres::Fold},
+    runner::{Sink, SinkError, postgres::Fold},
 };
 use proptest::{
     collection::vec,
@@ -84,4 +84,35 @@ async fn any_cut_of_the_log_gives_the_same_content() {
 #[tokio::test(flavor = "multi_thread")]
 async fn any_cut_of_the_log_gives_the_same_downloads() {
     any_cut_gives_the_same_tables::<DownloadsFold>().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_ranges_are_written_side_by_side_and_none_by_whoever_was_fenced_off() {
+    let tables = TestTables::<ContentFold>::make().await;
+    let mut log = TestLog::make().await;
+    let drafts = (0..400).map(|n| {
+        let event = drafted(n, &format!("slug-{n}")).into();
+        (tenant(0), vec![(piece(n).to_string(), 1, event)])
+    });
+    log.ledger.commits(drafts.collect()).await;
+    let (mut late, checkpoint) = tables.taken_over().await;
+    let (mut sink, _) = tables.taken_over().await;
+    let four = ranges(&log.log, &checkpoint, 101).await;
+    assert_eq!(four.len(), 4);
+    assert!(matches!(late.write(four.clone()).await, Err(SinkError::Fenced)));
+    assert_eq!(tables.holds().await["content"].len(), 0);
+    // `holds` has taken over as well.
+    assert!(matches!(sink.write(four.clone()).await, Err(SinkError::Fenced)));
+    let (mut sink, _) = tables.taken_over().await;
+    let before = tables.scratch.connections().await.unwrap();
+    sink.write(four).await.unwrap();
+    // One by one takes one connection.
+    let after = tables.scratch.connections().await.unwrap();
+    assert!(after - before >= 2, "{before}, then {after}: not side by side");
+    let holds = tables.holds().await;
+    assert_eq!(
+        (holds["content"].len(), holds["content_versions"].len()),
+        (400, 400)
+    );
+    tables.scratch.erase().await.unwrap();
 }
