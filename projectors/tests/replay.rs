@@ -6,9 +6,10 @@ mod kit;
 
 use std::time::Duration;
 
-use kit::{Step, TestLog, TestTables, drafted, history, piece, ranges, tenant};
+use kit::{Step, TestLog, TestTables, drafted, history, piece, ranges, tenant, text};
 use projectors::{
     content::ContentFold,
+    directory::DirectoryFold,
     downloads::DownloadsFold,
     runner::{Sink, SinkError, postgres::Fold},
 };
@@ -17,6 +18,7 @@ use proptest::{
     prelude::any,
     test_runner::{Config, TestRunner},
 };
+use read_models::Projection;
 
 /// What happens between two writes: how many events the next ranges have, and how it ends.
 type Cut = (u8, u8);
@@ -114,5 +116,25 @@ async fn several_ranges_are_written_side_by_side_and_none_by_whoever_was_fenced_
         (holds["content"].len(), holds["content_versions"].len()),
         (400, 400)
     );
+    tables.scratch.erase().await.unwrap();
+}
+
+/// Events of the directory do not count versions, so nothing but the parking keeps the later ones back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_parked_aggregate_holds_its_later_events_in_whichever_range_they_are() {
+    let tables = TestTables::<DirectoryFold>::make().await;
+    let mut log = TestLog::make().await;
+    let event = |version, name: &str, data| text(tenant(0), "k7Qm2ZxA", name, version, data);
+    log.directory
+        .raw(tenant(0), &event(1, "key.issued.v1", "{}"))
+        .await;
+    for version in 2..6 {
+        let revoked = event(version, "key.revoked.v1", r#"{"key": "k7Qm2ZxA"}"#);
+        log.directory.raw(tenant(0), &revoked).await;
+    }
+    let (mut sink, checkpoint) = tables.taken_over().await;
+    sink.write(ranges(&log.log, &checkpoint, 1).await).await.unwrap();
+    let known = tables.writer.generations(Some(Projection::Directory)).await;
+    assert_eq!(known.unwrap()[0].parked, 5);
     tables.scratch.erase().await.unwrap();
 }
