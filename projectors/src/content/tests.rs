@@ -67,7 +67,7 @@ fn given(events: &[Recorded]) -> Rows {
     rows
 }
 
-fn the_row(rows: Rows) -> Content {
+fn the_row(mut rows: Rows) -> Content {
     let mut changes = rows.changes();
     assert_eq!((changes.inserted.len(), changes.updated.len()), (1, 0));
     changes.inserted.remove(0)
