@@ -29,9 +29,9 @@ const PAUSE: Duration = Duration::from_millis(20);
 const READERS: usize = 1_000;
 /// Events a second of the rebuild beside the live generation: less than one core's worth.
 const RATE: u32 = 5_000;
-/// Records of the ledger, and of visits with 500 events in each, that are verified.
+/// Records of the ledger, and of visits with 500 events or more in each, that are verified.
 const COMMITS: u64 = 100_000;
-const BATCHES: u64 = 4_000;
+const BATCHES: u64 = 2_000;
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Runs the phase.
@@ -75,7 +75,7 @@ async fn lengthen(annals: &Installation, key: &str) -> anyhow::Result<()> {
     };
     let address = annals.command_address();
     let log = annals.open_log().await?;
-    for (topic, records, connections) in [(Topic::Ledger, COMMITS, 64), (Topic::Visits, BATCHES, 16)] {
+    for (topic, records, connections) in [(Topic::Ledger, COMMITS, 64), (Topic::Visits, BATCHES, 4)] {
         while ends(&log, topic).await? < records {
             let requests = match topic {
                 Topic::Visits => visit_batches(key),
