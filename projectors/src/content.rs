@@ -50,10 +50,13 @@ struct Piece {
     state: State,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What has become of a row; what is more comes later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum State {
     Loaded,
     Changed,
+    /// Title, summary, body or language are others.
+    Rewritten,
     New,
 }
 
@@ -62,6 +65,7 @@ impl Fold for ContentFold {
     const VERSION: &'static str = "2";
     const FAMILIES: &'static [&'static str] = &["content."];
     type Rows = Rows;
+    type Changes = Changes;
 
     async fn load(write: &mut Write, events: &[&Entry]) -> Result<Rows, Error> {
         let rows = tables::load(write, &known_before(events)).await?;
@@ -81,14 +85,20 @@ impl Fold for ContentFold {
     fn skip(rows: &mut Rows, entry: &Entry) {
         if let Some(piece) = entry.aggregate().and_then(|key| rows.pieces.get_mut(&key)) {
             piece.row.version += 1;
-            if piece.state == State::Loaded {
-                piece.state = State::Changed;
-            }
+            piece.state = piece.state.max(State::Changed);
         }
     }
 
-    async fn write(write: &mut Write, rows: Rows) -> Result<u64, Error> {
-        tables::apply(write, &rows.changes()).await
+    fn changes(rows: &mut Rows) -> Changes {
+        rows.changes()
+    }
+
+    async fn insert(write: &mut Write, changes: &Changes) -> Result<u64, Error> {
+        tables::insert(write, changes).await
+    }
+
+    async fn update(write: &mut Write, changes: &Changes) -> Result<u64, Error> {
+        tables::update(write, changes).await
     }
 }
 
@@ -201,19 +211,24 @@ impl Rows {
         Ok(())
     }
 
-    fn changes(self) -> Changes {
+    fn changes(&mut self) -> Changes {
         let mut changes = Changes {
-            versions: self.versions,
+            versions: std::mem::take(&mut self.versions),
             ..Changes::default()
         };
-        for piece in self.pieces.into_values() {
-            match piece.state {
-                State::New => changes.inserted.push(piece.row),
-                State::Changed => changes.updated.push(piece.row),
+        for piece in self.pieces.values_mut() {
+            match std::mem::replace(&mut piece.state, State::Loaded) {
+                State::New => changes.inserted.push(piece.row.clone()),
+                State::Rewritten => changes.updated.push(piece.row.clone()),
+                State::Changed => changes.kept.push(piece.row.clone()),
                 State::Loaded => {}
             }
         }
-        for (slug, fate) in self.slugs {
+        // In the order of the key: its index grows at one end.
+        changes
+            .inserted
+            .sort_unstable_by_key(|row| (row.tenant, row.content));
+        for (slug, fate) in std::mem::take(&mut self.slugs) {
             match fate {
                 Fate::GivenUp(redirect) => changes.redirects.push(redirect),
                 Fate::Taken(tenant_seq) => changes.taken.push(Taken { slug, tenant_seq }),
@@ -279,9 +294,7 @@ impl Piece {
 
     /// What the event makes of the row; names what it set.
     fn evolve(&mut self, event: &ContentEvent) -> Set {
-        if self.state == State::Loaded {
-            self.state = State::Changed;
-        }
+        self.state = self.state.max(State::Changed);
         let row = &mut self.row;
         let mut set = Vec::new();
         match event {
@@ -317,6 +330,9 @@ impl Piece {
                     "metadata",
                     put(&mut row.metadata, metadata.clone().map(Value::Object)),
                 );
+                if title.is_some() || body.is_some() || summary.is_some() || language.is_some() {
+                    self.state = self.state.max(State::Rewritten);
+                }
                 if metadata.is_some() {
                     self.lead();
                 }

@@ -36,6 +36,7 @@ impl Fold for DirectoryFold {
     const VERSION: &'static str = "1";
     const FAMILIES: &'static [&'static str] = &["tenant.", "site.", "principal.", "key."];
     type Rows = Rows;
+    type Changes = Changes;
 
     async fn load(_: &mut Write, _: &[&Entry]) -> Result<Rows, Error> {
         // Every event makes a row, or says of one all that changes.
@@ -53,8 +54,17 @@ impl Fold for DirectoryFold {
         // No event of the directory counts the versions before it.
     }
 
-    async fn write(write: &mut Write, rows: Rows) -> Result<u64, Error> {
-        tables::apply(write, &rows.changes).await
+    fn changes(rows: &mut Rows) -> Changes {
+        std::mem::take(rows).changes
+    }
+
+    async fn insert(_: &mut Write, _: &Changes) -> Result<u64, Error> {
+        // The directory is small: all of it in its turn.
+        Ok(0)
+    }
+
+    async fn update(write: &mut Write, changes: &Changes) -> Result<u64, Error> {
+        tables::apply(write, changes).await
     }
 }
 

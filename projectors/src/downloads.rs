@@ -42,6 +42,7 @@ impl Fold for DownloadsFold {
     const VERSION: &'static str = "1";
     const FAMILIES: &'static [&'static str] = &["download."];
     type Rows = Rows;
+    type Changes = Changes;
 
     async fn load(write: &mut Write, events: &[&Entry]) -> Result<Rows, Error> {
         let rows = tables::load(write, &known_before(events)).await?;
@@ -64,8 +65,16 @@ impl Fold for DownloadsFold {
         }
     }
 
-    async fn write(write: &mut Write, rows: Rows) -> Result<u64, Error> {
-        tables::apply(write, &rows.changes()).await
+    fn changes(rows: &mut Rows) -> Changes {
+        rows.changes()
+    }
+
+    async fn insert(write: &mut Write, changes: &Changes) -> Result<u64, Error> {
+        tables::insert(write, changes).await
+    }
+
+    async fn update(write: &mut Write, changes: &Changes) -> Result<u64, Error> {
+        tables::update(write, changes).await
     }
 }
 
@@ -138,15 +147,19 @@ impl Rows {
         Ok(())
     }
 
-    fn changes(self) -> Changes {
+    fn changes(&mut self) -> Changes {
         let mut changes = Changes::default();
-        for (row, state) in self.downloads.into_values() {
-            match state {
-                State::New => changes.inserted.push(row),
-                State::Changed => changes.updated.push(row),
+        for (row, state) in self.downloads.values_mut() {
+            match std::mem::replace(state, State::Loaded) {
+                State::New => changes.inserted.push(row.clone()),
+                State::Changed => changes.updated.push(row.clone()),
                 State::Loaded => {}
             }
         }
+        // In the order of the key: its index grows at one end.
+        changes
+            .inserted
+            .sort_unstable_by_key(|row| (row.tenant, row.download));
         changes
     }
 }

@@ -51,6 +51,12 @@ const TOLD: usize = 3;
 /// Tables are analysed when they may have doubled, and hold more than so many records.
 const GROWN: i64 = 100;
 
+/// Records from which on tables are filled first and indexed then.
+const LONG: u64 = 20_000;
+
+/// Processes of PostgreSQL that make an index together.
+const PROCESSES: u8 = 3;
+
 /// Fills generations, proves and switches them.
 pub(crate) struct Supervisor {
     opened: Opened,
@@ -76,6 +82,8 @@ struct Filled {
     end: CancellationToken,
     /// Where it stood when its tables were last analysed.
     analyzed: i64,
+    /// Whether its tables are known to have all their indexes.
+    indexed: bool,
 }
 
 impl Supervisor {
@@ -177,6 +185,9 @@ impl Supervisor {
         let mut done = true;
         let mut grown = Vec::new();
         for (which, row) in wanted {
+            if !self.filled.contains_key(&which) && row.position == 0 {
+                self.index_later(which).await?;
+            }
             let rate = row.rate.unwrap_or(0).unsigned_abs();
             let filled = self.fill(which, rate, shutdown);
             filled.throttle.bound(rate);
@@ -186,6 +197,11 @@ impl Supervisor {
             if near && row.position >= 2 * filled.analyzed + GROWN {
                 filled.analyzed = row.position;
                 grown.push(which);
+            }
+            if !filled.indexed {
+                done = false;
+                self.index(which, near && row.position > 0, row.rate).await?;
+                continue;
             }
             if row.is_built() && row.failure.is_none() {
                 done = false;
@@ -205,6 +221,33 @@ impl Supervisor {
         }
         self.forget_old(&known).await?;
         Ok(done)
+    }
+
+    /// A long log fills tables that have no indexes but those of their keys.
+    async fn index_later(&self, (projection, generation): (Projection, i32)) -> Result<(), Error> {
+        let mut records = 0;
+        for partition in self.dependencies.log.all(topic(projection)) {
+            // A log that cannot be read now will tell the runner.
+            records += self.dependencies.log.end(partition).await.unwrap_or(0);
+        }
+        if records > LONG {
+            self.opened.writer.drop_indexes(projection, generation).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes the indexes that are missing when it is time to; before that nobody is led to these tables.
+    async fn index(&mut self, which: (Projection, i32), now: bool, rate: Option<i32>) -> Result<(), Error> {
+        if self.opened.writer.is_indexed(which.0, which.1).await? {
+            if let Some(filled) = self.filled.get_mut(&which) {
+                filled.indexed = true;
+            }
+        } else if now {
+            // A bound is on what others may feel.
+            let processes = if rate.is_some() { 1 } else { PROCESSES };
+            self.prove(which, Goal::Indexed(processes));
+        }
+        Ok(())
     }
 
     /// Looks for the places of times in the log; whether there are any to be found.
@@ -258,6 +301,7 @@ impl Supervisor {
                 throttle,
                 end,
                 analyzed: 0,
+                indexed: false,
             }
         })
     }
@@ -460,6 +504,8 @@ enum Goal {
     Frozen,
     /// It is known where this time cuts it.
     Cut(Timestamp),
+    /// Its tables have their indexes, made by so many processes.
+    Indexed(u8),
 }
 
 /// What must be shown of a generation before it answers, or is frozen.
@@ -481,6 +527,7 @@ impl Proof {
             Goal::Live => self.prove().await,
             Goal::Frozen => self.freeze().await,
             Goal::Cut(time) => self.cut(time).await.map(|()| None),
+            Goal::Indexed(processes) => self.index(processes).await.map(|()| None),
         };
         let why = match done {
             Ok(None) => return,
@@ -494,6 +541,13 @@ impl Proof {
         if let Err(error) = self.control.rebuild_failed(projection, generation, &why).await {
             tracing::warn!(%projection, generation, error = chain(&error), "that could not be written down");
         }
+    }
+
+    async fn index(&self, processes: u8) -> Result<(), String> {
+        let (projection, generation) = (self.projection, self.generation);
+        tracing::info!(%projection, generation, "making the indexes");
+        let made = self.control.make_indexes(projection, generation, processes).await;
+        made.map_err(|error| chain(&error))
     }
 
     /// None when it answers now, or is gone; else why it may not. An error is an outage.

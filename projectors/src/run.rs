@@ -225,7 +225,8 @@ impl Filling<'_> {
                 partition.index,
                 self.config.parking_limit,
             );
-            let (name, plan) = self.plan(Some(partition));
+            let (name, mut plan) = self.plan(Some(partition));
+            plan.gather = Gather::SIDE_BY_SIDE;
             self.spawn(started, name, drive(sink, plan));
         }
     }

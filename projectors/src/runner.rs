@@ -58,7 +58,7 @@ pub trait Sink: Send {
     /// half done, and says where each of them goes on. Called at the start and after every error.
     fn take_over(&mut self) -> impl Future<Output = Result<Vec<Checkpoint>, SinkError>> + Send;
 
-    /// Writes ranges of one or more of its partitions, at most one of each, with their checkpoints. Gives the
+    /// Writes ranges of one or more of its partitions, those of one in their order, with their checkpoints. Gives the
     /// number of rows written. After an error the outcome may be unknown.
     fn write(&mut self, batches: Vec<Batch>) -> impl Future<Output = Result<u64, SinkError>> + Send;
 
@@ -101,12 +101,16 @@ pub enum SinkError {
 /// How much is written at once.
 #[derive(Debug, Clone, Copy)]
 pub struct Gather {
-    /// Events, more or less: a record is never cut.
+    /// Events of a range, more or less: a record is never cut.
     pub events: usize,
-    /// Bytes of records, more or less.
+    /// Bytes of records of a range, more or less.
     pub bytes: usize,
+    /// Ranges of a partition that are handed over at once; one is made of whatever is there.
+    pub ranges: usize,
     /// The least time between two writes; what comes meanwhile is gathered. A full batch does not wait.
     pub pause: Duration,
+    /// Under a bound: how much of the time is spent at once. What is beside waits no longer than that takes.
+    pub stretch: Duration,
 }
 
 /// When the work is done.
@@ -136,12 +140,57 @@ pub struct Plan {
 }
 
 impl Gather {
-    /// For transactions: whatever is there, at once.
+    /// Whatever is there, at once.
     pub const AT_ONCE: Self = Self {
         events: 10_000,
         bytes: 4 << 20,
+        ranges: 1,
         pause: Duration::ZERO,
+        stretch: Duration::from_secs(1),
     };
+
+    /// For transactions: whatever is there, and what is much in parts that are written side by side.
+    pub const SIDE_BY_SIDE: Self = Self {
+        events: 2_500,
+        bytes: 1 << 20,
+        ranges: 4,
+        pause: Duration::ZERO,
+        stretch: Duration::from_millis(50),
+    };
+}
+
+impl Plan {
+    /// How much is written at once now.
+    fn gather(&self) -> Gather {
+        let most = self.throttle.most(self.gather.stretch);
+        Gather {
+            events: self.gather.events.min(most),
+            ranges: if self.throttle.is_bound() {
+                1
+            } else {
+                self.gather.ranges
+            },
+            ..self.gather
+        }
+    }
+}
+
+impl Gather {
+    /// Whether two ranges that follow each other are written as one.
+    fn as_one(&self, first: &Batch, second: &Batch) -> bool {
+        self.ranges == 1
+            || first.entries.len() + second.entries.len() <= self.events
+                && first.bytes + second.bytes <= self.bytes
+    }
+
+    /// Whether these are as much as is written at once.
+    fn is_enough(&self, pending: &[Batch]) -> bool {
+        let events: usize = pending.iter().map(|it| it.entries.len()).sum();
+        let bytes: usize = pending.iter().map(|it| it.bytes).sum();
+        self.ranges > 1 && pending.len() >= self.ranges
+            || events >= self.events * self.ranges
+            || bytes >= self.bytes * self.ranges
+    }
 }
 
 impl From<read_models::Error> for SinkError {
@@ -251,8 +300,8 @@ async fn session<S: Sink>(sink: &mut S, plan: &Plan, held: &mut Vec<Checkpoint>)
 }
 
 async fn work<S: Sink>(sink: &mut S, plan: &Plan, checkpoints: &[Checkpoint]) -> Result<(), SinkError> {
-    // One range ahead of each partition: what is decoded and waits takes memory.
-    let (send, mut fed) = mpsc::channel(checkpoints.len().max(1));
+    // As much ahead of each partition as is written at once: what is decoded and waits takes memory.
+    let (send, mut fed) = mpsc::channel((checkpoints.len() * plan.gather.ranges).max(1));
     let mut feeds = JoinSet::new();
     let mut work = Work {
         goals: Vec::new(),
@@ -311,7 +360,7 @@ struct Work {
     /// Ends of the log at the start that are not reached yet.
     goals: Vec<(Partition, Offset)>,
     stopped: Vec<Partition>,
-    /// At most one a partition.
+    /// Of each partition no more than is handed over at once.
     pending: Vec<Batch>,
     written: Option<Instant>,
 }
@@ -333,10 +382,16 @@ impl Work {
 
     async fn take<S: Sink>(&mut self, sink: &mut S, plan: &Plan, fed: Fed) -> Result<(), SinkError> {
         match fed {
-            Fed::Batch(batch) => match self.pending.iter_mut().find(|it| it.partition == batch.partition) {
-                Some(pending) => pending.append(batch),
-                None => self.pending.push(batch),
-            },
+            Fed::Batch(batch) => {
+                let last = self
+                    .pending
+                    .iter_mut()
+                    .rfind(|it| it.partition == batch.partition);
+                match last {
+                    Some(last) if plan.gather().as_one(last, &batch) => last.append(batch),
+                    Some(_) | None => self.pending.push(batch),
+                }
+            }
             Fed::Stopped { partition, reason } => {
                 // What came before it is written first: the checkpoint shows where it stands.
                 self.write(sink, plan).await?;
@@ -361,10 +416,7 @@ impl Work {
         let due = self
             .written
             .map_or_else(Instant::now, |written| written + plan.gather.pause);
-        let events = plan.gather.events.min(plan.throttle.most());
-        while self.pending.iter().map(|it| it.entries.len()).sum::<usize>() < events
-            && self.pending.iter().map(|it| it.bytes).sum::<usize>() < plan.gather.bytes
-        {
+        while !plan.gather().is_enough(&self.pending) {
             let next = match fed.try_recv() {
                 Ok(next) => next,
                 Err(_) => match tokio::time::timeout_at(due, fed.recv()).await {

@@ -275,6 +275,38 @@ async fn a_generation_that_is_not_what_the_log_says_does_not_answer() {
     world.erase().await;
 }
 
+/// As after a kill between the filling of tables and the making of their indexes.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_comes_next_makes_the_indexes_that_are_missing() {
+    let mut world = World::make().await;
+    world.live(15).await;
+    world.fold().await;
+    let writer = world.writer().await;
+    let stored = [Projection::Directory, Projection::Content, Projection::Downloads];
+    for projection in stored {
+        assert!(writer.is_indexed(projection, 1).await.unwrap(), "{projection}");
+        rebuild(&writer, projection, None).await.unwrap();
+        for generation in [1, 2] {
+            writer.drop_indexes(projection, generation).await.unwrap();
+            assert!(
+                !writer.is_indexed(projection, generation).await.unwrap(),
+                "{projection}"
+            );
+        }
+    }
+    world.fold().await;
+    for projection in stored {
+        assert_eq!(writer.live(projection).await.unwrap(), 2, "{projection}");
+        for generation in [1, 2] {
+            assert!(
+                writer.is_indexed(projection, generation).await.unwrap(),
+                "{projection}"
+            );
+        }
+    }
+    world.erase().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rebuild_that_is_killed_again_and_again_comes_to_its_end() {
     let mut world = World::make().await;

@@ -3,12 +3,16 @@
 //! A write locks the checkpoint's row first and moves it last, in the transaction of its rows, and only when
 //! position and fence are still what the writer believes. So a late projector can neither write nor judge.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, Postgres, Transaction};
+use sqlx::PgConnection;
+use tokio::sync::OwnedSemaphorePermit;
 
-use crate::{Error, Projection, Tables, Topic, Writer};
+use crate::{Error, Projection, Tables, Topic, Writer, transaction::Transaction};
 
 /// A fence that stands in ClickHouse is above the one before it by at most this.
 const REACH: i64 = 1_000_000;
@@ -79,11 +83,31 @@ impl Clock {
 /// Dropped without that, nothing was written.
 #[derive(Debug)]
 pub struct Write {
-    tx: Transaction<'static, Postgres>,
+    tx: Transaction,
     checkpoint: Checkpoint,
+    /// Of one that began ahead of its turn.
+    place: Option<OwnedSemaphorePermit>,
 }
 
+/// A transaction that writes ahead of its turn: it has no lock, so whatever goes wrong in it says nothing, and only rows
+/// that are new may be written, for rows of those before it may not be there yet. [`Self::turn`] makes it a [`Write`].
+#[derive(Debug)]
+pub struct Ahead(Write);
+
 impl Checkpoint {
+    /// Where it will be after a write.
+    #[must_use]
+    pub fn after(&self, to: &Advance) -> Self {
+        Self {
+            next_offset: to.next_offset,
+            epoch: to.epoch,
+            seq: to.seq,
+            hash: to.hash,
+            since: to.last_time.unwrap_or(self.since),
+            ..*self
+        }
+    }
+
     /// The topic that it is of.
     pub const fn topic(&self) -> Topic {
         self.projection.topic()
@@ -291,19 +315,67 @@ impl Tables {
     /// # Errors
     /// [`Error::Fenced`] when somebody else has it, [`Error::WentBack`] when nobody has.
     pub async fn begin(&self, checkpoint: &Checkpoint) -> Result<Write, Error> {
-        let mut tx = self.pool.begin().await?;
+        let mut tx = Transaction::begin(&self.pool).await?;
         let parking = lock(&mut tx, checkpoint).await?;
         let checkpoint = Checkpoint {
             parking,
             ..*checkpoint
         };
-        Ok(Write { tx, checkpoint })
+        Ok(Write::new(tx, checkpoint))
+    }
+
+    /// Begins a write at a checkpoint that others are still to reach. Waits while as many as may do so.
+    ///
+    /// # Errors
+    /// A database that cannot be reached.
+    pub async fn begin_ahead(&self, checkpoint: &Checkpoint) -> Result<Ahead, Error> {
+        // Never closed.
+        let place = Arc::clone(&self.free).acquire_owned().await;
+        let place = place.map_err(|_| Error::Unavailable(sqlx::Error::PoolClosed))?;
+        let mut write = Write::new(Transaction::begin(&self.ahead).await?, *checkpoint);
+        write.place = Some(place);
+        Ok(Ahead(write))
+    }
+}
+
+impl Ahead {
+    /// To write new rows with.
+    pub const fn rows(&mut self) -> &mut Write {
+        &mut self.0
+    }
+
+    /// The turn has come: those before it are committed. Locks the checkpoint's row, and checks all that
+    /// [`Tables::begin`] does, the count of parking too. Does not wait for the lock: whoever has it may wait for the rows
+    /// that were written here.
+    ///
+    /// # Errors
+    /// Whatever is not as expected; nothing was written then, and nothing is known: begin again, with the lock first.
+    pub async fn turn(mut self) -> Result<Write, Error> {
+        let at = self.0.checkpoint;
+        let row = sqlx::query_file_as!(
+            Locked,
+            "src/checkpoint/lock_now.sql",
+            at.projection.name(),
+            at.generation,
+            at.topic().name(),
+            index(at.partition)
+        )
+        .fetch_optional(&mut *self.0.tx)
+        .await?;
+        if judge(row, &at)? != at.parking {
+            return Err(at.fenced());
+        }
+        Ok(self.0)
     }
 }
 
 impl Write {
-    pub(crate) const fn new(tx: Transaction<'static, Postgres>, checkpoint: Checkpoint) -> Self {
-        Self { tx, checkpoint }
+    pub(crate) const fn new(tx: Transaction, checkpoint: Checkpoint) -> Self {
+        Self {
+            tx,
+            checkpoint,
+            place: None,
+        }
     }
 
     pub(crate) async fn end(self) -> Result<(), Error> {
@@ -347,13 +419,22 @@ impl Write {
     pub async fn commit(mut self, to: &Advance) -> Result<Checkpoint, Error> {
         let moved = advance(&mut self.tx, &self.checkpoint, to).await?;
         self.tx.commit().await?;
+        drop(self.place);
         Ok(moved)
     }
 }
 
+/// A checkpoint's row that is locked.
+struct Locked {
+    next_offset: i64,
+    fence: i64,
+    parking: i64,
+}
+
 /// Locks a checkpoint's row for the transaction and checks position and fence. Gives its count of parking.
 pub(crate) async fn lock(connection: &mut PgConnection, at: &Checkpoint) -> Result<i64, Error> {
-    let row = sqlx::query_file!(
+    let row = sqlx::query_file_as!(
+        Locked,
         "src/checkpoint/lock.sql",
         at.projection.name(),
         at.generation,
@@ -362,6 +443,10 @@ pub(crate) async fn lock(connection: &mut PgConnection, at: &Checkpoint) -> Resu
     )
     .fetch_optional(connection)
     .await?;
+    judge(row, at)
+}
+
+fn judge(row: Option<Locked>, at: &Checkpoint) -> Result<i64, Error> {
     match row {
         Some(row) if row.fence == at.fence && row.next_offset == at.next_offset.cast_signed() => {
             Ok(row.parking)
@@ -396,14 +481,7 @@ pub(crate) async fn advance(
     .fetch_optional(connection)
     .await?;
     match moved {
-        Some(_) => Ok(Checkpoint {
-            next_offset: to.next_offset,
-            epoch: to.epoch,
-            seq: to.seq,
-            hash: to.hash,
-            since: to.last_time.unwrap_or(at.since),
-            ..*at
-        }),
+        Some(_) => Ok(at.after(to)),
         None => Err(at.fenced()),
     }
 }

@@ -14,6 +14,7 @@ use sqlx::{
     PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
+use tokio::sync::Semaphore;
 
 use crate::{Error, Progress, Projection, checkpoint::Clock};
 
@@ -33,6 +34,10 @@ const LIMITS: [(&str, &str); 6] = [
     ("tcp_keepalives_count", "2"),
 ];
 
+/// Connections of one generation on which ranges are written ahead of their turn, beside the one whose turn it is: a
+/// connection is one process of PostgreSQL, which uses one core.
+const AHEAD: u32 = 3;
+
 /// The owner's access: control tables, and [`Tables`] of each generation.
 #[derive(Debug, Clone)]
 pub struct Writer {
@@ -49,6 +54,9 @@ pub struct Tables {
     pub(crate) projection: Projection,
     pub(crate) generation: i32,
     pub(crate) pool: PgPool,
+    /// For those who write ahead of their turn, and how many more may.
+    pub(crate) ahead: PgPool,
+    pub(crate) free: Arc<Semaphore>,
 }
 
 /// A SELECT-only access to whatever is live. Cheap to clone; one per process.
@@ -141,14 +149,18 @@ impl Writer {
             ("search_path", format!("{},annals", projection.schema(generation))),
             ("synchronous_commit", "off".to_owned()),
         ]);
-        let pool = PgPoolOptions::new()
-            .max_connections(connections)
-            .acquire_timeout(ACQUIRE)
-            .connect_lazy_with(options);
+        let pool = |connections, options| {
+            PgPoolOptions::new()
+                .max_connections(connections)
+                .acquire_timeout(ACQUIRE)
+                .connect_lazy_with(options)
+        };
         Tables {
             projection,
             generation,
-            pool,
+            pool: pool(connections, options.clone()),
+            ahead: pool(AHEAD, options),
+            free: Arc::new(Semaphore::new(AHEAD as usize)),
         }
     }
 

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::{Error, Write};
+use crate::{Error, Write, copy::copy_rows};
 
 pub mod history;
 pub mod list;
@@ -128,8 +128,10 @@ pub struct Taken {
 pub struct Changes {
     /// Pieces that are not in the table yet.
     pub inserted: Vec<Content>,
-    /// Pieces that are.
+    /// Pieces that are, and have other words now: title, summary, body or language.
     pub updated: Vec<Content>,
+    /// Pieces that are, and have the words that they had: these are not taken apart for the search again.
+    pub kept: Vec<Content>,
     /// Versions; each is written once.
     pub versions: Vec<Version>,
     /// Old slugs that lead somewhere from now on.
@@ -158,8 +160,37 @@ pub async fn load(write: &mut Write, ids: &[(Uuid, Uuid)]) -> Result<Vec<Content
 /// # Errors
 /// [`Error::Refused`] for values that the tables do not take.
 pub async fn apply(write: &mut Write, changes: &Changes) -> Result<u64, Error> {
-    let mut rows = upsert(write, &changes.inserted, &changes.updated).await?;
-    rows += history::insert(write, &changes.versions).await?;
+    Ok(insert(write, changes).await? + update(write, changes).await?)
+}
+
+/// Writes the rows that are new. Rows, in total.
+///
+/// # Errors
+/// [`Error::Refused`] for values that the tables do not take.
+pub async fn insert(write: &mut Write, changes: &Changes) -> Result<u64, Error> {
+    let mut rows = 0;
+    if !changes.inserted.is_empty() {
+        rows += copy_rows!(write, "content", changes.inserted;
+            tenant, content, site, kind, status, title, slug, path, aliases, body, summary, tags, featured, language,
+            metadata, published_at, scheduled_at, created_at, created_by, updated_at, updated_by, version)
+        .await?;
+    }
+    if !changes.versions.is_empty() {
+        rows += copy_rows!(write, "content_versions", changes.versions;
+            tenant, content, version, event, at, actor, changed, status, title, slug, body, summary, tags, featured,
+            language, metadata, published_at, scheduled_at, tenant_seq)
+        .await?;
+    }
+    Ok(rows)
+}
+
+/// Writes what becomes of rows that were there. Rows, in total.
+///
+/// # Errors
+/// [`Error::Refused`] for values that the tables do not take.
+pub async fn update(write: &mut Write, changes: &Changes) -> Result<u64, Error> {
+    let mut rows = update_words(write, &changes.updated).await?;
+    rows += update_but_words(write, &changes.kept).await?;
     if !changes.taken.is_empty() {
         let all = &changes.taken;
         rows += sqlx::query_file!(
@@ -193,65 +224,61 @@ pub async fn apply(write: &mut Write, changes: &Changes) -> Result<u64, Error> {
     Ok(rows)
 }
 
-async fn upsert(write: &mut Write, inserted: &[Content], updated: &[Content]) -> Result<u64, Error> {
-    let mut rows = 0;
-    if !inserted.is_empty() {
-        rows += sqlx::query_file!(
-            "src/content/insert.sql",
-            &column(inserted, |row| row.tenant),
-            &column(inserted, |row| row.content),
-            &column(inserted, |row| row.site),
-            &column(inserted, |row| row.kind.as_str()) as &[&str],
-            &column(inserted, |row| row.status.as_str()) as &[&str],
-            &column(inserted, |row| row.title.as_str()) as &[&str],
-            &column(inserted, |row| row.slug.as_str()) as &[&str],
-            &column(inserted, |row| row.path.as_str()) as &[&str],
-            &column(inserted, |row| array(&row.aliases)),
-            &column(inserted, |row| row.body.as_str()) as &[&str],
-            &column(inserted, |row| row.summary.as_deref()) as &[Option<&str>],
-            &column(inserted, |row| array(&row.tags)),
-            &column(inserted, |row| row.featured),
-            &column(inserted, |row| row.language.as_deref()) as &[Option<&str>],
-            &column(inserted, |row| row.metadata.to_string()),
-            &column(inserted, |row| row.published_at) as &[Option<DateTime<Utc>>],
-            &column(inserted, |row| row.scheduled_at) as &[Option<DateTime<Utc>>],
-            &column(inserted, |row| row.created_at),
-            &column(inserted, |row| row.created_by) as &[Option<Uuid>],
-            &column(inserted, |row| row.updated_at),
-            &column(inserted, |row| row.updated_by) as &[Option<Uuid>],
-            &column(inserted, |row| row.version)
-        )
-        .execute(write.connection())
-        .await?
-        .rows_affected();
+async fn update_words(write: &mut Write, pieces: &[Content]) -> Result<u64, Error> {
+    if pieces.is_empty() {
+        return Ok(0);
     }
-    if !updated.is_empty() {
-        rows += sqlx::query_file!(
-            "src/content/update.sql",
-            &column(updated, |row| row.tenant),
-            &column(updated, |row| row.content),
-            &column(updated, |row| row.status.as_str()) as &[&str],
-            &column(updated, |row| row.title.as_str()) as &[&str],
-            &column(updated, |row| row.slug.as_str()) as &[&str],
-            &column(updated, |row| row.path.as_str()) as &[&str],
-            &column(updated, |row| array(&row.aliases)),
-            &column(updated, |row| row.body.as_str()) as &[&str],
-            &column(updated, |row| row.summary.as_deref()) as &[Option<&str>],
-            &column(updated, |row| array(&row.tags)),
-            &column(updated, |row| row.featured),
-            &column(updated, |row| row.language.as_deref()) as &[Option<&str>],
-            &column(updated, |row| row.metadata.to_string()),
-            &column(updated, |row| row.published_at) as &[Option<DateTime<Utc>>],
-            &column(updated, |row| row.scheduled_at) as &[Option<DateTime<Utc>>],
-            &column(updated, |row| row.updated_at),
-            &column(updated, |row| row.updated_by) as &[Option<Uuid>],
-            &column(updated, |row| row.version)
-        )
-        .execute(write.connection())
-        .await?
-        .rows_affected();
+    let done = sqlx::query_file!(
+        "src/content/update.sql",
+        &column(pieces, |row| row.tenant),
+        &column(pieces, |row| row.content),
+        &column(pieces, |row| row.status.as_str()) as &[&str],
+        &column(pieces, |row| row.title.as_str()) as &[&str],
+        &column(pieces, |row| row.slug.as_str()) as &[&str],
+        &column(pieces, |row| row.path.as_str()) as &[&str],
+        &column(pieces, |row| array(&row.aliases)),
+        &column(pieces, |row| row.body.as_str()) as &[&str],
+        &column(pieces, |row| row.summary.as_deref()) as &[Option<&str>],
+        &column(pieces, |row| array(&row.tags)),
+        &column(pieces, |row| row.featured),
+        &column(pieces, |row| row.language.as_deref()) as &[Option<&str>],
+        &column(pieces, |row| row.metadata.to_string()),
+        &column(pieces, |row| row.published_at) as &[Option<DateTime<Utc>>],
+        &column(pieces, |row| row.scheduled_at) as &[Option<DateTime<Utc>>],
+        &column(pieces, |row| row.updated_at),
+        &column(pieces, |row| row.updated_by) as &[Option<Uuid>],
+        &column(pieces, |row| row.version)
+    )
+    .execute(write.connection())
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// PostgreSQL makes the column `search` anew when a column that it is made of is set, be it to what it was.
+async fn update_but_words(write: &mut Write, pieces: &[Content]) -> Result<u64, Error> {
+    if pieces.is_empty() {
+        return Ok(0);
     }
-    Ok(rows)
+    let done = sqlx::query_file!(
+        "src/content/update_but_words.sql",
+        &column(pieces, |row| row.tenant),
+        &column(pieces, |row| row.content),
+        &column(pieces, |row| row.status.as_str()) as &[&str],
+        &column(pieces, |row| row.slug.as_str()) as &[&str],
+        &column(pieces, |row| row.path.as_str()) as &[&str],
+        &column(pieces, |row| array(&row.aliases)),
+        &column(pieces, |row| array(&row.tags)),
+        &column(pieces, |row| row.featured),
+        &column(pieces, |row| row.metadata.to_string()),
+        &column(pieces, |row| row.published_at) as &[Option<DateTime<Utc>>],
+        &column(pieces, |row| row.scheduled_at) as &[Option<DateTime<Utc>>],
+        &column(pieces, |row| row.updated_at),
+        &column(pieces, |row| row.updated_by) as &[Option<Uuid>],
+        &column(pieces, |row| row.version)
+    )
+    .execute(write.connection())
+    .await?;
+    Ok(done.rows_affected())
 }
 
 /// One column of rows, for `unnest`.

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use crate::{Error, Snapshot, Write};
+use crate::{Error, Snapshot, Write, copy::copy_rows};
 
 /// What `status` may be, as the table's constraint has it.
 pub const STATUSES: [&str; 5] = ["queued", "running", "completed", "failed", "cancelled"];
@@ -95,28 +95,59 @@ pub async fn load(write: &mut Write, ids: &[(Uuid, Uuid)]) -> Result<Vec<Downloa
 /// # Errors
 /// [`Error::Refused`] for values that the tables do not take.
 pub async fn apply(write: &mut Write, changes: &Changes) -> Result<u64, Error> {
-    /// One array a column.
-    macro_rules! columns {
-        ($rows:expr; $file:literal; $($field:ident),+) => {{
-            let rows = $rows;
-            if rows.is_empty() {
-                0
-            } else {
-                sqlx::query_file!($file, $(&rows.iter().map(|row| &row.$field).collect::<Vec<_>>() as _),+)
-                    .execute(write.connection())
-                    .await?
-                    .rows_affected()
-            }
-        }};
+    Ok(insert(write, changes).await? + update(write, changes).await?)
+}
+
+/// Writes the rows that are new. Rows, in total.
+///
+/// # Errors
+/// [`Error::Refused`] for values that the tables do not take.
+pub async fn insert(write: &mut Write, changes: &Changes) -> Result<u64, Error> {
+    if changes.inserted.is_empty() {
+        return Ok(0);
     }
-    let inserted = columns!(&changes.inserted; "src/downloads/insert.sql";
+    copy_rows!(write, "downloads", changes.inserted;
         tenant, download, title, url, author, format, sha256, priority, status, queue_seq, queue_index, attempts,
         failure, fetched_size, fetched_sha256, queued_at, queued_by, started_at, finished_at, updated_at, updated_by,
-        version);
-    let updated = columns!(&changes.updated; "src/downloads/update.sql";
-        tenant, download, priority, status, queue_seq, queue_index, attempts, failure, fetched_size, fetched_sha256,
-        started_at, finished_at, updated_at, updated_by, version);
-    Ok(inserted + updated)
+        version)
+    .await
+}
+
+/// Writes what becomes of rows that were there. Rows, in total.
+///
+/// # Errors
+/// [`Error::Refused`] for values that the tables do not take.
+pub async fn update(write: &mut Write, changes: &Changes) -> Result<u64, Error> {
+    /// One array a column.
+    macro_rules! columns {
+        ($($field:ident),+) => {
+            sqlx::query_file!(
+                "src/downloads/update.sql",
+                $(&changes.updated.iter().map(|row| &row.$field).collect::<Vec<_>>() as _),+
+            )
+        };
+    }
+    if changes.updated.is_empty() {
+        return Ok(0);
+    }
+    let update = columns!(
+        tenant,
+        download,
+        priority,
+        status,
+        queue_seq,
+        queue_index,
+        attempts,
+        failure,
+        fetched_size,
+        fetched_sha256,
+        started_at,
+        finished_at,
+        updated_at,
+        updated_by,
+        version
+    );
+    Ok(update.execute(write.connection()).await?.rows_affected())
 }
 
 /// A download of a tenant.

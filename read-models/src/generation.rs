@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::{Error, Projection, Writer, migrate::LOCK};
 
 pub mod frozen;
+pub mod indexes;
 pub mod switch;
 
 /// What was found, or made.

@@ -74,6 +74,17 @@ impl Scratch {
         Ok(())
     }
 
+    /// How many connections projectors have to it.
+    ///
+    /// # Errors
+    /// A server that cannot be reached.
+    pub async fn connections(&self) -> Result<i64, Error> {
+        let mut owner = PgConnection::connect_with(&connect::parse(&self.url())?).await?;
+        let count = "SELECT count(*) FROM pg_stat_activity
+                     WHERE datname = current_database() AND application_name = 'annals projectors'";
+        Ok(sqlx::query_scalar(count).fetch_one(&mut owner).await?)
+    }
+
     /// Ends every connection to it, as a restart of the server would.
     ///
     /// # Errors

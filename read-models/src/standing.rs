@@ -350,7 +350,7 @@ impl Standing {
             return Err(Error::Configuration(text));
         }
         let statement = format!(
-            "SELECT to_jsonb(s) FROM (SELECT {} FROM {schema}.{} WHERE {}) s",
+            "SELECT to_json(s) FROM (SELECT {} FROM {schema}.{} WHERE {}) s",
             columns.join(", "),
             table.name,
             slice.in_postgres(table.slice)

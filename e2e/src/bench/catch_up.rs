@@ -115,7 +115,8 @@ fn row(report: &mut Report, into: &str, events: f64, seconds: f64, plain: f64) {
     ]);
 }
 
-/// Seconds from the first to the last checkpoint of a projection, as PostgreSQL shows them.
+/// Seconds from the first to the last checkpoint of a projection, as PostgreSQL shows them, and until its tables there
+/// have every index that their template has.
 async fn caught_up(installation: &mut Installation, projection: &str) -> anyhow::Result<f64> {
     installation.spawn(Role::Projector)?;
     installation.ready(Role::Projector).await?;
@@ -138,7 +139,7 @@ async fn caught_up(installation: &mut Installation, projection: &str) -> anyhow:
         };
         let (done, wanted, partitions): (i64, i64, i64) =
             (row.get("done"), row.get("wanted"), row.get("partitions"));
-        if partitions > 0 && wanted > 1_000 && done >= wanted {
+        if partitions > 0 && wanted > 1_000 && done >= wanted && indexes(&mut database, projection).await? {
             return Ok(begin.elapsed().as_secs_f64());
         }
         anyhow::ensure!(
@@ -148,6 +149,18 @@ async fn caught_up(installation: &mut Installation, projection: &str) -> anyhow:
         );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// Whether the first generation of a projection has its indexes.
+async fn indexes(database: &mut PgConnection, projection: &str) -> anyhow::Result<bool> {
+    let expected = read_models::generation::indexes::count(projection.parse()?);
+    let found: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM pg_indexes WHERE schemaname = $1 || '_1' AND indexname NOT LIKE '%_pkey'",
+    )
+    .bind(projection)
+    .fetch_one(database)
+    .await?;
+    Ok(usize::try_from(found)? >= expected)
 }
 
 /// Seconds that COPY takes for all rows of a schema, into tables of the same shape with the same indexes.

@@ -29,6 +29,9 @@ const PAUSE: Duration = Duration::from_millis(20);
 const READERS: usize = 1_000;
 /// Events a second of the rebuild beside the live generation: less than one core's worth.
 const RATE: u32 = 5_000;
+/// Records of the ledger, and of visits with 500 events or more in each, that are verified.
+const COMMITS: u64 = 100_000;
+const BATCHES: u64 = 2_000;
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Runs the phase.
@@ -43,6 +46,7 @@ pub async fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
     fill(bench, &annals, &key).await?;
     visible(bench, &annals, &key, report).await?;
     readers(&annals, &key, report).await?;
+    lengthen(&annals, &key).await?;
     verify(&annals, report).await?;
     let mut annals = Arc::into_inner(annals).context("somebody still asks")?;
     annals.stop().await?;
@@ -59,7 +63,42 @@ async fn fill(bench: &Bench, annals: &Installation, key: &str) -> anyhow::Result
     let address = annals.command_address();
     expect_none_refused(&load::run(&address, shape(16), drafts(key)).await?)?;
     expect_none_refused(&load::run(&address, shape(4), visit_batches(key)).await?)?;
-    // All of it is in the tables before anything is measured.
+    settle(annals).await
+}
+
+/// A history that is long enough for what is the same for every length not to count.
+async fn lengthen(annals: &Installation, key: &str) -> anyhow::Result<()> {
+    let shape = |connections| Shape {
+        connections,
+        duration: Duration::from_secs(2),
+        refusals: false,
+    };
+    let address = annals.command_address();
+    let log = annals.open_log().await?;
+    for (topic, records, connections) in [(Topic::Ledger, COMMITS, 64), (Topic::Visits, BATCHES, 4)] {
+        while ends(&log, topic).await? < records {
+            let requests = match topic {
+                Topic::Visits => visit_batches(key),
+                Topic::Directory | Topic::Ledger => drafts(key),
+            };
+            expect_none_refused(&load::run(&address, shape(connections), requests).await?)?;
+        }
+    }
+    log.close().await;
+    settle(annals).await
+}
+
+/// Records of a topic.
+async fn ends(log: &event_log::Log, topic: Topic) -> anyhow::Result<u64> {
+    let mut records = 0;
+    for partition in log.all(topic) {
+        records += log.end(partition).await?;
+    }
+    Ok(records)
+}
+
+/// All of it is in the tables before anything is measured.
+async fn settle(annals: &Installation) -> anyhow::Result<()> {
     for projection in ["content", "visits"] {
         wait::until("the tables to have what was written", PATIENCE, async || {
             let projections = annals

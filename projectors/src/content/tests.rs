@@ -67,7 +67,7 @@ fn given(events: &[Recorded]) -> Rows {
     rows
 }
 
-fn the_row(rows: Rows) -> Content {
+fn the_row(mut rows: Rows) -> Content {
     let mut changes = rows.changes();
     assert_eq!((changes.inserted.len(), changes.updated.len()), (1, 0));
     changes.inserted.remove(0)
@@ -223,11 +223,27 @@ fn events_of_others_change_nothing() {
 }
 
 #[test]
-fn a_row_that_was_loaded_is_updated() {
+fn a_row_that_was_loaded_is_updated_and_keeps_its_words_unless_they_change() {
     let row = the_row(given(&[recorded(PIECE, 1, drafted("a"))]));
     let mut rows = Rows::loaded(vec![row]);
     fold(&mut rows, &recorded(PIECE, 2, content::Archived {})).unwrap();
     let changes = rows.changes();
-    assert_eq!((changes.inserted.len(), changes.updated.len()), (0, 1));
-    assert_eq!(changes.updated[0].status, "archived");
+    assert_eq!(
+        (changes.inserted.len(), changes.updated.len(), changes.kept.len()),
+        (0, 0, 1)
+    );
+    assert_eq!(changes.kept[0].status, "archived");
+    // What was taken is not taken again; what comes next is.
+    assert_eq!(rows.changes(), Changes::default());
+    let revised = content::Revised {
+        summary: Some(content::Optional { is: None }),
+        ..Default::default()
+    };
+    fold(&mut rows, &recorded(PIECE, 3, revised)).unwrap();
+    let changes = rows.changes();
+    assert_eq!(
+        (changes.inserted.len(), changes.updated.len(), changes.kept.len()),
+        (0, 1, 0)
+    );
+    assert_eq!((changes.updated[0].version, changes.versions.len()), (3, 1));
 }

@@ -180,7 +180,7 @@ impl Feed {
                 break;
             }
             // The bound may be another one than a moment ago.
-            let events = self.gather.events.min(self.throttle.most());
+            let events = self.gather.events.min(self.throttle.most(self.gather.stretch));
             if batch.entries.len() >= events || batch.bytes >= self.gather.bytes {
                 let full = std::mem::replace(&mut batch, self.begin(end));
                 digested.batches.push(full);

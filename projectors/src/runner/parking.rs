@@ -81,6 +81,11 @@ impl Parking {
         self.aggregates.extend(added);
     }
 
+    /// Whether any event may have to be parked or passed over for what is known here.
+    pub fn concerns_events(&self) -> bool {
+        !(self.aggregates.is_empty() && self.skipped.is_empty())
+    }
+
     /// How many aggregates of this partition are parked.
     pub fn len(&self) -> usize {
         self.aggregates.len()

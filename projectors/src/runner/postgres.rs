@@ -1,7 +1,7 @@
 //! The sink for PostgreSQL: rows and checkpoint of one partition in one transaction.
 //!
 //! A batch is folded in memory first, so that each row is written once, in its last state, with a few
-//! statements over sets. When the tables refuse a value, the same batch is written again in halves, each behind
+//! statements over sets. Where several wait, they are written [`side_by_side`]. When the tables refuse a value, the same batch is written again in halves, each behind
 //! a savepoint, until the event that does not fit is alone; that one is parked and the rest goes on.
 
 use std::{collections::HashSet, future::Future, marker::PhantomData, time::Instant};
@@ -9,6 +9,8 @@ use std::{collections::HashSet, future::Future, marker::PhantomData, time::Insta
 use event_log::{Offset, Partition};
 use events::Recorded;
 use read_models::{Checkpoint, Error, Projection, Tables, Write, Writer, parking::Aggregate};
+
+mod side_by_side;
 
 use super::{
     Batch, Entry, SILENCE, Sink, SinkError,
@@ -32,6 +34,9 @@ pub trait Fold: Send + Sync + 'static {
     /// Rows in memory: those that were loaded, and those that events have made or changed.
     type Rows: Send;
 
+    /// Rows to be written, in their last state.
+    type Changes: Send + Sync + 'static;
+
     /// Loads the rows that these events change.
     fn load(write: &mut Write, events: &[&Entry]) -> impl Future<Output = Result<Self::Rows, Error>> + Send;
 
@@ -44,8 +49,14 @@ pub trait Fold: Send + Sync + 'static {
     /// An event is passed over because an operator said so: later ones of its aggregate must be able to follow.
     fn skip(rows: &mut Self::Rows, entry: &Entry);
 
-    /// Writes the last state of every row that changed. Gives the number of rows.
-    fn write(write: &mut Write, rows: Self::Rows) -> impl Future<Output = Result<u64, Error>> + Send;
+    /// Takes what has changed since it was asked last.
+    fn changes(rows: &mut Self::Rows) -> Self::Changes;
+
+    /// Writes the rows that are new: they say nothing of others, which may still be on their way. Gives their number.
+    fn insert(write: &mut Write, changes: &Self::Changes) -> impl Future<Output = Result<u64, Error>> + Send;
+
+    /// Writes what becomes of rows that are there. Gives their number.
+    fn update(write: &mut Write, changes: &Self::Changes) -> impl Future<Output = Result<u64, Error>> + Send;
 }
 
 /// Where an event stands.
@@ -122,27 +133,33 @@ impl<F: Fold> Sink for PostgresSink<F> {
     }
 
     async fn write(&mut self, batches: Vec<Batch>) -> Result<u64, SinkError> {
-        let mut rows = 0;
         let of = self.of();
-        for batch in batches {
-            let held = self.held.as_mut().ok_or(SinkError::Fenced)?;
+        let held = self.held.as_mut().ok_or(SinkError::Fenced)?;
+        let mut rows = 0;
+        let mut rest = batches.as_slice();
+        while let Some((batch, more)) = rest.split_first() {
             if batch.from != held.checkpoint.next_offset {
                 return Err(SinkError::Fenced);
             }
-            let done = match whole::<F>(&self.tables, held, &batch).await {
-                Err(Failure::Tables(Error::Refused { .. })) => {
-                    in_parts::<F>(&self.tables, held, &batch).await
+            if !more.is_empty() && !held.parking.concerns_events() {
+                let written = side_by_side::write::<F>(&self.tables, held, rest).await?;
+                rows += written.rows;
+                rest = rest.get(written.ranges..).unwrap_or_default();
+                if written.ranges > 0 {
+                    continue;
                 }
+            }
+            let done = match whole::<F>(&self.tables, held, batch).await {
+                Err(Failure::Tables(Error::Refused { .. })) => in_parts::<F>(&self.tables, held, batch).await,
                 other => other,
             };
-            let (moved, written, parked) = match done {
-                Ok(done) => done,
-                Err(Failure::Tables(error)) => return Err(error.into()),
-                Err(Failure::Sink(error)) => return Err(error),
-            };
+            let (moved, written, parked) = done?;
             held.checkpoint = moved;
             held.parking.commit(parked);
             rows += written;
+            rest = more;
+        }
+        if let Some(batch) = batches.last() {
             metrics::parked(of, batch.partition, held.parking.len());
         }
         Ok(rows)
@@ -191,6 +208,15 @@ pub(super) enum Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Self::Tables(error)
+    }
+}
+
+impl From<Failure> for SinkError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Tables(error) => error.into(),
+            Failure::Sink(error) => error,
+        }
     }
 }
 
@@ -290,14 +316,13 @@ async fn fold_and_write<F: Fold>(
                 }
             }
             Err(bad) => {
-                if F::FAMILIES
-                    .iter()
-                    .any(|family| bad.event_type.starts_with(family))
-                {
+                if side_by_side::is_of::<F>(&bad.event_type) {
                     attempt.park(entry, &bad.reason)?;
                 }
             }
         }
     }
-    Ok(F::write(write, rows).await?)
+    let changes = F::changes(&mut rows);
+    let inserted = F::insert(write, &changes).await?;
+    Ok(inserted + F::update(write, &changes).await?)
 }

@@ -33,11 +33,14 @@ impl Throttle {
         self.0.rate.load(Ordering::Relaxed) != 0
     }
 
-    /// How many events should be written at once: about a second's.
-    pub fn most(&self) -> usize {
+    /// How many events should be written at once: what may be done within such a time.
+    pub fn most(&self, within: Duration) -> usize {
         match self.0.rate.load(Ordering::Relaxed) {
             0 => usize::MAX,
-            rate => usize::try_from(rate).unwrap_or(usize::MAX),
+            rate => {
+                let most = u128::from(rate) * within.as_millis() / 1_000;
+                usize::try_from(most).unwrap_or(usize::MAX).max(1)
+            }
         }
     }
 
@@ -72,8 +75,9 @@ mod tests {
         let other = throttle.clone();
         assert_eq!(throttle.due(1_000_000, now), None, "no bound");
         throttle.bound(100);
-        assert_eq!(throttle.most(), 100);
         let second = Duration::from_secs(1);
+        assert_eq!((throttle.most(second), throttle.most(second / 20)), (100, 5));
+        assert_eq!(throttle.most(Duration::ZERO), 1);
         assert_eq!(throttle.due(100, now), Some(now + second));
         assert_eq!(other.due(300, now), Some(now + 4 * second));
         // What was not used is not saved up.

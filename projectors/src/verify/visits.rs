@@ -40,9 +40,6 @@ const CHUNK: usize = 32 << 20;
 /// 1970-01-02 to 2099-12-31: the times that the tables can hold.
 const TIMES: (i64, i64) = (86_400_000_000, 4_102_444_799_999_999);
 
-/// The texts that a session has from its earliest event.
-const ORIGIN: [&str; 7] = ["hostname", "referrer", "source", "device", "browser", "os", "utm"];
-
 const UTM: [&str; 5] = ["source", "medium", "campaign", "content", "term"];
 
 /// Compares a slice of every partition.
@@ -210,8 +207,22 @@ struct Visit<'a> {
     pathname: Cow<'a, str>,
     content: Option<Uuid>,
     import: Option<ImportLine>,
-    #[serde(flatten)]
-    texts: Map<String, Value>,
+    #[serde(borrow)]
+    hostname: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    referrer: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    source: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    device: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    browser: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    os: Option<Cow<'a, str>>,
+    #[serde(default)]
+    utm: Map<String, Value>,
+    #[serde(default)]
+    props: Map<String, Value>,
 }
 
 #[derive(Deserialize)]
@@ -306,25 +317,15 @@ impl Fold {
     }
 
     fn record(&mut self, record: &Admitted) {
-        let parked = self.parked.contains(&record.offset);
-        for (index, text) in (0..).zip(record.texts()) {
-            let place = (self.partition, record.offset, index);
-            // What does not even say that it is a visit, and whose, is nobody's.
-            let is_of_a_visit = read::<Stub<'_>>(text).is_ok_and(|stub| stub.kind.starts_with("visit."));
-            if !is_of_a_visit || parked && !is_readable(text) {
-                continue;
+        match record.whole() {
+            Some(events) if !self.parked.contains(&record.offset) => {
+                for (index, event) in (0..).zip(&events) {
+                    if event.kind.starts_with("visit.") {
+                        self.event((self.partition, record.offset, index), Ok(event));
+                    }
+                }
             }
-            let event = read::<Raw<'_>>(text);
-            let tenant = event.as_ref().ok().map(|event| event.tenant);
-            let done = event.and_then(|event| {
-                let data = event.data()?;
-                self.visit(place, &event, &data)
-            });
-            if let Err(reason) = done
-                && !self.beyond
-            {
-                self.unfit.push(Difference::unfit(place, tenant, reason));
-            }
+            Some(_) | None => self.one_by_one(record),
         }
         self.next = record.offset + 1;
         for row in self.later.remove(&record.offset).unwrap_or_default() {
@@ -340,6 +341,32 @@ impl Fold {
                     None => Some(Difference::additional(table, &row)),
                 });
             }
+        }
+    }
+
+    /// Events of a record that has some that cannot be read.
+    fn one_by_one(&mut self, record: &Admitted) {
+        let parked = self.parked.contains(&record.offset);
+        for (index, text) in (0..).zip(record.texts()) {
+            // What does not even say that it is a visit, and whose, is nobody's.
+            let is_of_a_visit = read::<Stub<'_>>(text).is_ok_and(|stub| stub.kind.starts_with("visit."));
+            if is_of_a_visit && !(parked && !is_readable(text)) {
+                let event = read::<Raw<'_>>(text);
+                self.event((self.partition, record.offset, index), event.as_ref());
+            }
+        }
+    }
+
+    fn event(&mut self, place: Place, event: Result<&Raw<'_>, &String>) {
+        let done = event.map_err(String::clone).and_then(|event| {
+            let data = event.data()?;
+            self.visit(place, event, &data)
+        });
+        if let Err(reason) = done
+            && !self.beyond
+        {
+            let tenant = event.ok().map(|event| event.tenant);
+            self.unfit.push(Difference::unfit(place, tenant, reason));
         }
     }
 
@@ -555,15 +582,21 @@ fn import(data: &Data<'_>) -> Value {
 
 /// Where a visit came from, as columns: empty texts for what is absent.
 fn texts(data: &Data<'_>) -> Map<String, Value> {
-    let text = |value: Option<&Value>| Value::from(value.and_then(Value::as_str).unwrap_or_default());
-    let said = &data.visit.texts;
+    let said = &data.visit;
     let mut columns = Map::new();
-    for name in ORIGIN.into_iter().filter(|name| *name != "utm") {
-        columns.insert(name.to_owned(), text(said.get(name)));
+    for (name, text) in [
+        ("hostname", &said.hostname),
+        ("referrer", &said.referrer),
+        ("source", &said.source),
+        ("device", &said.device),
+        ("browser", &said.browser),
+        ("os", &said.os),
+    ] {
+        columns.insert(name.to_owned(), text.as_deref().unwrap_or_default().into());
     }
     for name in UTM {
-        let value = said.get("utm").and_then(|utm| utm.get(name));
-        columns.insert(format!("utm_{name}"), text(value));
+        let text = said.utm.get(name).and_then(Value::as_str);
+        columns.insert(format!("utm_{name}"), text.unwrap_or_default().into());
     }
     columns
 }
@@ -579,16 +612,10 @@ fn row(
 ) -> Row {
     let mut row = texts(data);
     let revenue = data.revenue.as_ref();
-    let props = data
-        .visit
-        .texts
-        .get("props")
-        .cloned()
-        .unwrap_or_else(|| json!({}));
     let rest = json!({
         "tenant": event.tenant, "site": data.visit.site, "time": time, "name": what,
         "visitor": data.visit.visitor.get(), "session": session, "pathname": data.visit.pathname,
-        "content": data.visit.content, "props": props,
+        "content": data.visit.content, "props": data.visit.props,
         "revenue": revenue.and_then(|revenue| decimal(&revenue.amount)),
         "currency": revenue.map_or("", |revenue| revenue.currency.as_str()),
         "interactive": interactive, "engaged_ms": data.engaged_ms, "scroll_depth": data.scroll_depth,

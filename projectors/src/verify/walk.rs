@@ -164,8 +164,16 @@ impl Walk {
 }
 
 impl Admitted {
+    /// Its events, when all of them can be read.
+    pub(super) fn whole(&self) -> Option<Vec<Raw<'_>>> {
+        serde_json::from_slice(&self.value).ok()
+    }
+
     /// Its events; one error for a value that is no list of events.
     pub(super) fn events(&self) -> Vec<Result<Raw<'_>, String>> {
+        if let Some(events) = self.whole() {
+            return events.into_iter().map(Ok).collect();
+        }
         match serde_json::from_slice::<Vec<&RawValue>>(&self.value) {
             Ok(events) => events.into_iter().map(|event| read(event.get())).collect(),
             Err(error) => vec![Err(unfit(&error))],

@@ -488,7 +488,9 @@ pub async fn ranges(log: &Log, checkpoint: &Checkpoint, events: usize) -> Vec<Ba
     let gather = Gather {
         events,
         bytes: usize::MAX,
+        ranges: 1,
         pause: Duration::ZERO,
+        stretch: Duration::ZERO,
     };
     let mut feed = Feed::new(log.clone(), checkpoint, gather);
     let end = log.end(feed.partition()).await.unwrap();

@@ -4,8 +4,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{Version, array, column};
-use crate::{Error, Snapshot, Write};
+use crate::{Error, Snapshot};
 
 /// A version as the history shows it: without what the fields became.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,36 +129,4 @@ pub async fn version_at(
     .fetch_one(at.pool())
     .await?;
     Ok(version)
-}
-
-/// Writes versions, each for the first time.
-pub(super) async fn insert(write: &mut Write, versions: &[Version]) -> Result<u64, Error> {
-    if versions.is_empty() {
-        return Ok(0);
-    }
-    let done = sqlx::query_file!(
-        "src/content/insert_versions.sql",
-        &column(versions, |row| row.tenant),
-        &column(versions, |row| row.content),
-        &column(versions, |row| row.version),
-        &column(versions, |row| row.event.as_str()) as &[&str],
-        &column(versions, |row| row.at),
-        &column(versions, |row| row.actor) as &[Option<Uuid>],
-        &column(versions, |row| array(&row.changed)),
-        &column(versions, |row| row.status.as_str()) as &[&str],
-        &column(versions, |row| row.title.as_deref()) as &[Option<&str>],
-        &column(versions, |row| row.slug.as_deref()) as &[Option<&str>],
-        &column(versions, |row| row.body.as_deref()) as &[Option<&str>],
-        &column(versions, |row| row.summary.as_deref()) as &[Option<&str>],
-        &column(versions, |row| row.tags.as_deref().map(array)) as &[Option<String>],
-        &column(versions, |row| row.featured) as &[Option<bool>],
-        &column(versions, |row| row.language.as_deref()) as &[Option<&str>],
-        &column(versions, |row| row.metadata.as_ref().map(Value::to_string)) as &[Option<String>],
-        &column(versions, |row| row.published_at) as &[Option<DateTime<Utc>>],
-        &column(versions, |row| row.scheduled_at) as &[Option<DateTime<Utc>>],
-        &column(versions, |row| row.tenant_seq)
-    )
-    .execute(write.connection())
-    .await?;
-    Ok(done.rows_affected())
 }

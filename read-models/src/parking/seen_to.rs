@@ -7,7 +7,9 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::{Aggregate, Parked};
-use crate::{Checkpoint, Error, Projection, Reader, Tables, Write, Writer, checkpoint::index};
+use crate::{
+    Checkpoint, Error, Projection, Reader, Tables, Write, Writer, checkpoint::index, transaction::Transaction,
+};
 
 /// A parked aggregate as people see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -186,7 +188,7 @@ impl Tables {
     /// # Errors
     /// [`Error::NotLive`] when the generation has no such checkpoint.
     pub async fn begin_beside(&self, partition: u32) -> Result<Write, Error> {
-        let mut tx = self.pool.begin().await?;
+        let mut tx = Transaction::begin(&self.pool).await?;
         // Who is told that it is done has decided something that stands nowhere else.
         sqlx::query("SET LOCAL synchronous_commit = on")
             .execute(&mut *tx)
