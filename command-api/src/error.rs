@@ -135,9 +135,7 @@ impl Error {
                 ..
             } => Problem::not_found(detail).with_errors(vec![FieldError::new(pointer, field)]),
             Self::Header { .. } => Problem::new(StatusCode::BAD_REQUEST, "invalid-header", detail),
-            Self::Invalid(errors) => {
-                Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", detail).with_errors(errors)
-            }
+            Self::Invalid(errors) => Problem::invalid(errors),
             Self::TooLarge { pointer, max } => {
                 let field = FieldError::new(pointer, format!("at most {max} bytes are allowed"));
                 Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail).with_errors(vec![field])

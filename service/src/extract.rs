@@ -1,10 +1,12 @@
 //! Requests parsed at the door: what does not fit its type is a [`Problem`](crate::Problem) that names the field.
 
+mod exact;
 mod json;
 mod params;
+mod words;
 
-pub use json::{Json, check_type};
-pub use params::{Path, Query};
+pub use json::{Json, check_depth, check_type, check_type_among};
+pub use params::{NoParams, Path, Query};
 
 /// A pointer and a detail from serde's error text. serde names unknown and missing fields in words only, and
 /// the path that serde_path_to_error gives ends at the field for the first and at its parent for the second.
@@ -27,7 +29,9 @@ fn field_error(path: &serde_path_to_error::Path, message: &str) -> crate::FieldE
         if last != escaped(name) {
             push(&mut pointer, name);
         }
-        let known = message.split_once("expected ").map_or("", |(_, known)| known);
+        let known = message
+            .rsplit_once("`, expected ")
+            .map_or_else(String::new, |(_, known)| known.replace('`', ""));
         let detail = if known.is_empty() {
             "is not a field here".to_owned()
         } else {
@@ -39,7 +43,7 @@ fn field_error(path: &serde_path_to_error::Path, message: &str) -> crate::FieldE
         push(&mut pointer, name);
         return crate::FieldError::new(pointer, "is there twice");
     }
-    crate::FieldError::new(pointer, message)
+    crate::FieldError::new(pointer, words::for_people(message))
 }
 
 fn quoted<'a>(message: &'a str, before: &str) -> Option<&'a str> {

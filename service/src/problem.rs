@@ -73,6 +73,14 @@ impl FieldError {
             detail: detail.into(),
         }
     }
+
+    fn in_words(&self) -> String {
+        if self.pointer.is_empty() {
+            self.detail.clone()
+        } else {
+            format!("{}: {}", self.pointer, self.detail)
+        }
+    }
 }
 
 impl Problem {
@@ -111,9 +119,8 @@ impl Problem {
     pub fn invalid(errors: Vec<FieldError>) -> Self {
         let detail = match errors.as_slice() {
             [] => "the request is not valid".to_owned(),
-            [only] if only.pointer.is_empty() => only.detail.clone(),
-            [only] => format!("{}: {}", only.pointer, only.detail),
-            several => format!("{} fields are not valid, see errors", several.len()),
+            [only] => only.in_words(),
+            [first, more @ ..] => format!("{}; and {} more, see errors", first.in_words(), more.len()),
         };
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", detail).with_errors(errors)
     }

@@ -6,6 +6,7 @@
     reason = "what fails here fails the test"
 )]
 
+mod bodies;
 mod commands;
 mod concurrency;
 mod erasure;

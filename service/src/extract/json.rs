@@ -8,13 +8,15 @@ use axum::{
 use http::{HeaderMap, StatusCode, header};
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{FieldError, Problem};
+use super::exact;
+use crate::Problem;
 
 /// A JSON body. As an extractor it refuses, always as a [`Problem`]:
 /// another content type, charset or encoding with 415; more than the route's
 /// [`DefaultBodyLimit`](axum::extract::DefaultBodyLimit) (axum's default is 2 MiB) with 413; what is not JSON,
-/// or nested deeper than 127, with 400; what does not fit `T`, or has a NUL character in a text (which the
-/// tables cannot hold), with 422 and a pointer. Unknown fields are refused when `T` says `deny_unknown_fields`.
+/// or nested deeper than 127, with 400; what does not fit `T`, would not come back as it was sent (a name that stands
+/// twice, a number that is rounded), or has a NUL character in a text (which the tables cannot hold), with 422 and a
+/// pointer. Unknown fields are refused when `T` says `deny_unknown_fields`.
 ///
 /// As an answer it is `application/json`. `Option<Json<T>>` takes an absent body for `None`.
 #[derive(Debug, Clone, Copy, Default)]
@@ -57,28 +59,74 @@ impl<T: DeserializeOwned> Json<T> {
     /// # Errors
     /// 400 or 422, as above.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Problem> {
-        if has_nul(bytes) {
-            let error = FieldError::new("", "a text holds the character U+0000, which cannot be stored");
-            return Err(Problem::invalid(vec![error]));
+        if bytes.trim_ascii().is_empty() {
+            return Err(Problem::unreadable("the body is empty"));
         }
         // Following the path costs as much as reading: only what is refused is read again with it.
-        if let Ok(value) = serde_json::from_slice(bytes) {
-            return Ok(Self(value));
+        let value = match serde_json::from_slice(bytes) {
+            Ok(value) => value,
+            Err(_) => pointed(bytes)?,
+        };
+        match exact::flaw(bytes) {
+            None => Ok(Self(value)),
+            Some(flaw) => Err(Problem::invalid(vec![flaw])),
         }
-        let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-        let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-            let (path, cause) = (error.path().clone(), error.into_inner());
-            match cause.classify() {
-                serde_json::error::Category::Data => {
-                    Problem::invalid(vec![super::field_error(&path, without_place(&cause.to_string()))])
-                }
-                serde_json::error::Category::Syntax
-                | serde_json::error::Category::Eof
-                | serde_json::error::Category::Io => not_json(&cause),
+    }
+}
+
+/// Reads, and points at what cannot be read.
+fn pointed<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let (path, cause) = (error.path().clone(), error.into_inner());
+        let message = cause.to_string();
+        let message = without_place(&message);
+        match cause.classify() {
+            serde_json::error::Category::Syntax if message == TOO_DEEP => too_deep(&path),
+            // JSON knows no largest number, so it is JSON.
+            serde_json::error::Category::Syntax if message == OUT_OF_RANGE => {
+                Problem::invalid(vec![super::field_error(&path, message)])
             }
-        })?;
-        deserializer.end().map_err(|error| not_json(&error))?;
-        Ok(Self(value))
+            serde_json::error::Category::Data => Problem::invalid(vec![super::field_error(&path, message)]),
+            serde_json::error::Category::Syntax
+            | serde_json::error::Category::Eof
+            | serde_json::error::Category::Io => not_json(&cause),
+        }
+    })?;
+    deserializer.end().map_err(|error| not_json(&error))?;
+    Ok(value)
+}
+
+/// As serde_json says it.
+const TOO_DEEP: &str = "recursion limit exceeded";
+const OUT_OF_RANGE: &str = "number out of range";
+/// The deepest that it reads.
+const DEEPEST: usize = 127;
+
+/// Points at the outermost field, for the innermost has a hundred names.
+fn too_deep(path: &serde_path_to_error::Path) -> Problem {
+    let detail = format!("is nested deeper than {DEEPEST} levels");
+    let whole = Problem::unreadable(format!("the body {detail}"));
+    let mut error = super::field_error(path, &detail);
+    let outermost = error.pointer.match_indices('/').nth(1).map(|(at, _)| at);
+    error.pointer.truncate(outermost.unwrap_or(error.pointer.len()));
+    whole.with_errors(vec![error])
+}
+
+/// Whether nothing in this JSON is nested deeper than bodies may be, for readers that pass over parts of it: passing
+/// over knows no limit.
+///
+/// # Errors
+/// 400 with a pointer. What is not JSON is left to the reader.
+pub fn check_depth(json: &[u8]) -> Result<(), Problem> {
+    let opened = memchr::memchr2_iter(b'[', b'{', json).take(DEEPEST + 1).count();
+    if opened <= DEEPEST {
+        return Ok(());
+    }
+    let mut deserializer = serde_json::Deserializer::from_slice(json);
+    match serde_path_to_error::deserialize::<_, serde_json::Value>(&mut deserializer) {
+        Err(error) if without_place(&error.inner().to_string()) == TOO_DEEP => Err(too_deep(error.path())),
+        Ok(_) | Err(_) => Ok(()),
     }
 }
 
@@ -93,6 +141,25 @@ impl<T: Serialize> IntoResponse for Json<T> {
 /// # Errors
 /// 415.
 pub fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
+    let is_json = |essence: &str| {
+        essence.eq_ignore_ascii_case("application/json")
+            || (essence.len() > 17
+                && essence.is_char_boundary(12)
+                && essence[..12].eq_ignore_ascii_case("application/")
+                && essence.to_ascii_lowercase().ends_with("+json"))
+    };
+    check_type_among(headers, is_json, "the body must be application/json")
+}
+
+/// The same of other types, which `is_known` knows and `detail` names.
+///
+/// # Errors
+/// 415.
+pub fn check_type_among(
+    headers: &HeaderMap,
+    is_known: impl FnOnce(&str) -> bool,
+    detail: &'static str,
+) -> Result<(), Problem> {
     if let Some(encoding) = headers.get(header::CONTENT_ENCODING)
         && !encoding.as_bytes().eq_ignore_ascii_case(b"identity")
     {
@@ -106,13 +173,8 @@ pub fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
         .unwrap_or_default();
     let mut parts = content_type.split(';').map(str::trim);
     let essence = parts.next().unwrap_or_default();
-    let json = essence.eq_ignore_ascii_case("application/json")
-        || (essence.len() > 17
-            && essence.is_char_boundary(12)
-            && essence[..12].eq_ignore_ascii_case("application/")
-            && essence.to_ascii_lowercase().ends_with("+json"));
-    if !json {
-        return Err(unsupported("the body must be application/json"));
+    if !is_known(essence) {
+        return Err(unsupported(detail));
     }
     for parameter in parts {
         if let Some((name, value)) = parameter.split_once('=')
@@ -155,19 +217,6 @@ fn not_json(error: &serde_json::Error) -> Problem {
 /// serde_json appends ` at line 1 column 7`; a pointer says it better.
 fn without_place(message: &str) -> &str {
     message.rfind(" at line ").map_or(message, |at| &message[..at])
-}
-
-/// Whether an escaped NUL stands in a text. (A raw one is not JSON.) Of a run of backslashes before `u0000`,
-/// an odd count makes it the escape; an even one makes it five ordinary characters.
-fn has_nul(bytes: &[u8]) -> bool {
-    memchr::memmem::find_iter(bytes, b"\\u0000").any(|at| {
-        let before = bytes[..at]
-            .iter()
-            .rev()
-            .take_while(|byte| **byte == b'\\')
-            .count();
-        before % 2 == 0
-    })
 }
 
 #[cfg(test)]
@@ -242,13 +291,19 @@ mod tests {
             400
         );
         let deep = format!("{}{}", r#"{"title":"a","inner":"#.repeat(1000), "1");
-        assert_eq!(pointer(&deep).0, 400);
+        assert_eq!(pointer(&deep), (400, "/inner".into()));
+        assert!(check_depth(deep.as_bytes()).is_err());
+        let flat = format!("[{}]", vec!["[]"; 1000].join(","));
+        assert!(check_depth(flat.as_bytes()).is_ok());
     }
 
     #[test]
     fn a_nul_character_is_refused_and_a_backslash_before_its_name_is_not() {
-        assert_eq!(pointer(r#"{"title": "a\u0000"}"#).0, 422);
-        assert_eq!(pointer(r#"{"title": "a\\\u0000"}"#).0, 422);
+        assert_eq!(pointer(r#"{"title": "a\u0000"}"#), (422, "/title".into()));
+        assert_eq!(
+            pointer(r#"{"title": "a", "tags": ["a\\\u0000"]}"#),
+            (422, "/tags/0".into())
+        );
         assert!(Json::<Piece>::from_bytes(br#"{"title": "a\\u0000"}"#).is_ok());
     }
 

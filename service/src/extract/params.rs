@@ -2,7 +2,7 @@
 
 use axum::extract::{FromRequestParts, rejection::PathRejection};
 use http::request::Parts;
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{FieldError, Problem};
 
@@ -25,8 +25,9 @@ impl<T: DeserializeOwned> Query<T> {
     /// # Errors
     /// 422, as above.
     pub fn from_text(query: &str) -> Result<Self, Problem> {
-        if query.contains("%00") {
-            let error = FieldError::new("", "a parameter holds the character U+0000");
+        if query.contains("%00")
+            && let Some(error) = form(query).find_map(|(name, value)| nul(&name, &value))
+        {
             return Err(Problem::invalid(vec![error]));
         }
         let deserializer = serde_urlencoded::Deserializer::new(form(query));
@@ -37,6 +38,25 @@ impl<T: DeserializeOwned> Query<T> {
                 Problem::invalid(vec![super::field_error(error.path(), &message)])
             })
     }
+}
+
+/// The parameters of a route that has none: whatever is asked for is unknown.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NoParams {}
+
+fn nul(name: &str, value: &str) -> Option<FieldError> {
+    if name.contains('\0') {
+        return Some(FieldError::new(
+            "",
+            "a parameter has a name with the character U+0000",
+        ));
+    }
+    let mut pointer = String::new();
+    super::push(&mut pointer, name);
+    value
+        .contains('\0')
+        .then(|| FieldError::new(pointer, "holds the character U+0000"))
 }
 
 fn form(query: &str) -> form_urlencoded::Parse<'_> {
@@ -66,8 +86,6 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
 
 #[cfg(test)]
 mod tests {
-    use serde::Deserialize;
-
     use super::*;
 
     #[derive(Debug, Default, Deserialize)]
@@ -92,10 +110,15 @@ mod tests {
             ("total=perhaps", "/total"),
             ("size=3", "/size"),
             ("a%00=1", ""),
+            ("page=1&search=a%00", "/search"),
+            ("search=a&a~b=%00", "/a~0b"),
         ] {
             let problem = Query::<List>::from_text(text).unwrap_err();
             assert_eq!(problem.status(), 422);
             assert_eq!(problem.errors()[0].pointer, pointer, "{text}");
         }
+        assert!(Query::<NoParams>::from_text("").is_ok());
+        let problem = Query::<NoParams>::from_text("size=3").unwrap_err();
+        assert_eq!(problem.detail(), "/size: is not a field here");
     }
 }
