@@ -11,12 +11,16 @@ pub mod props;
 pub mod referrer;
 pub mod tracker;
 
-use std::{borrow::Cow, collections::BTreeMap, ops::Deref};
+use std::{borrow::Cow, collections::BTreeMap, fmt, ops::Deref};
 
 use events::{
     ContentId, SiteId, VisitorId,
     event::VisitEvent,
     visit::{CustomEventRecorded, EngagementRecorded, ImportLine, PageViewed, Revenue, Visit},
+};
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, MapAccess, Unexpected, Visitor, value::MapAccessDeserializer},
 };
 use service::FieldError;
 
@@ -169,17 +173,49 @@ struct Parts<'a> {
     hash_is_path: bool,
 }
 
-/// An amount of money as clients write it: the amount is a number or a text.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
+/// An amount of money as clients write it, an object or a text that holds one: the amount is a number or a text.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(remote = "Self", deny_unknown_fields)]
 struct Money {
     #[serde(deserialize_with = "props::scalar")]
     amount: Option<String>,
     currency: String,
 }
 
+impl<'de> Deserialize<'de> for Money {
+    /// What is derived takes a list, too, which is no object.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct MoneyVisitor;
+
+        impl<'de> Visitor<'de> for MoneyVisitor {
+            type Value = Money;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of amount and currency")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Money, E> {
+                // Never a text within a text.
+                let object = text
+                    .trim_start()
+                    .starts_with('{')
+                    .then(|| serde_json::from_str(text));
+                object
+                    .and_then(Result::ok)
+                    .ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Money, A::Error> {
+                Money::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+
+        deserializer.deserialize_any(MoneyVisitor)
+    }
+}
+
 /// A text of a body, borrowed from it where it has no escapes.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(transparent)]
 struct Borrowed<'a>(#[serde(borrow)] Cow<'a, str>);
 

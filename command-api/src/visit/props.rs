@@ -4,8 +4,9 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor},
+    de::{Error, MapAccess, SeqAccess, Visitor},
 };
+use serde_json::Value;
 
 /// Properties as they were sent: numbers and truth values as texts, what is empty or null left out.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -51,7 +52,7 @@ impl<'de> Visitor<'de> for PropsVisitor {
         }
         // Never a text within a text: that would be another visitor.
         let object: Object =
-            serde_json::from_str(text).map_err(|_| E::custom("a text that holds no JSON object"))?;
+            serde_json::from_str(text).map_err(|_| E::custom("is a text that holds no JSON object"))?;
         Ok(object.0)
     }
 
@@ -92,7 +93,11 @@ fn read<'de, A: MapAccess<'de>>(mut map: A) -> Result<Props, A::Error> {
         };
         check(&key, KEY_MAX, "a property's name")?;
         check(&value, VALUE_MAX, "a property's value")?;
-        if props.len() < COUNT_MAX || props.contains_key(&key) {
+        if props.contains_key(&key) {
+            // In serde's words, by which the field is found.
+            return Err(A::Error::custom(format_args!("duplicate field `{key}`")));
+        }
+        if props.len() < COUNT_MAX {
             props.insert(key, value);
         }
     }
@@ -158,13 +163,14 @@ impl<'de> Deserialize<'de> for Scalar {
                 Ok(Scalar(None))
             }
 
+            // Values, because what is ignored may be nested to any depth.
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Scalar, A::Error> {
-                while seq.next_element::<IgnoredAny>()?.is_some() {}
+                while seq.next_element::<Value>()?.is_some() {}
                 Ok(Scalar(None))
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Scalar, A::Error> {
-                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                while map.next_entry::<String, Value>()?.is_some() {}
                 Ok(Scalar(None))
             }
         }
@@ -208,6 +214,7 @@ mod tests {
         assert!(props(r#""\"{}\"""#).is_err());
         assert!(props("[1]").is_err());
         assert!(props("1").is_err());
+        assert!(props(r#"{"a":1,"a":2}"#).is_err());
     }
 
     #[test]

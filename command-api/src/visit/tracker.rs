@@ -4,8 +4,9 @@
 //! script uses. What is not known here is passed over, because trackers add fields of their own.
 
 use events::directory::Domain;
+use http::StatusCode;
 use serde::Deserialize;
-use service::{Json, Problem};
+use service::{FieldError, Json, Problem, extract::check_depth};
 
 use super::{Borrowed, Hit, Money, Parts, Props};
 
@@ -40,7 +41,7 @@ struct Body<T> {
     m: Option<Props>,
     meta: Option<Props>,
     #[serde(alias = "$")]
-    revenue: Option<MoneyOrText>,
+    revenue: Option<Money>,
     #[serde(alias = "i")]
     interactive: Option<bool>,
     #[serde(alias = "hashMode", alias = "hash_mode")]
@@ -60,58 +61,31 @@ enum Switch {
     Other(serde::de::IgnoredAny),
 }
 
-/// Money as an object, or as a text that holds one.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum MoneyOrText {
-    Money(Money),
-    Text(String),
-}
-
 /// Reads the body of a tracker, whatever content type it was declared with.
 ///
 /// # Errors
 /// 400, as trackers know it, naming every wrong field.
 pub fn read(body: &[u8]) -> Result<Tracked, Problem> {
+    check_depth(body)?;
+    // serde takes a list for an object, its items for the fields in their order; we do not.
+    if body.trim_ascii_start().first() == Some(&b'[') {
+        return Err(invalid(vec![FieldError::new("", "must be an object")]));
+    }
     // The plain reader is quick and says little; who failed is read again by the one that names fields.
-    let body: Body<Borrowed<'_>> = match serde_json::from_slice(body) {
-        Ok(body) => body,
-        Err(error) => {
-            let refused = Json::<Body<String>>::from_bytes(body).err();
-            let errors = refused.map_or_else(Vec::new, |problem| problem.errors().to_vec());
-            return Err(
-                Problem::unreadable(format!("the event is not what a tracker sends: {error}"))
-                    .with_errors(errors),
-            );
-        }
-    };
+    let body: Body<Borrowed<'_>> = serde_json::from_slice(body).map_err(|_| refused(body))?;
     let domains = domains(body.domain.as_deref().unwrap_or_default());
     let mut faults = Vec::new();
     match domains.len() {
-        0 => faults.push(service::FieldError::new("/domain", "is missing")),
+        0 => faults.push(FieldError::new("/domain", "is missing")),
         1..=DOMAINS_MAX => {}
-        _ => faults.push(service::FieldError::new("/domain", "names more than 20 sites")),
+        _ => faults.push(FieldError::new("/domain", "names more than 20 sites")),
     }
-    let revenue = match body.revenue {
-        None => None,
-        Some(MoneyOrText::Money(money)) => Some(money),
-        Some(MoneyOrText::Text(text)) => {
-            let money = serde_json::from_str(&text).ok();
-            if money.is_none() {
-                faults.push(service::FieldError::new(
-                    "/revenue",
-                    "is an object of amount and currency",
-                ));
-            }
-            money
-        }
-    };
     let parts = Parts {
         name: body.name.as_deref(),
         url: body.url.as_deref(),
         referrer: body.referrer.as_deref(),
         props: body.m.or(body.meta).or(body.p).or(body.props),
-        revenue,
+        revenue: body.revenue,
         interactive: body.interactive,
         engaged_ms: body.e.map(whole),
         scroll_depth: body.sd.map(|depth| u8::try_from(whole(depth)).unwrap_or(u8::MAX)),
@@ -128,8 +102,18 @@ pub fn read(body: &[u8]) -> Result<Tracked, Problem> {
     }
 }
 
-fn invalid(faults: Vec<service::FieldError>) -> Problem {
-    Problem::unreadable("the event has fields that are wrong").with_errors(faults)
+fn refused(body: &[u8]) -> Problem {
+    match Json::<Body<String>>::from_bytes(body) {
+        Err(problem) if problem.status() != StatusCode::UNPROCESSABLE_ENTITY => problem,
+        Err(problem) => invalid(problem.errors().to_vec()),
+        Ok(_) => invalid(Vec::new()),
+    }
+}
+
+fn invalid(faults: Vec<FieldError>) -> Problem {
+    let what = Problem::invalid(faults);
+    let detail = format!("the event is not what a tracker sends: {}", what.detail());
+    Problem::unreadable(detail).with_errors(what.errors().to_vec())
 }
 
 /// A number of a tracker, without its fraction; what is below zero is zero.
@@ -267,11 +251,22 @@ mod tests {
 
     #[test]
     fn what_is_no_json_object_is_refused() {
-        let deep = format!(r#"{{"p":{}1{}}}"#, "[".repeat(1000), "]".repeat(1000));
-        for body in ["", "null", "[]", "1", "\"a\"", "{", "{\"n\":\"\u{fffd}", &deep] {
+        for body in ["", "null", "[]", "1", "\"a\"", "{", "{\"n\":\"\u{fffd}"] {
             assert!(read(body.as_bytes()).is_err(), "{body:.40}");
         }
         assert!(read(b"\xff\xfe{}").is_err());
+    }
+
+    #[test]
+    fn a_hit_that_is_right_but_for_its_depth_is_refused() {
+        let body = |field: &str, levels: usize| {
+            let (open, close) = ("[".repeat(levels), "]".repeat(levels));
+            format!(r#"{{"n":"a","u":"https://e.org","d":"e.org","{field}":{{"a":{open}1{close}}}}}"#)
+        };
+        for field in ["p", "other"] {
+            assert!(read(body(field, 100).as_bytes()).is_ok());
+            assert_eq!(faults(&body(field, 1000)), [format!("/{field}")]);
+        }
     }
 
     proptest! {

@@ -46,6 +46,81 @@ fn said(answer: &Answer, pointer: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_hit_nested_a_thousand_deep_is_refused_wherever_it_is_deep() {
+    let world = World::new().await;
+    let tenant = world.process.tenant().await;
+    for field in ["p", "props", "m", "h", "unknown", "e"] {
+        let body = format!(
+            r#"{{"n":"pageview","u":"https://a.example/","d":"{}","{field}":{{"a":{}}}}}"#,
+            tenant.domain,
+            nested(1000)
+        );
+        let answer = hit(&world, body).await.problem(400, "unreadable");
+        let detail = said(&answer, &format!("/{field}"));
+        assert!(field == "e" || detail.contains("deeper than 127"), "{detail}");
+    }
+    // A text that holds JSON is no way around it.
+    let text = json!({"n": "pageview", "u": "https://a.example/", "d": tenant.domain, "p": format!("{{\"a\":{}}}", nested(1000))});
+    hit(&world, text.to_string())
+        .await
+        .problem(400, "unreadable")
+        .names("/p");
+    assert_eq!(visits(&world).await, 0);
+    let shallow =
+        json!({"n": "pageview", "u": "https://a.example/", "d": tenant.domain, "p": {"a": [[[1]]]}});
+    hit(&world, shallow.to_string()).await.expect(202);
+    assert_eq!(visits(&world).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_is_no_event() {
+    let world = World::new().await;
+    let (api, tenant) = (&world.process, world.process.tenant().await);
+    let fields = |count: usize| {
+        let mut fields = vec![Value::Null; count];
+        fields[0] = json!("pageview");
+        fields[1] = json!("https://a.example/");
+        fields[2] = json!(tenant.domain);
+        fields
+    };
+    let answer = hit(&world, json!(fields(13)).to_string())
+        .await
+        .problem(400, "unreadable");
+    assert_eq!(said(&answer, ""), "must be an object");
+    let mut item = fields(14);
+    item.insert(0, Value::Null);
+    let revenue = |money: Value| json!({"name": "Buy", "url": "https://a.example/", "domain": tenant.domain, "revenue": money});
+    let answer = hit(&world, revenue(json!(["19.99", "EUR"])).to_string()).await;
+    answer.problem(400, "unreadable").names("/revenue");
+    let batch = json!([item, revenue(json!(["19.99", "EUR"])), 5]);
+    let answer = api
+        .post("/api/v1/visits", &tenant.key, &batch)
+        .send()
+        .await
+        .expect(202);
+    let rejected = &answer.body["rejected"];
+    assert_eq!(
+        rejected[0],
+        json!({"index": 0, "detail": "must be an object"}),
+        "{}",
+        answer.text
+    );
+    assert_eq!(
+        rejected[1],
+        json!({"index": 1, "detail": "/revenue must be an object of amount and currency"})
+    );
+    assert_eq!(rejected[2], json!({"index": 2, "detail": "must be an object"}));
+    assert_eq!(visits(&world).await, 0);
+    let answer = hit(
+        &world,
+        revenue(json!(r#"{"amount": 1, "currency": "EUR"}"#)).to_string(),
+    )
+    .await;
+    answer.expect(202);
+    assert_eq!(visits(&world).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn metadata_comes_back_as_it_was_sent_or_is_refused() {
     let world = World::new().await;
     let tenant = world.process.tenant().await;
@@ -127,4 +202,184 @@ async fn what_is_nested_too_deeply_is_told_so() {
     let answer = send(&world, &tenant, body).await.problem(400, "unreadable");
     assert_eq!(answer.body["detail"], "the body is nested deeper than 127 levels");
     answer.names("/metadata");
+}
+
+/// Words of the language that this is written in, and of its libraries.
+const OURS: &[&str] = &[
+    "struct",
+    "enum",
+    "variant",
+    "i32",
+    "u64",
+    "f64",
+    "u16",
+    "u8",
+    "sequence",
+    "target type",
+    "parsing failed",
+    "in string",
+    "borrowed",
+    "boolean",
+    "tuple",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_would_be_right_is_said_in_words_for_people() {
+    let world = World::new().await;
+    let (api, tenant) = (&world.process, world.process.tenant().await);
+    let mut told = Vec::new();
+    let mut tell = |answer: Answer, pointer: &str, words: &str| {
+        let detail = said(&answer, pointer);
+        assert_eq!(detail, words, "{}", answer.text);
+        told.push(answer.text);
+    };
+    let draft = |field: &str, value: Value| {
+        let mut body = json!({"site": tenant.domain, "kind": "post", "title": "a"});
+        body[field] = value;
+        api.post("/api/v1/content", &tenant.key, &body).send()
+    };
+    tell(
+        draft("title", json!(5)).await.problem(422, "invalid"),
+        "/title",
+        "must be a text",
+    );
+    tell(
+        draft("featured", json!("yes")).await.problem(422, "invalid"),
+        "/featured",
+        "must be true or false",
+    );
+    tell(
+        draft("tags", json!({})).await.problem(422, "invalid"),
+        "/tags",
+        "must be a list",
+    );
+    tell(
+        draft("metadata", json!([])).await.problem(422, "invalid"),
+        "/metadata",
+        "must be an object",
+    );
+    tell(
+        draft("kind", json!("novel")).await.problem(422, "invalid"),
+        "/kind",
+        "must be one of post, project, idea, page, resume",
+    );
+    tell(
+        draft("titel", json!(1)).await.problem(422, "invalid"),
+        "/titel",
+        "is not a field here; expected one of site, kind, title, slug, body, summary, tags, featured, language, metadata",
+    );
+    for body in ["[]", "5", "\"a\""] {
+        tell(
+            send(&world, &tenant, body).await.problem(422, "invalid"),
+            "",
+            "must be an object",
+        );
+    }
+    let queue = |field: &str, value: Value| {
+        let mut body = json!({"title": "a", "url": "https://example.org/"});
+        body[field] = value;
+        api.post("/api/v1/downloads", &tenant.key, &body).send()
+    };
+    for wrong in [json!(3_000_000_000_u64), json!(1.5), json!("1")] {
+        tell(
+            queue("priority", wrong).await.problem(422, "invalid"),
+            "/priority",
+            "must be a whole number from -2147483648 to 2147483647",
+        );
+    }
+    let key = json!({"scopes": ["read"], "principal": "nobody"});
+    tell(
+        api.post("/api/v1/keys", &tenant.key, &key)
+            .send()
+            .await
+            .problem(422, "invalid"),
+        "/principal",
+        "must be a UUID, as in 019aa000-0000-7000-8000-000000000001",
+    );
+    let get = |path: &str| api.call(Method::GET, path).key(&tenant.key).send();
+    tell(
+        get("/api/v1/events?limit=x").await.problem(422, "invalid"),
+        "/limit",
+        "must be a whole number",
+    );
+    tell(
+        get("/api/v1/events?limit=99999999999999999999999")
+            .await
+            .problem(422, "invalid"),
+        "/limit",
+        "is a larger number than is taken here",
+    );
+    let event = |field: &str, value: Value| {
+        let mut body = json!({"name": "a", "url": "https://a.example/", "domain": tenant.domain});
+        body[field] = value;
+        body
+    };
+    for (field, value, words) in [
+        ("revenue", json!(5), "must be an object of amount and currency"),
+        ("revenue", json!("5"), "must be an object of amount and currency"),
+        (
+            "props",
+            json!([1]),
+            "must be an object of texts, numbers and truth values",
+        ),
+        ("interactive", json!("no"), "must be true or false"),
+    ] {
+        let answer = hit(&world, event(field, value).to_string())
+            .await
+            .problem(400, "unreadable");
+        tell(answer, &format!("/{field}"), words);
+    }
+    told.push(hit(&world, "5").await.problem(400, "unreadable").text);
+    let items = json!([
+        event("id", json!("x")),
+        event("ip", json!("here")),
+        event("line", json!(-1)),
+        event("scroll_depth", json!(300)),
+        7
+    ]);
+    let answer = api
+        .post("/api/v1/visits", &tenant.key, &items)
+        .send()
+        .await
+        .expect(202);
+    let details: Vec<_> = answer.body["rejected"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| it["detail"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        details,
+        [
+            "/id must be a UUID, as in 019aa000-0000-7000-8000-000000000001",
+            "/ip must be an IP address, as in 203.0.113.7 or 2001:db8::7",
+            "/line must be a whole number from 0 to 18446744073709551615",
+            "/scroll_depth must be a whole number from 0 to 255",
+            "must be an object",
+        ]
+    );
+    told.push(answer.text);
+    for text in told {
+        for word in OURS {
+            assert!(!text.contains(word), "{word}: {text}");
+        }
+    }
+    // The first field stands in the detail, too.
+    let answer = draft("slug", json!("a b")).await.problem(422, "invalid");
+    assert!(
+        answer.body["detail"].as_str().unwrap().starts_with("/slug: "),
+        "{}",
+        answer.text
+    );
+    let two = json!({"site": tenant.domain, "kind": "post", "title": "", "slug": "a b"});
+    let answer = api
+        .post("/api/v1/content", &tenant.key, &two)
+        .send()
+        .await
+        .problem(422, "invalid");
+    let detail = answer.body["detail"].as_str().unwrap();
+    assert!(
+        detail.starts_with("/title: ") && detail.ends_with("; and 1 more, see errors"),
+        "{detail}"
+    );
 }
