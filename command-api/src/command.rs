@@ -81,7 +81,11 @@ impl Expected {
         }
     }
 
-    fn parse(headers: &HeaderMap) -> Result<Self, Error> {
+    /// What a request's `If-Match` says.
+    ///
+    /// # Errors
+    /// It is no entity tag.
+    pub fn parse(headers: &HeaderMap) -> Result<Self, Error> {
         let mut versions = Vec::new();
         for value in headers.get_all(header::IF_MATCH) {
             let text = value.to_str().map_err(|_| if_match())?;
@@ -104,6 +108,24 @@ impl Expected {
         } else {
             Self::OneOf(versions)
         })
+    }
+}
+
+/// Refuses `If-Match` where nothing has a version, and a position that this log does not have.
+///
+/// # Errors
+/// 412, 400.
+pub async fn check_unversioned(app: &App, headers: &HeaderMap) -> Result<(), Error> {
+    if Expected::parse(headers)? != Expected::Any {
+        return Err(Error::NoVersion);
+    }
+    check_position(app, headers).await
+}
+
+async fn check_position(app: &App, headers: &HeaderMap) -> Result<(), Error> {
+    match Position::from_headers(headers).map_err(Problem::from)? {
+        Some(position) => app.check(&position).await,
+        None => Ok(()),
     }
 }
 
@@ -172,9 +194,7 @@ impl<T: Body> FromRequest<App> for CommandRequest<T> {
         let caller = Caller::from_request_parts(&mut parts, app).await?;
         let principal = allowed(&caller, T::SCOPES)?;
         let expected = Expected::parse(&parts.headers)?;
-        if let Some(position) = Position::from_headers(&parts.headers).map_err(Problem::from)? {
-            app.check(&position).await?;
-        }
+        check_position(app, &parts.headers).await?;
         let declared = check_type(&parts.headers);
         let trace = parts.extensions.get::<TraceContext>().copied();
         let correlation = parts.headers.get("x-correlation-id");
@@ -204,7 +224,7 @@ impl<T: Body> FromRequest<App> for CommandRequest<T> {
             let body = Json::from_bytes(&bytes)?.0;
             // serde takes a list for an object, its items for the fields in their order; we do not.
             if bytes.trim_ascii_start().first() != Some(&b'{') {
-                return Err(Error::field("", "the body must be an object"));
+                return Err(Error::field("", "must be an object"));
             }
             body
         };

@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 use crate::{
     App,
     answer::{Accepted, Answer},
-    command::{Body, CommandRequest, Id},
+    command::{Body, CommandRequest, Expected, Id},
     error::Error,
     metrics,
     partition::now,
@@ -46,6 +46,9 @@ pub async fn view(
     source: Source,
     request: CommandRequest<ViewBody>,
 ) -> Result<Accepted, Error> {
+    if request.context.expected != Expected::Any {
+        return Err(Error::NoVersion);
+    }
     let tenant = request.context.principal.tenant;
     let (piece, seen) = app.piece(&request.context, id).await?;
     let piece = piece.ok_or(Error::NotFound("content"))?;

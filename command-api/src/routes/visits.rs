@@ -14,11 +14,11 @@ use events::{
     directory::{Scope, Site},
     import, tenant,
 };
-use http::{HeaderMap, StatusCode, header};
+use http::StatusCode;
 use key_store::{ImportSalt, Salt};
 use serde::Serialize;
 use serde_json::json;
-use service::{FieldError, Problem};
+use service::{FieldError, extract::check_type_among};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -27,7 +27,7 @@ use crate::{
     answer::{Accepted, Answer},
     app::DAY_MICROS,
     caller::Caller,
-    command::{Context, Expected, Principal, idempotency_hash, unread},
+    command::{Context, Expected, Principal, check_unversioned, idempotency_hash, unread},
     error::Error,
     forward::arrived::{Arrived, Arriving},
     metrics,
@@ -90,7 +90,12 @@ pub async fn visits(State(app): State<App>, traced: Traced, request: Request) ->
     let (mut parts, body) = request.into_parts();
     let caller = Caller::from_request_parts(&mut parts, &app).await?;
     let principal = caller.may(Scope::VisitsWrite)?;
-    check_type(&parts.headers)?;
+    check_unversioned(&app, &parts.headers).await?;
+    check_type_among(
+        &parts.headers,
+        is_known,
+        "the body must be application/json or application/x-ndjson",
+    )?;
     let arriving = Arriving::new(&app, &mut parts, &caller).await?;
     let key = arriving.key()?;
     let bytes = Bytes::from_request(Request::from_parts(parts, body), &app)
@@ -124,34 +129,15 @@ pub async fn visits(State(app): State<App>, traced: Traced, request: Request) ->
     batch.finish(principal, arrived, keyed).await
 }
 
-/// JSON, NDJSON, or plain text that is one of them.
-fn check_type(headers: &HeaderMap) -> Result<(), Error> {
-    let text = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
-    let essence = text
-        .split(';')
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .to_ascii_lowercase();
+/// JSON or NDJSON, by any of its names.
+fn is_known(essence: &str) -> bool {
     let known = [
         "application/json",
         "application/x-ndjson",
         "application/ndjson",
         "application/jsonl",
     ];
-    if known.contains(&essence.as_str()) && !headers.contains_key(header::CONTENT_ENCODING) {
-        return Ok(());
-    }
-    let detail = "the body must be application/json or application/x-ndjson, without Content-Encoding";
-    Err(Problem::new(
-        StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        "unsupported-media-type",
-        detail,
-    )
-    .into())
+    known.iter().any(|known| essence.eq_ignore_ascii_case(known))
 }
 
 /// The import that all lines of a batch are of.

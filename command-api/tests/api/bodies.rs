@@ -121,6 +121,55 @@ async fn a_list_is_no_event() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn visits_heed_the_headers_of_every_command() {
+    let world = World::new().await;
+    let (api, tenant) = (&world.process, world.process.tenant().await);
+    let piece = api.draft(&tenant, "Read me").await;
+    let visit = json!([{"name": "pageview", "url": "https://a.example/", "domain": tenant.domain}]);
+    let foreign = service::Position::new(uuid::Uuid::new_v4()).to_string();
+    let ours = service::Position::new(world.log.id().0);
+    let beyond = ours.clone().at(service::Topic::Visits, 0, 1_000_000).to_string();
+    let refused = [
+        ("annals-position", "garbage", 400, "position"),
+        ("annals-position", &foreign, 400, "position"),
+        ("annals-position", &beyond, 400, "position"),
+        ("if-match", "\"1\"", 412, "version"),
+        ("if-match", "1", 400, "invalid-header"),
+    ];
+    for (path, body) in [
+        ("/api/v1/visits".to_owned(), &visit),
+        (format!("/api/v1/content/{piece}/view"), &json!({})),
+    ] {
+        let call = || api.post(&path, &tenant.key, body).header("user-agent", BROWSER);
+        for (name, value, status, kind) in refused {
+            call().header(name, value).send().await.problem(status, kind);
+        }
+        let latin = api.call(Method::POST, &path).key(&tenant.key);
+        latin
+            .body("application/json; charset=iso-8859-1", body.to_string())
+            .send()
+            .await
+            .problem(415, "unsupported-media-type");
+        assert_eq!(visits(&world).await, 0, "{path}");
+    }
+    for kind in ["application/json", "application/x-ndjson"] {
+        let empty = api.call(Method::POST, "/api/v1/visits").key(&tenant.key);
+        let empty = empty.body(kind, "").send().await.problem(400, "unreadable");
+        assert!(empty.text.contains("is empty"), "{}", empty.text);
+    }
+    let here = ours.at(service::Topic::Directory, 0, 1).to_string();
+    api.call(Method::POST, "/api/v1/visits")
+        .key(&tenant.key)
+        .body("application/json; charset=\"UTF-8\"", visit.to_string())
+        .header("annals-position", &here)
+        .header("if-match", "*")
+        .send()
+        .await
+        .expect(202);
+    assert_eq!(visits(&world).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn metadata_comes_back_as_it_was_sent_or_is_refused() {
     let world = World::new().await;
     let tenant = world.process.tenant().await;
