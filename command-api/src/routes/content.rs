@@ -68,29 +68,35 @@ pub struct DraftBody {
     metadata: Option<Map<String, Value>>,
 }
 
-/// Fields that change; an absent one stays. `null` takes summary and language away.
+/// Fields that change; an absent one stays. `null` takes summary and language away; the others are there always.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReviseBody {
     /// As in a draft.
+    #[serde(default, deserialize_with = "given")]
     title: Option<String>,
     /// As in a draft; the old one leads here until another piece takes it.
+    #[serde(default, deserialize_with = "given")]
     slug: Option<String>,
     /// As in a draft.
+    #[serde(default, deserialize_with = "given")]
     body: Option<String>,
     /// As in a draft; `null` takes it away.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<String>)]
     summary: Option<Option<String>>,
     /// As in a draft.
+    #[serde(default, deserialize_with = "given")]
     tags: Option<Vec<String>>,
     /// As in a draft.
+    #[serde(default, deserialize_with = "given")]
     featured: Option<bool>,
     /// As in a draft; `null` takes it away.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<String>)]
     language: Option<Option<String>>,
     /// As in a draft; replaces all of it.
+    #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<Object>)]
     metadata: Option<Map<String, Value>>,
 }
@@ -108,6 +114,11 @@ pub struct PublishBody {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NoContentBody {}
+
+/// A field that may be absent, but is not `null`.
+fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
 
 /// `null` is told apart from an absent field.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {

@@ -170,6 +170,29 @@ async fn visits_heed_the_headers_of_every_command() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn null_takes_nothing_away_that_a_piece_must_have() {
+    let world = World::new().await;
+    let (api, tenant) = (&world.process, world.process.tenant().await);
+    let path = format!("/api/v1/content/{}", api.draft(&tenant, "a").await);
+    let before = world.commits().await;
+    let patch = |body: Value| api.call(Method::PATCH, &path).key(&tenant.key).json(&body).send();
+    for field in ["title", "slug", "body", "tags", "featured", "metadata"] {
+        let answer = patch(json!({field: null})).await.problem(422, "invalid");
+        assert!(
+            said(&answer, &format!("/{field}")).starts_with("must be "),
+            "{}",
+            answer.text
+        );
+    }
+    assert_eq!(world.commits().await, before);
+    patch(json!({"summary": "s", "language": "en"})).await.expect(200);
+    patch(json!({"summary": null, "language": null}))
+        .await
+        .expect(200);
+    assert_eq!(world.commits().await, before + 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn metadata_comes_back_as_it_was_sent_or_is_refused() {
     let world = World::new().await;
     let tenant = world.process.tenant().await;
