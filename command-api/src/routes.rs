@@ -9,6 +9,7 @@ pub mod imports;
 pub mod installation;
 pub mod keys;
 pub mod log;
+mod paths;
 pub mod sites;
 pub mod subjects;
 pub mod subscription;

@@ -20,7 +20,7 @@ use crate::{
     answer::Accepted,
     command::{Body, CommandRequest, Id},
     error::Error,
-    routes::fields::Fields,
+    routes::{fields::Fields, paths},
 };
 
 /// How a piece stands after a command. What the command does not tell is left out.
@@ -63,7 +63,8 @@ pub struct DraftBody {
     featured: Option<bool>,
     /// BCP 47, such as `en` or `pt-BR`.
     language: Option<String>,
-    /// Whatever else, at most 64 KiB of JSON; `path` and `aliases` tell statistics where it is read.
+    /// Whatever else, at most 64 KiB of JSON; `path` (a text) and `aliases` (several, or one) say
+    /// where it is read: paths without `..`, query and host.
     #[schema(value_type = Option<Object>)]
     metadata: Option<Map<String, Value>>,
 }
@@ -176,6 +177,7 @@ impl DraftBody {
         let summary = fields.optional("/summary", self.summary, |text| Summary::new(&text));
         let tags = fields.optional("/tags", self.tags, tags).unwrap_or_default();
         let language = fields.optional("/language", self.language, |text| Language::new(&text));
+        paths::check(&mut fields, self.metadata.as_ref());
         let metadata = fields
             .optional("/metadata", self.metadata, Metadata::new)
             .unwrap_or_default();
@@ -199,6 +201,7 @@ impl ReviseBody {
     fn revision(self) -> Result<Revision, Error> {
         fits(self.body.as_ref())?;
         let mut fields = Fields::default();
+        paths::check(&mut fields, self.metadata.as_ref());
         let revision = Revision {
             title: fields.optional("/title", self.title, |text| Title::new(&text)),
             slug: fields.optional("/slug", self.slug, |text| text.parse()),

@@ -455,3 +455,81 @@ async fn what_would_be_right_is_said_in_words_for_people() {
         "{detail}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_path_in_metadata_is_one_of_a_page() {
+    let world = World::new().await;
+    let (api, tenant) = (&world.process, world.process.tenant().await);
+    let path = format!("/api/v1/content/{}", api.draft(&tenant, "a").await);
+    let before = world.commits().await;
+    let draft = |metadata: &Value| {
+        let body = json!({"site": tenant.domain, "kind": "post", "title": "b", "metadata": metadata});
+        api.post("/api/v1/content", &tenant.key, &body).send()
+    };
+    let long = format!("/{}", "x".repeat(2000));
+    for wrong in [
+        json!("/../../etc"),
+        json!("a/./b"),
+        json!("a/%2e%2E/b"),
+        json!("http://evil/"),
+        json!("//evil/x"),
+        json!("javascript:1"),
+        json!(5),
+        json!("\n"),
+        json!("a\u{7}"),
+        json!(""),
+        json!("a\\b"),
+        json!("/a?b"),
+        json!("/a#b"),
+        json!(long),
+        json!(null),
+    ] {
+        let metadata = json!({"path": wrong});
+        draft(&metadata)
+            .await
+            .problem(422, "invalid")
+            .names("/metadata/path");
+        let patch = api
+            .call(Method::PATCH, &path)
+            .key(&tenant.key)
+            .json(&json!({"metadata": metadata}));
+        patch.send().await.problem(422, "invalid").names("/metadata/path");
+        let answer = draft(&json!({"aliases": ["/good", wrong]}))
+            .await
+            .problem(422, "invalid");
+        answer.names("/metadata/aliases/1");
+    }
+    draft(&json!({"aliases": {"a": 1}}))
+        .await
+        .problem(422, "invalid")
+        .names("/metadata/aliases");
+    draft(&json!({"aliases": "../x"}))
+        .await
+        .problem(422, "invalid")
+        .names("/metadata/aliases");
+    assert_eq!(world.commits().await, before);
+    for (number, right) in [
+        "/",
+        "2015/05/15/x/",
+        "/über/a b.html",
+        "/a:b",
+        "/%C3%BC/",
+        "/a..b/.well-known",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let body = json!({"site": tenant.domain, "kind": "post", "title": format!("right {number}"), "metadata": {"path": right, "aliases": [right]}});
+        api.post("/api/v1/content", &tenant.key, &body)
+            .send()
+            .await
+            .expect(201);
+    }
+    let one = json!({"metadata": {"aliases": "/one"}});
+    api.call(Method::PATCH, &path)
+        .key(&tenant.key)
+        .json(&one)
+        .send()
+        .await
+        .expect(200);
+}
