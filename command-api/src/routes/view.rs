@@ -3,7 +3,7 @@
 use axum::extract::State;
 use events::{
     ContentId,
-    content::{Kind, Piece},
+    content::{Kind, Piece, Rejection, Status},
     directory::Scope,
 };
 use http::StatusCode;
@@ -37,7 +37,7 @@ impl Body for ViewBody {
     const OPTIONAL: bool = true;
 }
 
-/// Records a page view of a piece; who views is told by `User-Agent` and address, as with trackers.
+/// Records a page view of a piece, unless it is archived (409); who views is told by `User-Agent` and address, as with trackers.
 #[utoipa::path(post, path = "/api/v1/content/{id}/view", tag = "visits", request_body = Option<ViewBody>,
     params(("id" = Uuid, Path)), responses((status = 202)))]
 pub async fn view(
@@ -52,6 +52,9 @@ pub async fn view(
     let tenant = request.context.principal.tenant;
     let (piece, seen) = app.piece(&request.context, id).await?;
     let piece = piece.ok_or(Error::NotFound("content"))?;
+    if piece.status == Status::Archived {
+        return Err(Rejection::Archived.into());
+    }
     let site = app
         .directory()
         .site_by_id(piece.site)

@@ -533,3 +533,21 @@ async fn a_path_in_metadata_is_one_of_a_page() {
         .await
         .expect(200);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archived_piece_is_viewed_no_more() {
+    let world = World::new().await;
+    let (api, tenant) = (&world.process, world.process.tenant().await);
+    let path = format!("/api/v1/content/{}", api.draft(&tenant, "a").await);
+    let view = || {
+        let call = api.call(Method::POST, &format!("{path}/view")).key(&tenant.key);
+        call.header("user-agent", BROWSER).send()
+    };
+    view().await.expect(202);
+    let archive = api
+        .call(Method::POST, &format!("{path}/archive"))
+        .key(&tenant.key);
+    archive.send().await.expect(200);
+    view().await.problem(409, "archived");
+    assert_eq!(visits(&world).await, 1);
+}
