@@ -114,6 +114,7 @@ impl App {
             state,
             snapshots,
         } = deps;
+        crate::metrics::begin();
         let tasks = TaskTracker::new();
         let stop = CancellationToken::new();
         let cache = u64::from(config.state_cache_mib.get()) * 1024 * 1024;

@@ -7,6 +7,11 @@ use prometheus::{
     register_histogram_vec, register_int_counter_vec, register_int_gauge, register_int_gauge_vec,
 };
 
+use crate::{
+    routes::{event, view, visits},
+    visit::Dropped,
+};
+
 /// From a fifth of a millisecond, which a pipelined append takes, to what clients still wait for.
 const SECONDS: &[f64] = &[
     0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0,
@@ -105,6 +110,23 @@ pub static DROPPED: LazyLock<IntCounterVec> = LazyLock::new(|| {
         &["door", "reason"]
     ))
 });
+
+/// Lets the counters of what is dropped begin at zero: a rate is told from their first value on.
+pub fn begin() {
+    let all = || Dropped::ALL.map(Dropped::reason).into_iter();
+    // A piece is of a site that is known.
+    let of_pieces = all().filter(|reason| *reason != Dropped::UnknownSite.reason());
+    let series = [
+        (event::DOOR, all().collect::<Vec<_>>()),
+        (view::DOOR, of_pieces.collect()),
+        (visits::DOOR, all().chain(visits::REASONS).collect()),
+    ];
+    for (door, reasons) in series {
+        for reason in reasons {
+            DROPPED.with_label_values(&[door, reason]);
+        }
+    }
+}
 
 /// From a visit's arrival to the log's acknowledgement.
 pub static VISIT_SECONDS: LazyLock<Histogram> = LazyLock::new(|| {

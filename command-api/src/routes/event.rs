@@ -17,7 +17,8 @@ use crate::{
     visit::{Agent, Dropped, Place, tracker},
 };
 
-const DOOR: &str = "event";
+/// Its name in metrics.
+pub const DOOR: &str = "event";
 /// Says to trackers of Plausible's that the hit was not kept.
 const PLAUSIBLE_DROPPED: HeaderName = HeaderName::from_static("x-plausible-dropped");
 /// Says why.

@@ -22,7 +22,8 @@ use crate::{
     visit::{Agent, Hit, Page, Place},
 };
 
-const DOOR: &str = "view";
+/// Its name in metrics.
+pub const DOOR: &str = "view";
 
 /// A view of a piece.
 #[derive(Debug, Deserialize, ToSchema)]

@@ -39,7 +39,8 @@ use crate::{
     },
 };
 
-const DOOR: &str = "batch";
+/// Its name in metrics.
+pub const DOOR: &str = "batch";
 
 /// What became of a batch.
 #[derive(Debug, Default, Serialize, ToSchema)]
@@ -70,6 +71,8 @@ pub struct RejectedItem {
     detail: String,
 }
 
+/// Why lines of an import are not kept, beside what keeps out any visit.
+pub const REASONS: [&str; 2] = [ALREADY_IMPORTED, OTHER_SITE];
 /// What a line is called that the log has already.
 const ALREADY_IMPORTED: &str = "already-imported";
 /// What a line is called whose site is not that of its import: its visitors would be counted with another's salt.

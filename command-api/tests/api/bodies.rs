@@ -551,3 +551,45 @@ async fn an_archived_piece_is_viewed_no_more() {
     view().await.problem(409, "archived");
     assert_eq!(visits(&world).await, 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn counters_of_what_is_dropped_begin_at_zero() {
+    let _world = World::new().await;
+    let families = prometheus::gather();
+    let dropped = families
+        .iter()
+        .find(|family| family.name() == "annals_visits_dropped_total");
+    let series: Vec<(String, String)> = dropped
+        .into_iter()
+        .flat_map(|family| family.get_metric())
+        .map(|metric| {
+            let label = |name| {
+                metric
+                    .get_label()
+                    .iter()
+                    .find(|pair| pair.name() == name)
+                    .unwrap()
+                    .value()
+                    .to_owned()
+            };
+            (label("door"), label("reason"))
+        })
+        .collect();
+    for door in ["event", "batch", "view"] {
+        for reason in ["unknown-site", "bot", "no-user-agent"] {
+            // No hit of a piece's site can come for an unknown one.
+            let possible = (door, reason) != ("view", "unknown-site");
+            assert_eq!(
+                series.contains(&(door.to_owned(), reason.to_owned())),
+                possible,
+                "{door} {reason}: {series:?}"
+            );
+        }
+    }
+    for reason in ["already-imported", "other-site"] {
+        assert!(
+            series.contains(&("batch".to_owned(), reason.to_owned())),
+            "{reason}"
+        );
+    }
+}
