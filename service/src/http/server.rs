@@ -1,6 +1,7 @@
 //! HTTP/1.1 on a listener, hardened, until asked to stop.
 
 mod deadline;
+mod linger;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -17,7 +18,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
-use self::deadline::{Deadline, Within};
+use self::{
+    deadline::{Deadline, Within},
+    linger::Linger,
+};
 use crate::metrics;
 
 /// A request's head must arrive within this; it is also how long an idle connection is kept.
@@ -29,7 +33,7 @@ const WHOLE_BODY_TIMEOUT: Duration = Duration::from_secs(120);
 /// So many connections are served at a time; the next ones wait with the system until one ends. Each may hold a head
 /// of [`MAX_HEAD`], so this bounds memory, and it leaves descriptors for files and engines.
 const MAX_CONNECTIONS: usize = 4_096;
-/// A request's head is at most this large (431 beyond it).
+/// A request's head is at most this large (431 beyond it; 414 when the address alone is as long).
 const MAX_HEAD: usize = 64 * 1024;
 /// At most as many header lines.
 const MAX_HEADERS: usize = 100;
@@ -78,8 +82,9 @@ async fn serve_within(
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_headers(MAX_HEADERS)
-        .max_buf_size(MAX_HEAD)
-        .pipeline_flush(true);
+        // No flush is put off for what is pipelined: hyper would never send its refusal of a head, the rest of which
+        // it has not read.
+        .max_buf_size(MAX_HEAD);
     loop {
         let accepting = async {
             // Never closed, so there is always a permit some day.
@@ -141,7 +146,7 @@ fn connection(
         });
         router.clone().call(request)
     });
-    let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), service));
+    let connection = graceful.watch(builder.serve_connection(TokioIo::new(Linger::new(stream)), service));
     metrics::CONNECTIONS.inc();
     tokio::spawn(async move {
         if let Err(error) = connection.await {
