@@ -35,7 +35,7 @@ use crate::{
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct Which {
-    /// An `Annals-Position`; absent: from the first event on.
+    /// An `Annals-Position`; absent: what the header says, else from the first event on.
     after: Option<String>,
     /// Types and beginnings of types, separated by commas: `content.published.v1,download.*`; absent: all.
     types: Option<String>,
@@ -65,6 +65,7 @@ const STREAM: &str = "text/event-stream";
 #[utoipa::path(get, path = "/api/v1/events", tag = "events", operation_id = "events",
     params(Which,
            ("Prefer" = Option<String>, Header, description = "`wait=SECONDS`: waits so long, at most 30, while there is no event"),
+           ("Annals-Position" = Option<String>, Header, description = "the same as `after`; both must agree"),
            ("Last-Event-ID" = Option<String>, Header, description = "of streams: goes on after it, whatever `after` says")),
     responses((status = 200, content((Vec<serde_json::Value> = "application/cloudevents-batch+json"), (String = "text/event-stream")),
         headers(("Annals-Position" = String, description = "where to go on"),
@@ -90,11 +91,8 @@ pub async fn events(
                 .map_err(|_| Problem::from(position::InvalidPosition::Unreadable))
         })
         .transpose()?;
-    let after: Option<Position> = last
-        .or(which.after.as_deref())
-        .map(str::parse)
-        .transpose()
-        .map_err(|error: position::InvalidPosition| Problem::from(error))?;
+    let last: Option<Position> = last.map(str::parse).transpose().map_err(Problem::from)?;
+    let after = last.or(after(&which, &headers)?);
     if let Some(after) = &after {
         app.check(after).await?;
     }
@@ -128,6 +126,23 @@ pub async fn events(
         headers.insert(HeaderName::from_static("preference-applied"), applied);
     }
     Ok(response)
+}
+
+/// Where to go on: `after`, or what every request may bring in a header.
+fn after(which: &Which, headers: &HeaderMap) -> Result<Option<Position>, Error> {
+    let header = Position::from_headers(headers).map_err(Problem::from)?;
+    let named = which.after.as_deref().map(str::parse::<Position>);
+    let named = named.transpose().map_err(Problem::from)?;
+    match (named, header) {
+        (Some(named), Some(header)) if !(named.covers(&header) && header.covers(&named)) => {
+            Err(Error::Header {
+                name: "Annals-Position",
+                detail: "it is another position than `after`: send one of them".into(),
+            })
+        }
+        (Some(named), _) => Ok(Some(named)),
+        (None, header) => Ok(header),
+    }
 }
 
 const ROOM: Room = Room {

@@ -593,3 +593,43 @@ async fn counters_of_what_is_dropped_begin_at_zero() {
         );
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_go_on_after_the_position_of_the_header() {
+    let world = World::new().await;
+    let (api, tenant) = (&world.process, world.process.tenant().await);
+    api.draft(&tenant, "first").await;
+    let events = |query: &str| {
+        let path = format!("/api/v1/events{query}");
+        api.call(Method::GET, &path).key(&tenant.key)
+    };
+    let all = events("").send().await.expect(200);
+    assert_eq!(all.body.as_array().unwrap().len(), 1);
+    let here = all.header("annals-position").to_owned();
+    api.draft(&tenant, "second").await;
+    let titles = |answer: Answer| {
+        let events = answer.expect(200).body.as_array().unwrap().clone();
+        let title = |event: &Value| event["data"]["title"].as_str().unwrap().to_owned();
+        events.iter().map(title).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        titles(events("").header("annals-position", &here).send().await),
+        ["second"]
+    );
+    let both = events(&format!("?after={here}")).header("annals-position", &here);
+    assert_eq!(titles(both.send().await), ["second"]);
+    let other = service::Position::new(world.log.id().0).to_string();
+    let both = events(&format!("?after={here}")).header("annals-position", &other);
+    both.send().await.problem(400, "invalid-header");
+    let foreign = service::Position::new(uuid::Uuid::new_v4()).to_string();
+    for wrong in ["garbage", "", &foreign] {
+        let answer = events("").header("annals-position", wrong).send().await;
+        answer.problem(400, "position");
+        let streamed = events("").header("accept", "text/event-stream");
+        streamed
+            .header("annals-position", wrong)
+            .send()
+            .await
+            .problem(400, "position");
+    }
+}
