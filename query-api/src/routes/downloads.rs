@@ -8,7 +8,7 @@ use read_models::{
     downloads::{self, Filter},
 };
 use serde::{Deserialize, Serialize};
-use service::{FieldError, Json, Path, Problem, Query};
+use service::{FieldError, Json, Path, Problem, Query, extract::NoParams};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
@@ -163,7 +163,12 @@ pub(crate) async fn queue(
         (status = "default", body = Problem, content_type = "application/problem+json")
     )
 )]
-pub(crate) async fn by_id(State(app): State<App>, ask: Ask, Path(id): Path<Uuid>) -> Result<Response, Error> {
+pub(crate) async fn by_id(
+    State(app): State<App>,
+    ask: Ask,
+    Path(id): Path<Uuid>,
+    Query(NoParams {}): Query<NoParams>,
+) -> Result<Response, Error> {
     let (tenant, _, tables) = at(&app, &ask, Some(&id.to_string())).await?;
     let position = ask.read_at(app.progress(), &[Projection::Downloads]);
     let row = downloads::by_id(&tables, tenant, id).await?;

@@ -7,7 +7,7 @@ use axum::{
 };
 use http::{HeaderValue, StatusCode, header, request::Parts};
 use read_models::Projection;
-use service::{Path, Problem};
+use service::{Path, Problem, Query, extract::NoParams};
 use uuid::Uuid;
 
 use crate::{
@@ -42,7 +42,12 @@ const LONGEST_PATH: usize = 1_000;
         (status = "default", body = Problem, content_type = "application/problem+json")
     )
 )]
-pub(crate) async fn by_id(State(app): State<App>, ask: Ask, Path(id): Path<Uuid>) -> Result<Response, Error> {
+pub(crate) async fn by_id(
+    State(app): State<App>,
+    ask: Ask,
+    Path(id): Path<Uuid>,
+    Query(NoParams {}): Query<NoParams>,
+) -> Result<Response, Error> {
     let caller = ask.caller(Right::Read)?;
     let needed = ask
         .fresh(
@@ -83,6 +88,9 @@ pub(crate) async fn by_slug(State(app): State<App>, request: Request) -> Respons
 
 async fn at(app: &App, mut parts: Parts) -> Result<Response, Error> {
     let ask = &Ask::from_request_parts(&mut parts, app).await?;
+    if let Some(query) = parts.uri.query() {
+        Query::<NoParams>::from_text(query)?;
+    }
     let path = parts.uri.path();
     if path.len() > LONGEST_PATH {
         return Err(nothing());

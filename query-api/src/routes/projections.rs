@@ -4,7 +4,7 @@ use axum::extract::State;
 use chrono::{DateTime, Utc};
 use read_models::status::{self, PartitionStatus};
 use serde::Serialize;
-use service::{Json, Problem};
+use service::{Json, Problem, Query, extract::NoParams};
 use utoipa::ToSchema;
 
 use crate::{App, ask::Ask, caller::Right, error::Error, list::List};
@@ -70,7 +70,11 @@ pub(crate) struct Partition {
         (status = "default", body = Problem, content_type = "application/problem+json")
     )
 )]
-pub(crate) async fn list(State(app): State<App>, ask: Ask) -> Result<Json<List<Generation>>, Error> {
+pub(crate) async fn list(
+    State(app): State<App>,
+    ask: Ask,
+    Query(NoParams {}): Query<NoParams>,
+) -> Result<Json<List<Generation>>, Error> {
     ask.caller(Right::Operate)?;
     let mut generations: Vec<Generation> = Vec::new();
     for row in status::projections(&app.0.tables).await? {

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use http::HeaderMap;
 use read_models::{Projection, directory};
 use serde::Serialize;
-use service::{Json, Problem};
+use service::{Json, Problem, Query, extract::NoParams};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -33,10 +33,15 @@ pub(crate) struct Site {
     ),
     responses(
         (status = 200, body = List<Site>),
+        (status = 422, body = Problem, content_type = "application/problem+json"),
         (status = "default", body = Problem, content_type = "application/problem+json")
     )
 )]
-pub(crate) async fn list(State(app): State<App>, ask: Ask) -> Result<(HeaderMap, Json<List<Site>>), Error> {
+pub(crate) async fn list(
+    State(app): State<App>,
+    ask: Ask,
+    Query(NoParams {}): Query<NoParams>,
+) -> Result<(HeaderMap, Json<List<Site>>), Error> {
     let caller = ask.caller(Right::Read)?;
     ask.wait(app.progress(), Projection::Directory, Some(caller.tenant), None)
         .await?;

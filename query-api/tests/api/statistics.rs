@@ -60,6 +60,35 @@ async fn visited(stage: &mut Stage) -> Tenant {
 }
 
 #[tokio::test]
+async fn a_question_that_says_something_twice_is_no_question() {
+    let mut stage = Stage::start().await;
+    let tenant = stage.tenant("a").await;
+    for (part, pointer) in [
+        (r#""metrics":["visitors"],"metrics":["visits"]"#, "/metrics"),
+        (
+            r#""metrics":["visitors"],"include":{"imports":true,"imports":false}"#,
+            "/include/imports",
+        ),
+    ] {
+        let body = format!(r#"{{"site_id":"{}","date_range":"all",{part}}}"#, tenant.domain);
+        for path in ["/api/v2/query", "/api/v1/stats/query"] {
+            let request = stage
+                .request(reqwest::Method::POST, path)
+                .bearer_auth(&tenant.key);
+            let request = request
+                .header("content-type", "application/json")
+                .body(body.clone());
+            assert_eq!(
+                stage.send(request).await.problem(422, "invalid"),
+                [pointer],
+                "{path}"
+            );
+        }
+    }
+    stage.end().await;
+}
+
+#[tokio::test]
 async fn visits_are_counted() {
     let mut stage = Stage::start().await;
     let tenant = visited(&mut stage).await;
