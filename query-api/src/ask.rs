@@ -6,7 +6,7 @@ use axum::extract::FromRequestParts;
 use http::{HeaderMap, HeaderValue, header, request::Parts};
 use read_models::{
     Progress, Projection, Topic,
-    progress::{Part, Wanted},
+    progress::{Part, WaitError, Wanted},
 };
 use service::{
     Position, Problem,
@@ -27,6 +27,9 @@ use crate::{
 const WAIT: Duration = Duration::from_secs(2);
 /// How long it waits at most, whatever it says.
 const MAX_WAIT: Duration = Duration::from_secs(10);
+
+/// How often one looks whether the end of a log was heard of that a position is before.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// A request, as every query sees it.
 pub(crate) struct Ask {
@@ -54,6 +57,7 @@ impl FromRequestParts<App> for Ask {
         if let Some(position) = Position::from_headers(headers).map_err(Problem::from)? {
             ask.deadline += prefer::wait(headers, MAX_WAIT).unwrap_or(WAIT);
             ask.parts = ask.of_our_log(app.progress(), &position)?;
+            ask.check_ends(app.progress()).await?;
             if ask.parts.iter().any(|part| part.topic == Topic::Directory) {
                 ask.wait(app.progress(), Projection::Directory, None, None)
                     .await?;
@@ -76,6 +80,48 @@ impl Ask {
             next_offset,
         };
         Ok(position.parts().map(part).collect())
+    }
+
+    /// Refuses a position that the log does not have, whatever the query reads. As a rule the end that was heard of
+    /// last tells; beyond it, the end is heard of anew, as long as the asker would wait.
+    async fn check_ends(&self, progress: &Progress) -> Result<(), Error> {
+        for part in &self.parts {
+            let of_topic = Projection::ALL.into_iter().filter(|projection| {
+                projection.topic() == part.topic && progress.live(*projection).is_some()
+            });
+            let is_known = || {
+                of_topic.clone().any(|projection| {
+                    let reached = progress.reached(projection, part.partition);
+                    reached.is_some_and(|at| part.next_offset <= at.log_end.max(at.next_offset))
+                })
+            };
+            if is_known() {
+                continue;
+            }
+            let heard = async {
+                let mut now_and_then = tokio::time::interval(LOOK_AGAIN);
+                while !is_known() {
+                    now_and_then.tick().await;
+                }
+            };
+            // Nobody who projects it: nobody who knows its end.
+            let Some(projection) = of_topic.clone().next() else {
+                continue;
+            };
+            let wanted = Wanted {
+                parts: std::slice::from_ref(part),
+                ..Wanted::default()
+            };
+            tokio::select! {
+                () = heard => {}
+                waited = progress.wait(projection, &wanted, self.deadline) => match waited {
+                    Err(error @ (WaitError::BeyondEnd { .. } | WaitError::NoPartition { .. })) => return Err(error.into()),
+                    // Whether it must be there is for the query to say.
+                    Ok(()) | Err(WaitError::Behind { .. } | WaitError::Parked { .. }) => {}
+                },
+            }
+        }
+        Ok(())
     }
 
     /// Whether the answer must have anything in particular.

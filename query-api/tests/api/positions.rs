@@ -191,6 +191,36 @@ async fn a_position_beyond_the_end_is_told_when_the_end_is_known() {
 }
 
 #[tokio::test]
+async fn a_position_beyond_the_end_is_refused_by_what_does_not_read_its_topic() {
+    let mut stage = Stage::start().await;
+    let tenant = stage.tenant("a").await;
+    for offset in [stage.content.at.next_offset + 7, 1 << 60] {
+        let beyond = stage.position.clone().at(Topic::Ledger, 0, offset);
+        let request = stage
+            .request(Method::GET, "/api/v1/sites")
+            .bearer_auth(&tenant.key)
+            .header("annals-position", beyond.to_string());
+        let asked = tokio::spawn(request.header("prefer", "wait=10").send());
+        // As a projector does now and then.
+        let mut now_and_then = tokio::time::interval(Duration::from_millis(100));
+        while !asked.is_finished() {
+            let at = &stage.content.at;
+            let end = at.next_offset;
+            stage.writer.saw_end(at, Instant::now(), end).await.unwrap();
+            now_and_then.tick().await;
+        }
+        let answer = asked.await.unwrap().unwrap();
+        assert_eq!(answer.status(), 400, "{}", answer.text().await.unwrap());
+    }
+    let nowhere = stage.position.clone().at(Topic::Ledger, 99, 1);
+    stage
+        .read_at("/api/v1/sites", Some(&tenant.key), &nowhere)
+        .await
+        .problem(400, "position");
+    stage.end().await;
+}
+
+#[tokio::test]
 async fn what_needs_a_parked_event_says_so_and_the_rest_goes_on() {
     let mut stage = Stage::start().await;
     let tenant = stage.tenant("a").await;
