@@ -192,6 +192,14 @@ impl Directory {
         .await
     }
 
+    /// What a tenant is called, looked for up to the directory's end.
+    ///
+    /// # Errors
+    /// The log cannot be read in time.
+    pub async fn tenant_name(&self, id: TenantId) -> Result<Option<String>, Error> {
+        self.look(|known| known.tenant_name(id).map(str::to_owned)).await
+    }
+
     /// Which event versions may be written.
     pub fn feature_level(&self) -> FeatureLevel {
         self.0.level.clone()

@@ -9,6 +9,7 @@ pub mod imports;
 pub mod installation;
 pub mod keys;
 pub mod log;
+pub mod look;
 mod paths;
 pub mod sites;
 pub mod subjects;
@@ -61,7 +62,9 @@ fn described() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(Shared::openapi())
         .routes(routes!(tenants::create))
         .routes(routes!(keys::issue))
-        .routes(routes!(keys::revoke))
+        .routes(routes!(keys::revoke, look::key))
+        .routes(routes!(look::tenant))
+        .routes(routes!(look::import))
         .routes(routes!(subjects::erase))
         .routes(routes!(sites::create))
         .routes(routes!(content::publish))

@@ -64,6 +64,7 @@ impl Modify for Key {
 fn described() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(Description::openapi())
         .routes(routes!(sites::list))
+        .routes(routes!(sites::by_domain))
         .routes(routes!(content::list))
         .routes(routes!(pieces::by_id))
         .routes(routes!(pieces::by_slug))

@@ -22,17 +22,17 @@ pub(super) fn describe(mut api: OpenApi) -> OpenApi {
         .security_schemes
         .insert("key".to_owned(), SecurityScheme::Http(bearer).into());
     for (path, item) in &mut api.paths.paths {
-        for operation in operations(item) {
+        if let Some(question) = &mut item.get {
+            problem(question);
+            signed(question);
+        }
+        for operation in commands(item) {
             problem(operation);
             if path != "/api/event" {
-                operation.security = Some(vec![SecurityRequirement::new("key", [""; 0])]);
+                signed(operation);
             }
             match path.as_str() {
                 "/api/event" => {}
-                log if log.starts_with("/api/v1/log/") => {}
-                "/api/v1/events" => {}
-                // The question, not the command.
-                "/api/v1/installation/feature-level" if operation.request_body.is_none() => {}
                 "/api/v1/visits" => {
                     parameters(operation, [VISIT_KEY]);
                     answered(operation, [POSITION]);
@@ -51,16 +51,14 @@ pub(super) fn describe(mut api: OpenApi) -> OpenApi {
     api
 }
 
-fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
-    [
-        &mut item.get,
-        &mut item.post,
-        &mut item.put,
-        &mut item.patch,
-        &mut item.delete,
-    ]
-    .into_iter()
-    .flatten()
+fn signed(operation: &mut Operation) {
+    operation.security = Some(vec![SecurityRequirement::new("key", [""; 0])]);
+}
+
+fn commands(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    [&mut item.post, &mut item.put, &mut item.patch, &mut item.delete]
+        .into_iter()
+        .flatten()
 }
 
 /// Any error looks the same.

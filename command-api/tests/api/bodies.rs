@@ -595,6 +595,40 @@ async fn counters_of_what_is_dropped_begin_at_zero() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_made_is_where_its_location_says() {
+    let world = World::new().await;
+    let (api, tenant) = (&world.process, world.process.tenant().await);
+    let stranger = api.tenant().await;
+    let import = json!({"site": tenant.domain, "source": "access.log", "fingerprint": "ab".repeat(32)});
+    let key = json!({"scopes": ["read"]});
+    let name = json!({"name": format!("tenant {}", uuid::Uuid::now_v7())});
+    for (path, body, caller, scope) in [
+        ("/api/v1/imports", &import, tenant.key.as_str(), 404),
+        ("/api/v1/keys", &key, &tenant.key, 404),
+        ("/api/v1/tenants", &name, OPERATOR, 403),
+    ] {
+        let made = api.post(path, caller, body).send().await.expect(201);
+        let location = made.header("location");
+        let seen = api
+            .call(Method::GET, location)
+            .key(caller)
+            .send()
+            .await
+            .expect(200);
+        assert_eq!(seen.body["id"], made.body["id"]);
+        for (field, value) in seen.body.as_object().unwrap() {
+            assert_eq!(value, &made.body[field], "{path} {field}");
+        }
+        let theirs = api.call(Method::GET, location).key(&stranger.key).send().await;
+        assert_eq!(theirs.status, scope, "{}", theirs.text);
+        let unknown = api.call(Method::GET, &format!("{path}/{}", uuid::Uuid::now_v7()));
+        unknown.key(caller).send().await.problem(404, "not-found");
+        let odd = api.call(Method::GET, &format!("{location}?odd=1"));
+        odd.key(caller).send().await.problem(422, "invalid").names("/odd");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn events_go_on_after_the_position_of_the_header() {
     let world = World::new().await;
     let (api, tenant) = (&world.process, world.process.tenant().await);

@@ -228,3 +228,23 @@ async fn a_site_is_found_by_every_way_to_write_its_domain() {
     }
     stage.end().await;
 }
+
+#[tokio::test]
+async fn a_site_is_where_its_location_says() {
+    let mut stage = Stage::start().await;
+    let (tenant, other) = (stage.tenant("a").await, stage.tenant("b").await);
+    let list = stage.read("/api/v1/sites", Some(&tenant.key)).await.ok();
+    let path = format!("/api/v1/sites/{}", tenant.domain);
+    assert_eq!(stage.read(&path, Some(&tenant.key)).await.ok(), list["items"][0]);
+    stage
+        .read(&path, Some(&other.key))
+        .await
+        .problem(404, "not-found");
+    stage.read(&path, None).await.problem(401, "unauthorized");
+    let nowhere = "/api/v1/sites/nowhere.example";
+    stage
+        .read(nowhere, Some(&tenant.key))
+        .await
+        .problem(404, "not-found");
+    stage.end().await;
+}
