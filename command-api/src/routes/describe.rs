@@ -33,11 +33,7 @@ pub(super) fn describe(mut api: OpenApi) -> OpenApi {
             }
             match path.as_str() {
                 "/api/event" => {}
-                "/api/v1/visits" => {
-                    parameters(operation, [VISIT_KEY]);
-                    answered(operation, [POSITION]);
-                }
-                view if view.ends_with("/view") => {
+                view if view == "/api/v1/visits" || view.ends_with("/view") => {
                     parameters(operation, [VISIT_KEY, KNOWN_POSITION]);
                     answered(operation, [POSITION]);
                 }

@@ -6,6 +6,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderName, HeaderValue, StatusCode, header};
+use utoipa::ToSchema;
 
 use crate::{
     App,
@@ -24,11 +25,56 @@ const PLAUSIBLE_DROPPED: HeaderName = HeaderName::from_static("x-plausible-dropp
 /// Says why.
 const DROPPED: HeaderName = HeaderName::from_static("x-annals-dropped");
 
+/// A hit as Plausible's trackers send it, in long names or in the short ones of their script. Other fields are passed
+/// over.
+#[derive(Debug, ToSchema)]
+#[schema(as = TrackerHit)]
+#[expect(dead_code, reason = "the shape of a body, for the API's description")]
+pub struct HitBody {
+    /// `pageview`, `engagement`, or the name of an event of one's own, at most 120 characters; also `n`.
+    name: String,
+    /// Of the page, at most 2,000 characters; also `u`.
+    url: String,
+    /// Of the site; several are joined with commas; also `d`.
+    domain: String,
+    /// The address that led there; also `r`.
+    referrer: Option<String>,
+    /// At most 30 texts, numbers and truth values, or a text that holds such an object; also `p`, `m`, `meta`.
+    #[schema(value_type = Option<Object>)]
+    props: Option<()>,
+    /// Or a text that holds such an object; also `$`.
+    revenue: Option<RevenueBody>,
+    /// Whether it ends a bounce: true when absent; also `i`.
+    interactive: Option<bool>,
+    /// Of an engagement: milliseconds.
+    e: Option<f64>,
+    /// Of an engagement: how far the page was seen, in percent; 255 when that is not known.
+    sd: Option<f64>,
+    /// Whether what follows `#` belongs to the path: `true` or 1; also `hashMode`.
+    h: Option<bool>,
+}
+
+/// An amount of money.
+#[derive(Debug, ToSchema)]
+#[schema(as = Revenue)]
+#[expect(dead_code, reason = "the shape of a body, for the API's description")]
+pub struct RevenueBody {
+    /// A decimal number, also as a text: at most 15 digits and 6 decimals.
+    #[schema(example = "19.99")]
+    amount: String,
+    /// ISO 4217.
+    #[schema(example = "EUR")]
+    currency: String,
+}
+
 /// Records a hit. 202 comes when the log has it, or when it is not kept, and then says so.
 #[utoipa::path(post, path = "/api/event", tag = "visits",
-    request_body(content_type = "application/json", content = Object,
-        description = "as Plausible's trackers send it, JSON or text/plain: name, url, domain, referrer, props, …"),
-    responses((status = 202, body = String)))]
+    request_body(content((HitBody = "application/json"), (HitBody = "text/plain")),
+        description = "JSON, whatever it is declared as: scripts send text/plain; at most 128 KiB"),
+    params(("User-Agent" = Option<String>, Header, description = "of the visitor; with the address it tells visitors of a day apart")),
+    responses((status = 202, body = String, content_type = "text/plain", description = "`ok`",
+        headers(("x-plausible-dropped" = Option<String>, description = "`1` when the hit was not kept"),
+                ("x-annals-dropped" = Option<String>, description = "why: `unknown-site`, `bot` or `no-user-agent`")))))]
 pub async fn event(State(app): State<App>, source: Source, body: Result<Bytes, BytesRejection>) -> Response {
     let mut response = match record(&app, &source, body).await {
         Ok(dropped) => {

@@ -33,6 +33,16 @@ pub struct ViewBody {
     referrer: Option<String>,
 }
 
+/// What became of a view.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "the shape of an answer, for the API's description")]
+pub struct ViewAnswer {
+    /// 1; 0 when it was not kept.
+    accepted: u8,
+    /// Why it was not kept: `bot` or `no-user-agent`.
+    dropped: Option<String>,
+}
+
 impl Body for ViewBody {
     const SCOPES: &'static [Scope] = &[Scope::ContentWrite, Scope::VisitsWrite];
     const OPTIONAL: bool = true;
@@ -40,7 +50,9 @@ impl Body for ViewBody {
 
 /// Records a page view of a piece, unless it is archived (409); who views is told by `User-Agent` and address, as with trackers.
 #[utoipa::path(post, path = "/api/v1/content/{id}/view", tag = "visits", request_body = Option<ViewBody>,
-    params(("id" = Uuid, Path)), responses((status = 202)))]
+    params(("id" = Uuid, Path),
+        ("User-Agent" = Option<String>, Header, description = "of the visitor; with the address it tells visitors of a day apart")),
+    responses((status = 202, body = ViewAnswer)))]
 pub async fn view(
     State(app): State<App>,
     Id(id): Id<ContentId>,

@@ -33,6 +33,7 @@ use crate::{
     metrics,
     partition::{idempotency::Hash, now},
     recorder::{Keyed, Traced},
+    routes::event::RevenueBody,
     visit::{
         Agent, Dropped, Place,
         batch::{self, Item},
@@ -41,6 +42,45 @@ use crate::{
 
 /// Its name in metrics.
 pub const DOOR: &str = "batch";
+
+/// A visit of a batch.
+#[derive(Debug, ToSchema)]
+#[schema(as = Visit)]
+#[expect(dead_code, reason = "the shape of a body, for the API's description")]
+pub struct VisitBody {
+    /// The client's: the same visit sent again soon counts once.
+    id: Option<Uuid>,
+    /// `pageview`, `engagement`, or the name of an event of one's own, at most 120 characters.
+    name: String,
+    /// Of the page, at most 2,000 characters.
+    url: String,
+    /// Of one of the tenant's sites.
+    domain: String,
+    /// The address that led there.
+    referrer: Option<String>,
+    /// RFC 3339, from 1990 on and not in the future; absent: now.
+    #[schema(format = DateTime)]
+    timestamp: Option<String>,
+    /// Of the visitor; absent: not known. Programs are dropped, and so is an empty one.
+    user_agent: Option<String>,
+    /// Of the visitor; absent: not known. It is not kept.
+    ip: Option<String>,
+    /// At most 30 texts, numbers and truth values.
+    #[schema(value_type = Option<Object>)]
+    props: Option<()>,
+    /// Whether it ends a bounce: true when absent.
+    interactive: Option<bool>,
+    /// An amount of money.
+    revenue: Option<RevenueBody>,
+    /// Of an engagement: milliseconds.
+    engaged_ms: Option<u64>,
+    /// Of an engagement: how far the page was seen, in percent; 255 when that is not known.
+    scroll_depth: Option<u8>,
+    /// The import that it is a line of; one for the whole batch.
+    import: Option<Uuid>,
+    /// Which line, from 0.
+    line: Option<u64>,
+}
 
 /// What became of a batch.
 #[derive(Debug, Default, Serialize, ToSchema)]
@@ -86,8 +126,8 @@ const OTHER_SITE: &str = "other-site";
 /// event without a `timestamp` happens when it arrives, and visitors have a new identity each day (UTC): sent again
 /// after midnight it would be another visitor's and count again. Whoever repeats requests sends timestamps.
 #[utoipa::path(post, path = "/api/v1/visits", tag = "visits",
-    request_body(content_type = "application/json", content = Vec<Object>,
-        description = "an array, or NDJSON, of {id?, name, url, domain, referrer?, timestamp?, user_agent?, ip?, props?, import?, line?}; at most 1,000 and 1 MiB"),
+    request_body(content((Vec<VisitBody> = "application/json"), (VisitBody = "application/x-ndjson")),
+        description = "an array, or one visit a line; at most 1,000 and 1 MiB"),
     responses((status = 202, body = BatchAnswer)))]
 pub async fn visits(State(app): State<App>, traced: Traced, request: Request) -> Result<Accepted, Error> {
     let (mut parts, body) = request.into_parts();

@@ -9,6 +9,7 @@
 mod bodies;
 mod commands;
 mod concurrency;
+mod described;
 mod erasure;
 mod fuzz;
 mod idempotency;
