@@ -548,7 +548,7 @@ async fn an_archived_piece_is_viewed_no_more() {
         .call(Method::POST, &format!("{path}/archive"))
         .key(&tenant.key);
     archive.send().await.expect(200);
-    view().await.problem(409, "archived");
+    view().await.problem(409, "content-archived");
     assert_eq!(visits(&world).await, 1);
 }
 
