@@ -92,7 +92,11 @@ pub async fn events(
         })
         .transpose()?;
     let last: Option<Position> = last.map(str::parse).transpose().map_err(Problem::from)?;
-    let after = last.or(after(&which, &headers)?);
+    let known = Position::from_headers(&headers).map_err(Problem::from)?;
+    let after = match last {
+        Some(last) => Some(last),
+        None => after(&which, known)?,
+    };
     if let Some(after) = &after {
         app.check(after).await?;
     }
@@ -129,8 +133,7 @@ pub async fn events(
 }
 
 /// Where to go on: `after`, or what every request may bring in a header.
-fn after(which: &Which, headers: &HeaderMap) -> Result<Option<Position>, Error> {
-    let header = Position::from_headers(headers).map_err(Problem::from)?;
+fn after(which: &Which, header: Option<Position>) -> Result<Option<Position>, Error> {
     let named = which.after.as_deref().map(str::parse::<Position>);
     let named = named.transpose().map_err(Problem::from)?;
     match (named, header) {
