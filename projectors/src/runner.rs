@@ -318,6 +318,8 @@ async fn work<S: Sink>(sink: &mut S, plan: &Plan, checkpoints: &[Checkpoint]) ->
     }
     drop(send);
     plan.health.ok();
+    // What was written before a pause is waited for, or each pause would let more be written.
+    plan.shutdown.run_until_cancelled(plan.throttle.spent(0)).await;
     let mut idle = tokio::time::interval(IDLE);
     idle.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut feeding = true;

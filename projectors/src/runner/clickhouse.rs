@@ -305,6 +305,8 @@ struct Run<'a> {
 impl Run<'_> {
     /// Does what the machine says, until it is done or something fails.
     async fn follow(&mut self, stops: Option<Stops>) -> Result<(), Failure> {
+        // What was written before a pause is waited for, or each pause would let more be written.
+        self.plan.throttle.spent(0).await;
         let (mut machine, mut effect) = Machine::begin();
         loop {
             let step = name(&effect);
