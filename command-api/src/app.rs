@@ -133,7 +133,7 @@ impl App {
             snapshots,
             snapshot_commits: config.snapshot_commits.get().into(),
             waiting: config.waiting_commands.get(),
-            accept_damage: config.accept_damage.clone(),
+            accept_damage: config.accept_damage.0.clone(),
             reclaim: Duration::from_secs(config.reclaim_seconds.get().into()),
             owner: format!("{}/{}", config.owner, Uuid::new_v4()),
         };

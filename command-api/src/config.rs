@@ -82,8 +82,8 @@ pub struct Config {
 
     /// Damage of the log that a person has looked at and goes on over, such as `ledger/3@1234` (partition and offset),
     /// comma-separated. Anything else that no writer makes where it stands keeps its partition from being served.
-    #[arg(long, env = "ANNALS_ACCEPT_DAMAGE", value_delimiter = ',', value_parser = place)]
-    pub accept_damage: Vec<(Partition, Offset)>,
+    #[arg(long, env = "ANNALS_ACCEPT_DAMAGE", default_value = "", hide_default_value = true, value_parser = places)]
+    pub accept_damage: AcceptedDamage,
 
     /// How this process calls itself in its claims, for people who read the log.
     #[arg(long, env = "ANNALS_OWNER", default_value = "annals")]
@@ -101,12 +101,20 @@ fn advertised(text: &str) -> Result<Url, String> {
     }
 }
 
-/// A partition and an offset in it.
-fn place(text: &str) -> Result<(Partition, Offset), String> {
+/// Partitions and offsets in them.
+#[derive(Debug, Clone, Default)]
+pub struct AcceptedDamage(pub Vec<(Partition, Offset)>);
+
+/// None in an empty text.
+fn places(text: &str) -> Result<AcceptedDamage, String> {
+    let place = |text: &str| {
+        let (partition, offset) = text.split_once('@')?;
+        partition.parse().ok().zip(offset.parse().ok())
+    };
+    let places = text.split(',').map(str::trim).filter(|text| !text.is_empty());
+    let places: Option<_> = places.map(place).collect();
     let wrong = || "expected PARTITION@OFFSET, such as ledger/3@1234".to_owned();
-    let (partition, offset) = text.split_once('@').ok_or_else(wrong)?;
-    let parsed = partition.parse().ok().zip(offset.parse().ok());
-    parsed.ok_or_else(wrong)
+    places.map(AcceptedDamage).ok_or_else(wrong)
 }
 
 /// A short one could be guessed.
@@ -146,7 +154,7 @@ impl Default for Config {
             idempotency_hours: 24,
             snapshots: None,
             snapshot_commits: NonZeroU32::new(100_000).expect("not zero"),
-            accept_damage: Vec::new(),
+            accept_damage: AcceptedDamage::default(),
             owner: "annals".to_owned(),
         }
     }

@@ -575,7 +575,13 @@ async fn wait_for(reader: &Reader, projection: Projection, next_offset: u64) -> 
             },
             in_time(),
         )
+        .await?;
+    // Tables that are filled again answer when they have all of the log, which may be known a moment later.
+    let live = reader.progress().until_live(projection);
+    tokio::time::timeout_at(in_time().into(), live)
         .await
+        .expect("tables that answer within 30 s");
+    Ok(())
 }
 
 async fn titles(reader: &Reader) -> Vec<String> {
