@@ -350,7 +350,7 @@ impl Fold {
         for (index, text) in (0..).zip(record.texts()) {
             // What does not even say that it is a visit, and whose, is nobody's.
             let is_of_a_visit = read::<Stub<'_>>(text).is_ok_and(|stub| stub.kind.starts_with("visit."));
-            if is_of_a_visit && !(parked && !is_readable(text)) {
+            if is_of_a_visit && (!parked || is_readable(text)) {
                 let event = read::<Raw<'_>>(text);
                 self.event((self.partition, record.offset, index), event.as_ref());
             }

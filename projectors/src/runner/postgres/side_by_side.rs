@@ -108,7 +108,7 @@ impl<C> Range<C> {
     /// The one whose turn it is.
     async fn in_turn<F: Fold<Changes = C>>(self, mut write: Write) -> Option<(Checkpoint, u64)> {
         let done = F::insert(&mut write, &self.changes).await;
-        let inserted = done.inspect_err(|error| tell(error)).ok()?;
+        let inserted = done.inspect_err(tell).ok()?;
         self.finish::<F>(write, inserted).await
     }
 
@@ -119,11 +119,11 @@ impl<C> Range<C> {
         turn: oneshot::Receiver<()>,
     ) -> Option<(Checkpoint, u64)> {
         let done = F::insert(ahead.rows(), &self.changes).await;
-        let inserted = done.inspect_err(|error| tell(error)).ok()?;
+        let inserted = done.inspect_err(tell).ok()?;
         // The one before failed: then this one has nothing to follow.
         turn.await.ok()?;
         let turn = ahead.turn().await;
-        let write = turn.inspect_err(|error| tell(error)).ok()?;
+        let write = turn.inspect_err(tell).ok()?;
         self.finish::<F>(write, inserted).await
     }
 
@@ -137,7 +137,7 @@ impl<C> Range<C> {
             Ok((write.commit(&self.to).await?, inserted + updated))
         };
         let finished: Result<_, read_models::Error> = finish.await;
-        let finished = finished.inspect_err(|error| tell(error)).ok()?;
+        let finished = finished.inspect_err(tell).ok()?;
         // Nobody may follow.
         let _ = self.done.send(());
         Some(finished)
