@@ -177,7 +177,7 @@ async fn what_cannot_be_exported_is_named() {
         answer.problem(404, "not-found");
         let detail = answer.json()["detail"].as_str().unwrap().to_owned();
         assert!(
-            detail.contains("there are events, sessions, content, tenants"),
+            detail.contains("there are content, content_redirects, content_versions, downloads, events"),
             "{detail}"
         );
     }
