@@ -1,4 +1,6 @@
 //! The HTTP APIs as a client sees them: a key, patience with a busy server, and problems that a person can read.
+//!
+//! A little longer than a file should be: a request, patience and problems are one conversation.
 
 use std::{fmt, time::Duration};
 

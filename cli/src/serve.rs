@@ -3,6 +3,8 @@
 //! The listener is bound first, so that a taken port is said at once. Then everything starts side by side, and
 //! `/readyz` tells when it can serve. On the way down: the listener ends, what has begun is answered, the writers
 //! let go of their partitions, the projectors write what they hold, the log closes.
+//!
+//! A little longer than a file should be: how all roles start, wait and end is one story.
 
 mod deferred;
 mod settings;

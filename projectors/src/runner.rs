@@ -4,6 +4,8 @@
 //! read, of one partition or of several, and writes it with its checkpoints: [`postgres`] in one transaction,
 //! [`clickhouse`] by recorded ranges. [`drive`] stands between them: it gathers, writes, keeps the log's end
 //! known while nothing happens, and begins again from the checkpoints after an outage.
+//!
+//! A little longer than a file should be: what a sink, a plan and the loop between them are is read together.
 
 use std::{future::Future, time::Duration};
 

@@ -7,6 +7,8 @@
 //! that turns out too large is halved. Reading order: this file, [`walk`] (the log), [`rows`] (what is expected,
 //! what differs), then [`directory`], [`content`], [`downloads`], [`facts`] and [`visits`], the folds, and
 //! [`background`], which compares a slice now and then without being asked.
+//!
+//! A little longer than a file should be: what is compared, in which order and when, is one thing.
 
 pub mod background;
 mod content;

@@ -1,7 +1,11 @@
 //! How far a fold has come, and who may move it.
 //!
 //! A write locks the checkpoint's row first and moves it last, in the transaction of its rows, and only when
-//! position and fence are still what the writer believes. So a late projector can neither write nor judge.
+//! position and fence are still what the writer believes. So a late projector can neither write nor judge. New rows of
+//! ranges that follow may be inserted ahead of their turn, in transactions of their own: these take the lock when it
+//! is their turn, see that all is as it should be, and only then judge and commit ([`Ahead`]).
+//!
+//! A little longer than a file should be: every way to hold and to move a checkpoint stands here.
 
 use std::{
     sync::Arc,

@@ -2,6 +2,8 @@
 //!
 //! Reading order: this file, `live.rs` (what analysts see), [`native`] (rows as they are sent), then the tables: [`crate::visits`] (its
 //! writer is `visits/store.rs`) and [`crate::facts`].
+//!
+//! A little longer than a file should be: every way to ClickHouse has its limits here.
 
 mod live;
 pub mod native;

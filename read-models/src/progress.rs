@@ -2,6 +2,8 @@
 //!
 //! A query that carries a position waits here. A waiter is woken once, when its offset is reached, by its
 //! place in an ordered set: a thousand of them cost a thousand entries, not a thousand polls.
+//!
+//! A little longer than a file should be: what is known and who waits for it are one state.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},

@@ -3,6 +3,8 @@
 //! Rows are JSON of every column that somebody wrote (columns that the database makes by itself are left out), in
 //! both stores alike: times are microseconds since 1970, decimal numbers are texts, ids are texts. Columns are
 //! read from the catalogue, so that one which nobody thought of here is compared all the same.
+//!
+//! A little longer than a file should be: both stores are read alike, side by side.
 
 use std::collections::HashSet;
 

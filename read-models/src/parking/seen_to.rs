@@ -1,5 +1,7 @@
 //! What operators see of parked events, and what they do about them: under the lock of a checkpoint, in place of
 //! its holder, who looks again when it finds that something was changed.
+//!
+//! A little longer than a file should be: list, retry and skip keep the same rows.
 
 use std::collections::HashSet;
 
