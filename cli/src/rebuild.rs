@@ -117,6 +117,7 @@ impl Rebuild {
             println!("given up");
             return Ok(ExitCode::SUCCESS);
         }
+        let mut begun = false;
         let generation = if self.pause || self.resume {
             let answer = steer(json!({"paused": self.pause, "rate": self.rate})).await?;
             number(&answer.body)
@@ -129,6 +130,7 @@ impl Rebuild {
             let rate = self.rate.filter(|rate| *rate > 0);
             let body = json!({"rate": rate, "until": self.until, "into": self.into});
             let request = Request::operation(Method::POST, path.clone(), Some(body));
+            begun = true;
             number(&client.send(request).await?.body)
         };
         if self.pause || self.detach {
@@ -136,7 +138,7 @@ impl Rebuild {
             println!("{} generation {generation} is {what}", self.projection);
             return Ok(ExitCode::SUCCESS);
         }
-        self.watch(&client, generation).await
+        self.watch(&client, generation, begun).await
     }
 
     async fn building(&self, client: &Client) -> anyhow::Result<i64> {
@@ -148,8 +150,8 @@ impl Rebuild {
             .with_context(|| format!("no such generation of {} is being built", self.projection))
     }
 
-    /// Shows how far it is until it answers, or may not.
-    async fn watch(&self, client: &Client, generation: i64) -> anyhow::Result<ExitCode> {
+    /// Shows how far it is until it answers, or may not. Of one that was begun just now all was done since.
+    async fn watch(&self, client: &Client, generation: i64, begun: bool) -> anyhow::Result<ExitCode> {
         let mut bar: Option<(Progress, u64)> = None;
         loop {
             let found = generations(client, &self.projection).await?;
@@ -158,8 +160,8 @@ impl Rebuild {
             let position = it["position"].as_u64().unwrap_or_default();
             let end = it["end"].as_u64().unwrap_or_default();
             if end > 0 {
-                let (bar, before) =
-                    bar.get_or_insert_with(|| (Progress::new("records", end, position), position));
+                let there = if begun { 0 } else { position };
+                let (bar, before) = bar.get_or_insert_with(|| (Progress::new("records", end, there), there));
                 bar.reach(end);
                 bar.add(position.saturating_sub(*before));
                 *before = position.max(*before);

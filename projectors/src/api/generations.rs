@@ -1,5 +1,7 @@
 //! Generations: what there is, rebuilding beside the live one, the way back, dropping.
 
+use std::time::Duration;
+
 use axum::extract::State;
 use chrono::{DateTime, Utc};
 use http::StatusCode;
@@ -13,6 +15,10 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{App, caller::Operator, error::Error, until::Until};
 use crate::{generations::drop_generation, run};
+
+/// How often the way back is tried again, and after which rest, while the live generation runs ahead.
+const AGAIN: usize = 3;
+const REST: Duration = Duration::from_millis(500);
 
 /// A generation of a projection.
 #[derive(Debug, Serialize, ToSchema)]
@@ -278,7 +284,17 @@ pub(super) async fn rollback(
         return Err(Problem::new(StatusCode::CONFLICT, "nothing-kept", text).into());
     };
     let to = before.generation;
-    let from = control.switch(projection, to).await?;
+    let mut again = AGAIN;
+    let from = loop {
+        match control.switch(projection, to).await {
+            // The live one has gone on meanwhile; between two attempts its writer is let go.
+            Err(read_models::Error::Behind { .. }) if again > 0 => {
+                again -= 1;
+                tokio::time::sleep(REST).await;
+            }
+            outcome => break outcome?,
+        }
+    };
     tracing::warn!(%projection, from, to, "went back to an earlier generation");
     Ok(Json(Switched { from, to }))
 }

@@ -8,8 +8,14 @@ use std::time::Duration;
 use super::{Known, show, tell};
 use crate::{Error, Projection, Writer};
 
-/// How long the writer of the live generation may be held up, while the other one comes up to it.
-const HELD: Duration = Duration::from_secs(1);
+/// How long the writer of the live generation may be held up, while the other one comes up to it. ClickHouse is
+/// written about once a second, and what was read before that is written first.
+const fn held(projection: Projection) -> Duration {
+    match projection {
+        Projection::Directory | Projection::Content | Projection::Downloads => Duration::from_secs(1),
+        Projection::Visits | Projection::ContentFacts => Duration::from_secs(3),
+    }
+}
 
 /// How often it is looked whether it has.
 const LOOK: Duration = Duration::from_millis(5);
@@ -60,7 +66,7 @@ impl Writer {
         )
         .fetch_all(&mut *tx)
         .await?;
-        let deadline = tokio::time::Instant::now() + HELD;
+        let deadline = tokio::time::Instant::now() + self::held(projection);
         loop {
             let reached: Vec<i64> = sqlx::query_scalar!(
                 r#"SELECT next_offset FROM annals.checkpoints WHERE projection = $1 AND generation = $2
