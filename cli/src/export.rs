@@ -26,7 +26,7 @@ pub(crate) struct Export {
     /// Where to write; until it is whole, FILE.part beside it. A file that is there is replaced.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// How; when absent as the file's name ends. Parquet is written of ClickHouse's views only.
+    /// How; when absent as the file's name ends.
     #[arg(long)]
     format: Option<Format>,
     /// Of views that both have (content), whose is meant; ClickHouse's when absent.

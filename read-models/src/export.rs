@@ -8,9 +8,11 @@
 use std::{future::Future, time::Duration};
 
 use futures::StreamExt as _;
-use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection};
 use tokio::sync::mpsc;
 use uuid::Uuid;
+
+mod parquet;
 
 use crate::{Error, Projection, Reader, clickhouse};
 
@@ -32,7 +34,7 @@ pub enum Store {
 /// How rows are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// Apache Parquet; from ClickHouse only, which writes it itself.
+    /// Apache Parquet; ClickHouse writes it itself.
     Parquet,
     /// Comma-separated values, the first line names the columns.
     Csv,
@@ -89,6 +91,13 @@ pub enum ExportError {
     /// ClickHouse.
     #[error("ClickHouse does not give the rows")]
     Rows(#[from] clickhouse::Error),
+}
+
+/// Tables that somebody has changed: everything else is written into memory.
+impl From<::parquet::errors::ParquetError> for ExportError {
+    fn from(error: ::parquet::errors::ParquetError) -> Self {
+        Error::Configuration(format!("the rows cannot be written as Parquet: {error}")).into()
+    }
 }
 
 /// Pieces of a file, in order. It is whole when they end without an error.
@@ -163,34 +172,33 @@ impl Of {
             .options([("statement_timeout", format!("{}s", self.limit.as_secs().max(1)))]);
         // A connection of its own: those of the pool answer questions.
         let mut connection: PgConnection = options.connect().await.map_err(Error::from)?;
-        let columns: Option<String> = sqlx::query_scalar(
-            "SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) FROM pg_attribute
+        let columns: Vec<(String, String)> = sqlx::query_as(
+            "SELECT quote_ident(attname), format_type(atttypid, NULL) FROM pg_attribute
              WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped
-               AND attname NOT IN ('secret_hash', 'search')",
+               AND attname NOT IN ('secret_hash', 'search')
+             ORDER BY attnum",
         )
         .bind(&table)
-        .fetch_one(&mut connection)
+        .fetch_all(&mut connection)
         .await
         .map_err(Error::from)?;
-        let Some(columns) = columns else {
+        if columns.is_empty() {
             let text = format!("the table {table} is not there");
             return Err(Error::Configuration(text).into());
-        };
+        }
         // COPY takes no parameters. A tenant's id is hexadecimal digits, names are our own.
         let whose = self
             .tenant
             .map_or_else(String::new, |tenant| format!(" WHERE tenant = '{tenant}'::uuid"));
-        let rows = format!("SELECT {columns} FROM {table}{whose}");
+        let names: Vec<_> = columns.iter().map(|(name, _)| name.as_str()).collect();
+        let rows = format!("SELECT {} FROM {table}{whose}", names.join(", "));
         let statement = match self.format {
             Format::Csv => format!("COPY ({rows}) TO STDOUT (FORMAT csv, HEADER)"),
             // Neither of these characters stands in JSON as it is, so nothing is quoted: lines are the objects.
             Format::Ndjson => format!(
                 r"COPY (SELECT to_jsonb(r) FROM ({rows}) r) TO STDOUT (FORMAT csv, QUOTE E'\x01', ESCAPE E'\x01', DELIMITER E'\x02')"
             ),
-            Format::Parquet => {
-                let text = "PostgreSQL does not write Parquet".to_owned();
-                return Err(Error::Configuration(text).into());
-            }
+            Format::Parquet => return send_as_parquet(connection, &columns, &table, &whose, &send).await,
         };
         let mut copied = connection.copy_out_raw(&statement).await.map_err(Error::from)?;
         let mut piece = Vec::with_capacity(PIECE);
@@ -249,4 +257,45 @@ impl Of {
         }
         Ok(())
     }
+}
+
+async fn send_as_parquet(
+    mut connection: PgConnection,
+    columns: &[(String, String)],
+    table: &str,
+    whose: &str,
+    send: &Sending,
+) -> Result<(), ExportError> {
+    let mut writer = parquet::Writer::new(columns)?;
+    // Its text is what becomes of JSON.
+    let read = columns.iter().map(|(name, kind)| match kind.as_str() {
+        "jsonb" => format!("{name}::text"),
+        _ => name.clone(),
+    });
+    let read: Vec<_> = read.collect();
+    let statement = format!("SELECT {} FROM {table}{whose}", read.join(", "));
+    let mut rows = sqlx::query(AssertSqlSafe(statement)).fetch(&mut connection);
+    while let Some(row) = rows.next().await {
+        if writer.take(&row.map_err(Error::from)?)? {
+            let piece;
+            (writer, piece) = apart(move || writer.group().map(|piece| (writer, piece))).await?;
+            if send.send(Ok(piece)).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+    drop(rows);
+    let rest = apart(move || writer.end()).await?;
+    let _ = send.send(Ok(rest)).await;
+    connection.close().await.map_err(Error::from)?;
+    Ok(())
+}
+
+/// Compresses beside those who answer.
+async fn apart<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ExportError> + Send + 'static,
+) -> Result<T, ExportError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|ended| std::panic::resume_unwind(ended.into_panic()))
 }

@@ -14,7 +14,7 @@ use read_models::{
     export::{self, ExportError, Pieces, View},
 };
 use serde::Deserialize;
-use service::{FieldError, Path, Problem, Query};
+use service::{Path, Problem, Query};
 use tokio::sync::OwnedSemaphorePermit;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
@@ -25,7 +25,7 @@ use crate::{App, ask::Ask, caller::Right, error::Error};
 #[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Format {
-    /// Apache Parquet; views of ClickHouse only.
+    /// Apache Parquet.
     Parquet,
     /// Comma-separated values, the first line names the columns.
     Csv,
@@ -71,7 +71,11 @@ pub(crate) async fn export(
     Query(wanted): Query<Wanted>,
 ) -> Result<Response, Error> {
     let view = find(&view, wanted.store)?;
-    let format = possible(view, wanted.format)?;
+    let (format, kind) = match wanted.format {
+        Format::Parquet => (export::Format::Parquet, "application/vnd.apache.parquet"),
+        Format::Csv => (export::Format::Csv, "text/csv; charset=utf-8"),
+        Format::Ndjson => (export::Format::Ndjson, "application/x-ndjson"),
+    };
     let tenant = whose(&ask, view, wanted.tenant)?;
     ask.wait(app.progress(), view.projection, tenant, None).await?;
     let permit = app.0.exports.clone().try_acquire_owned().map_err(|_| {
@@ -93,11 +97,6 @@ pub(crate) async fn export(
         _permit: permit,
     };
     let body = Body::from_stream(stream::unfold(Some(file), File::next));
-    let kind = match wanted.format {
-        Format::Parquet => "application/vnd.apache.parquet",
-        Format::Csv => "text/csv; charset=utf-8",
-        Format::Ndjson => "application/x-ndjson",
-    };
     Ok(([(header::CONTENT_TYPE, kind)], body).into_response())
 }
 
@@ -119,21 +118,6 @@ fn find(name: &str, store: Option<Store>) -> Result<&'static View, Error> {
         ))
     };
     Ok(View::find(name, store).ok_or_else(none)?)
-}
-
-fn possible(view: &View, format: Format) -> Result<export::Format, Error> {
-    match (format, view.store) {
-        (Format::Parquet, export::Store::Postgres) => {
-            let text = format!(
-                "{} is a view of PostgreSQL, which writes csv and ndjson; Parquet is written of ClickHouse's events, sessions and content",
-                view.name
-            );
-            Err(Problem::invalid(vec![FieldError::new("/format", text)]).into())
-        }
-        (Format::Parquet, export::Store::ClickHouse) => Ok(export::Format::Parquet),
-        (Format::Csv, _) => Ok(export::Format::Csv),
-        (Format::Ndjson, _) => Ok(export::Format::Ndjson),
-    }
 }
 
 /// Whose rows: none for everybody's.
