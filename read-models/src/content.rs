@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::{Error, Write, copy::copy_rows};
+use crate::{Error, Write, copy::write_rows};
 
 pub mod history;
 pub mod list;
@@ -170,13 +170,13 @@ pub async fn apply(write: &mut Write, changes: &Changes) -> Result<u64, Error> {
 pub async fn insert(write: &mut Write, changes: &Changes) -> Result<u64, Error> {
     let mut rows = 0;
     if !changes.inserted.is_empty() {
-        rows += copy_rows!(write, "content", changes.inserted;
+        rows += write_rows!(write, "content", changes.inserted;
             tenant, content, site, kind, status, title, slug, path, aliases, body, summary, tags, featured, language,
             metadata, published_at, scheduled_at, created_at, created_by, updated_at, updated_by, version)
         .await?;
     }
     if !changes.versions.is_empty() {
-        rows += copy_rows!(write, "content_versions", changes.versions;
+        rows += write_rows!(write, "content_versions", changes.versions;
             tenant, content, version, event, at, actor, changed, status, title, slug, body, summary, tags, featured,
             language, metadata, published_at, scheduled_at, tenant_seq)
         .await?;

@@ -1,9 +1,12 @@
 //! New rows with COPY, in PostgreSQL's binary form: half of what `INSERT … SELECT … FROM unnest` of the same rows costs
 //! (`./dev bench catch-up`), which unpacks arrays into rows, and keeps these aside before it inserts them.
+//!
+//! Few rows are inserted all the same. What ends a COPY is a small packet of its own, which the system keeps back until
+//! the one before is acknowledged (sqlx does not switch Nagle's algorithm off), and that takes PostgreSQL's side 40 ms.
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, QueryBuilder, types::Json};
 use uuid::Uuid;
 
 use crate::Error;
@@ -20,22 +23,54 @@ const TEXT: u32 = 25;
 /// So many bytes are handed over at once.
 const CHUNK: usize = 1 << 16;
 
-/// A value as it travels.
+/// So many rows are few.
+const FEW: usize = 64;
+
+/// A value as it travels; each may be null.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Datum<'a> {
-    Null,
-    Uuid(Uuid),
-    Text(&'a str),
-    Texts(&'a [String]),
-    Json(&'a Value),
-    Bool(bool),
-    Int(i32),
-    Long(i64),
-    Time(DateTime<Utc>),
+    Uuid(Option<Uuid>),
+    Text(Option<&'a str>),
+    Texts(Option<&'a [String]>),
+    Json(Option<&'a Value>),
+    Bool(Option<bool>),
+    Int(Option<i32>),
+    Long(Option<i64>),
+    Time(Option<DateTime<Utc>>),
+}
+
+/// Writes rows into the columns of a table, all of which are words of our own; gives how many.
+pub(crate) async fn write<'a, const COLUMNS: usize>(
+    connection: &mut PgConnection,
+    table: &str,
+    columns: &[&str; COLUMNS],
+    rows: impl ExactSizeIterator<Item = [Datum<'a>; COLUMNS]>,
+) -> Result<u64, Error> {
+    let columns = columns.join(", ");
+    if rows.len() > FEW {
+        copy(connection, table, &columns, encode(rows)?).await
+    } else {
+        let mut insert = QueryBuilder::new(format!("INSERT INTO {table} ({columns}) "));
+        insert.push_values(rows, |mut values, row| {
+            for datum in row {
+                match datum {
+                    Datum::Uuid(value) => values.push_bind(value),
+                    Datum::Text(value) => values.push_bind(value),
+                    Datum::Texts(value) => values.push_bind(value),
+                    Datum::Json(value) => values.push_bind(value.map(Json)),
+                    Datum::Bool(value) => values.push_bind(value),
+                    Datum::Int(value) => values.push_bind(value),
+                    Datum::Long(value) => values.push_bind(value),
+                    Datum::Time(value) => values.push_bind(value),
+                };
+            }
+        });
+        Ok(insert.build().execute(connection).await?.rows_affected())
+    }
 }
 
 /// Rows as they travel.
-pub(crate) fn encode<'a, const COLUMNS: usize>(
+fn encode<'a, const COLUMNS: usize>(
     rows: impl Iterator<Item = [Datum<'a>; COLUMNS]>,
 ) -> Result<Vec<u8>, Error> {
     let mut bytes = HEADER.to_vec();
@@ -50,14 +85,12 @@ pub(crate) fn encode<'a, const COLUMNS: usize>(
     Ok(bytes)
 }
 
-/// Copies rows into the columns of a table, which are words of our own; gives how many.
-pub(crate) async fn copy(
+async fn copy(
     connection: &mut PgConnection,
     table: &str,
-    columns: &[&str],
+    columns: &str,
     rows: Vec<u8>,
 ) -> Result<u64, Error> {
-    let columns = columns.join(", ");
     let statement = format!("COPY {table} ({columns}) FROM STDIN (FORMAT binary)");
     let mut copy = connection.copy_in_raw(&statement).await?;
     for chunk in rows.chunks(CHUNK) {
@@ -71,13 +104,9 @@ impl Datum<'_> {
         let place = into.len();
         into.extend([0; 4]);
         match self {
-            Self::Null => {
-                into[place..].copy_from_slice(&(-1_i32).to_be_bytes());
-                return Ok(());
-            }
-            Self::Uuid(id) => into.extend(id.as_bytes()),
-            Self::Text(text) => into.extend(text.as_bytes()),
-            Self::Texts(texts) => {
+            Self::Uuid(Some(id)) => into.extend(id.as_bytes()),
+            Self::Text(Some(text)) => into.extend(text.as_bytes()),
+            Self::Texts(Some(texts)) => {
                 let dimensions = u32::from(!texts.is_empty());
                 for number in [dimensions, 0, TEXT] {
                     into.extend(number.to_be_bytes());
@@ -87,18 +116,29 @@ impl Datum<'_> {
                     into.extend(1_u32.to_be_bytes());
                 }
                 for text in texts {
-                    Datum::Text(text).write(into)?;
+                    text.datum().write(into)?;
                 }
             }
-            Self::Json(value) => {
+            Self::Json(Some(value)) => {
                 // The version of the form, then the text.
                 into.push(1);
                 serde_json::to_writer(&mut *into, value).map_err(unwritable)?;
             }
-            Self::Bool(value) => into.push(value.into()),
-            Self::Int(value) => into.extend(value.to_be_bytes()),
-            Self::Long(value) => into.extend(value.to_be_bytes()),
-            Self::Time(at) => into.extend((at.timestamp_micros() - EPOCH).to_be_bytes()),
+            Self::Bool(Some(value)) => into.push(value.into()),
+            Self::Int(Some(value)) => into.extend(value.to_be_bytes()),
+            Self::Long(Some(value)) => into.extend(value.to_be_bytes()),
+            Self::Time(Some(at)) => into.extend((at.timestamp_micros() - EPOCH).to_be_bytes()),
+            Self::Uuid(None)
+            | Self::Text(None)
+            | Self::Texts(None)
+            | Self::Json(None)
+            | Self::Bool(None)
+            | Self::Int(None)
+            | Self::Long(None)
+            | Self::Time(None) => {
+                into[place..].copy_from_slice(&(-1_i32).to_be_bytes());
+                return Ok(());
+            }
         }
         let length = length(into.len() - place - 4)?;
         into[place..place + 4].copy_from_slice(&length);
@@ -116,45 +156,50 @@ fn unwritable(error: impl std::error::Error + Send + Sync + 'static) -> Error {
 
 /// What a column may be made of.
 pub(crate) trait AsDatum {
+    const NULL: Datum<'static>;
+
     fn datum(&self) -> Datum<'_>;
 }
 
 macro_rules! datum {
-    ($($type:ty => |$value:ident| $datum:expr),+ $(,)?) => {$(
+    ($($type:ty => $datum:ident |$value:ident| $of:expr),+ $(,)?) => {$(
         impl AsDatum for $type {
+            const NULL: Datum<'static> = Datum::$datum(None);
+
             fn datum(&self) -> Datum<'_> {
                 let $value = self;
-                $datum
+                Datum::$datum(Some($of))
             }
         }
     )+};
 }
 datum!(
-    Uuid => |id| Datum::Uuid(*id),
-    String => |text| Datum::Text(text),
-    Vec<String> => |texts| Datum::Texts(texts),
-    Value => |value| Datum::Json(value),
-    bool => |value| Datum::Bool(*value),
-    i32 => |value| Datum::Int(*value),
-    i64 => |value| Datum::Long(*value),
-    DateTime<Utc> => |at| Datum::Time(*at),
+    Uuid => Uuid |id| *id,
+    String => Text |text| text,
+    Vec<String> => Texts |texts| texts,
+    Value => Json |value| value,
+    bool => Bool |value| *value,
+    i32 => Int |value| *value,
+    i64 => Long |value| *value,
+    DateTime<Utc> => Time |at| *at,
 );
 
 impl<T: AsDatum> AsDatum for Option<T> {
+    const NULL: Datum<'static> = T::NULL;
+
     fn datum(&self) -> Datum<'_> {
-        self.as_ref().map_or(Datum::Null, T::datum)
+        self.as_ref().map_or(T::NULL, T::datum)
     }
 }
 
-/// Copies rows whose fields are called like the columns: a macro, so that each name is written once.
-macro_rules! copy_rows {
+/// Writes rows whose fields are called like the columns: a macro, so that each name is written once.
+macro_rules! write_rows {
     ($write:expr, $table:literal, $rows:expr; $($column:ident),+ $(,)?) => {{
         let rows = $rows.iter().map(|row| [$($crate::copy::AsDatum::datum(&row.$column)),+]);
-        let rows = $crate::copy::encode(rows)?;
-        $crate::copy::copy($write.connection(), $table, &[$(stringify!($column)),+], rows)
+        $crate::copy::write($write.connection(), $table, &[$(stringify!($column)),+], rows)
     }};
 }
-pub(crate) use copy_rows;
+pub(crate) use write_rows;
 
 #[cfg(test)]
 mod tests {
@@ -169,14 +214,14 @@ mod tests {
             datum.write(&mut bytes).unwrap();
             bytes
         };
-        assert_eq!(written(Datum::Null), [255; 4]);
+        assert_eq!(written(None::<String>.datum()), [255; 4]);
         assert_eq!(written(7_i32.datum()), [0, 0, 0, 4, 0, 0, 0, 7]);
         assert_eq!(written(json!({}).datum()), [0, 0, 0, 3, 1, b'{', b'}']);
         assert_eq!(
-            written(Datum::Texts(&[])),
+            written(Vec::<String>::new().datum()),
             [0, 0, 0, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 25]
         );
-        let one = written(Datum::Texts(&["a".to_owned()]));
+        let one = written(vec!["a".to_owned()].datum());
         let dimension = [0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 25, 0, 0, 0, 1, 0, 0, 0, 1];
         assert_eq!(
             one,

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use crate::{Error, Snapshot, Write, copy::copy_rows};
+use crate::{Error, Snapshot, Write, copy::write_rows};
 
 /// What `status` may be, as the table's constraint has it.
 pub const STATUSES: [&str; 5] = ["queued", "running", "completed", "failed", "cancelled"];
@@ -106,7 +106,7 @@ pub async fn insert(write: &mut Write, changes: &Changes) -> Result<u64, Error> 
     if changes.inserted.is_empty() {
         return Ok(0);
     }
-    copy_rows!(write, "downloads", changes.inserted;
+    write_rows!(write, "downloads", changes.inserted;
         tenant, download, title, url, author, format, sha256, priority, status, queue_seq, queue_index, attempts,
         failure, fetched_size, fetched_sha256, queued_at, queued_by, started_at, finished_at, updated_at, updated_by,
         version)
