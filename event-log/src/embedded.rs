@@ -248,7 +248,9 @@ fn open_database(dir: &Path) -> Result<Database, OpenError> {
         .max_journaling_size(JOURNAL_BYTES)
         // The committer says when to persist.
         .manual_journal_persist(true)
-        .worker_threads(2)
+        // Of several, the first one hands compactions on, to itself too, without a rest while the others are busy: a core
+        // that does nothing.
+        .worker_threads(1)
         .open()
         .map_err(|error| {
             if matches!(error, fjall::Error::Locked) {
