@@ -3,7 +3,8 @@
 //! What is to be done stands in PostgreSQL: generations and their states, rebuilds and their bounds. This looks at
 //! it again and again and does it, so whoever comes back after a crash goes on where the other ended. Every
 //! generation that this release's fold makes is filled: the live one, one that is being built unless it is paused,
-//! and those that are kept for the way back. One of another release is left to that release.
+//! and those that are kept for the way back. One of another release is left to that release. Where several projectors
+//! run, each fills its share of the partitions, and what is done once for a generation one of them does (`share.rs`).
 //!
 //! One that is being built is proved before it answers: it has come to where the log ended, it is compared with the
 //! log row by row, and it has parked nothing that the live one has not. Then it is switched. One that is cut is filled
@@ -14,19 +15,23 @@
 mod freeze;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     time::Duration,
 };
 
 use events::Timestamp;
-use read_models::{Error, Projection, clickhouse, generation::Known};
-use tokio::{sync::mpsc, task::JoinSet};
+use read_models::{Error, Projection, Tables, clickhouse, generation::Known};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Config, metrics,
-    run::{Dependencies, Filling, Opened, topic},
+    run::{CONNECTIONS, Dependencies, Filling, Opened, topic},
     runner::{Throttle, Until, feed::chain},
+    share::{Share, Unit},
     verify::{self, Told, Verifier, Wanted},
 };
 
@@ -63,6 +68,7 @@ pub(crate) struct Supervisor {
     dependencies: Dependencies,
     config: Config,
     rows: clickhouse::Writer,
+    share: watch::Receiver<Share>,
     filled: BTreeMap<(Projection, i32), Filled>,
     /// What was spent on each, also while it is paused.
     throttles: BTreeMap<(Projection, i32), Throttle>,
@@ -74,26 +80,47 @@ pub(crate) struct Supervisor {
     announced: bool,
 }
 
-/// A generation that is filled here.
+/// A generation that is filled here, or some units of it, or none.
 struct Filled {
-    tasks: JoinSet<Option<()>>,
-    names: Vec<String>,
+    /// In PostgreSQL.
+    tables: Tables,
+    units: BTreeMap<Unit, Running>,
     throttle: Throttle,
-    end: CancellationToken,
     /// Where it stood when its tables were last analysed.
     analyzed: i64,
     /// Whether its tables are known to have all their indexes.
     indexed: bool,
 }
 
+/// What fills a unit.
+struct Running {
+    tasks: JoinSet<Option<()>>,
+    names: Vec<String>,
+    end: CancellationToken,
+}
+
+impl Running {
+    fn has_ended(&mut self) -> bool {
+        while self.tasks.try_join_next().is_some() {}
+        self.tasks.is_empty()
+    }
+}
+
 impl Supervisor {
-    pub(crate) fn new(opened: Opened, dependencies: Dependencies, config: Config) -> Self {
+    /// That fills what `share` says.
+    pub(crate) fn new(
+        opened: Opened,
+        dependencies: Dependencies,
+        config: Config,
+        share: watch::Receiver<Share>,
+    ) -> Self {
         let rows = clickhouse::Writer::new(&config.clickhouse(&dependencies));
         Self {
             opened,
             dependencies,
             config,
             rows,
+            share,
             filled: BTreeMap::new(),
             throttles: BTreeMap::new(),
             proofs: JoinSet::new(),
@@ -127,13 +154,19 @@ impl Supervisor {
             tokio::select! {
                 () = shutdown.cancelled() => {}
                 () = tokio::time::sleep(pause) => {}
+                Ok(()) = self.share.changed() => {}
                 Some(proved) = self.proofs.join_next() => self.proved(proved.ok()),
             }
         }
         self.proofs.abort_all();
-        for (_, mut filled) in std::mem::take(&mut self.filled) {
-            filled.end.cancel();
-            while filled.tasks.join_next().await.is_some() {}
+        let filled = std::mem::take(&mut self.filled);
+        let mut running: Vec<Running> = filled
+            .into_values()
+            .flat_map(|it| it.units.into_values())
+            .collect();
+        running.iter().for_each(|it| it.end.cancel());
+        for it in &mut running {
+            while it.tasks.join_next().await.is_some() {}
         }
     }
 
@@ -147,6 +180,7 @@ impl Supervisor {
 
     /// Looks at the control tables and does what they say; whether nothing is left to be done.
     async fn look(&mut self, shutdown: &CancellationToken) -> Result<bool, Error> {
+        let share = self.share.borrow_and_update().clone();
         let known = self.opened.writer.generations(None).await?;
         let mut wanted: HashMap<(Projection, i32), &Known> = HashMap::new();
         for row in &known {
@@ -168,15 +202,11 @@ impl Supervisor {
                 wanted.insert((projection, row.generation), row);
             }
         }
-        let gone: Vec<_> = self
-            .filled
-            .keys()
-            .filter(|it| !wanted.contains_key(*it))
-            .copied()
-            .collect();
-        for which in gone {
-            self.stop(which).await;
-        }
+        let units = wanted
+            .iter()
+            .map(|(which, row)| (*which, self.units(&share, *which, row)));
+        let units: BTreeMap<_, _> = units.collect();
+        self.let_go(&units);
         let is_known = |row: &Known, which: &(Projection, i32)| {
             (row.projection.as_str(), row.generation) == (which.0.name(), which.1)
         };
@@ -189,22 +219,29 @@ impl Supervisor {
                 self.index_later(which).await?;
             }
             let rate = row.rate.unwrap_or(0).unsigned_abs();
-            let filled = self.fill(which, rate, shutdown);
-            filled.throttle.bound(rate);
-            while filled.tasks.try_join_next().is_some() {}
-            done &= filled.tasks.is_empty();
+            let filled = self.fill(which, rate, &units[&which], shutdown);
+            done &= filled.units.values_mut().all(Running::has_ended);
+            // What is done once for all.
+            let whole = share.is_ours(which, &row.fold_hash, Unit::Whole);
             let near = row.log_end - row.position <= NEAR;
-            if near && row.position >= 2 * filled.analyzed + GROWN {
+            if whole && near && row.position >= 2 * filled.analyzed + GROWN {
                 filled.analyzed = row.position;
                 grown.push(which);
             }
-            if !filled.indexed {
+            if !self.is_indexed(which, row).await? {
                 done = false;
-                self.index(which, near && row.position > 0, row.rate).await?;
+                if whole && near && row.position > 0 {
+                    // A bound is on what others may feel.
+                    let processes = if row.rate.is_some() { 1 } else { PROCESSES };
+                    self.prove(which, Goal::Indexed(processes));
+                }
                 continue;
             }
             if row.is_built() && row.failure.is_none() {
                 done = false;
+                if !whole {
+                    continue;
+                }
                 if row.state == "freezing" {
                     if row.position == row.log_end {
                         self.prove(which, Goal::Frozen);
@@ -214,7 +251,7 @@ impl Supervisor {
                 }
             }
         }
-        done &= !self.look_for_times(&known);
+        done &= !self.look_for_times(&share, &known);
         // Plans made without knowing what came in are slow; PostgreSQL itself looks once a minute.
         for (projection, generation) in grown {
             self.opened.writer.analyze(projection, generation).await?;
@@ -231,27 +268,24 @@ impl Supervisor {
             records += self.dependencies.log.end(partition).await.unwrap_or(0);
         }
         if records > LONG {
-            self.opened.writer.drop_indexes(projection, generation).await?;
+            self.opened.writer.index_later(projection, generation).await?;
         }
         Ok(())
     }
 
-    /// Makes the indexes that are missing when it is time to; before that nobody is led to these tables.
-    async fn index(&mut self, which: (Projection, i32), now: bool, rate: Option<i32>) -> Result<(), Error> {
-        if self.opened.writer.is_indexed(which.0, which.1).await? {
-            if let Some(filled) = self.filled.get_mut(&which) {
-                filled.indexed = true;
-            }
-        } else if now {
-            // A bound is on what others may feel.
-            let processes = if rate.is_some() { 1 } else { PROCESSES };
-            self.prove(which, Goal::Indexed(processes));
-        }
-        Ok(())
+    /// Whether a generation has its indexes: before that nobody is led to its tables.
+    async fn is_indexed(&mut self, which: (Projection, i32), row: &Known) -> Result<bool, Error> {
+        let Some(filled) = self.filled.get_mut(&which).filter(|it| !it.indexed) else {
+            return Ok(true);
+        };
+        let indexed = self.opened.writer.is_indexed(which.0, which.1).await?;
+        // Of empty tables another projector may drop them still.
+        filled.indexed = indexed && row.position > 0;
+        Ok(indexed)
     }
 
     /// Looks for the places of times in the log; whether there are any to be found.
-    fn look_for_times(&mut self, known: &[Known]) -> bool {
+    fn look_for_times(&mut self, share: &Share, known: &[Known]) -> bool {
         let mut any = false;
         for row in known {
             let (Some(time), Ok(projection)) = (row.until_time, row.projection.parse::<Projection>()) else {
@@ -260,65 +294,92 @@ impl Supervisor {
             let ours = self.opened.hashes.get(&projection) == Some(&row.fold_hash);
             if ours && !row.paused {
                 any = true;
-                if time + SETTLED <= chrono::Utc::now() {
-                    self.prove((projection, row.generation), Goal::Cut(time.into()));
+                let which = (projection, row.generation);
+                let whole = share.is_ours(which, &row.fold_hash, Unit::Whole);
+                if whole && time + SETTLED <= chrono::Utc::now() {
+                    self.prove(which, Goal::Cut(time.into()));
                 }
             }
         }
         any
     }
 
+    /// The units of a generation that are filled here. One with a bound is filled by one process: the bound is on all.
+    fn units(&self, share: &Share, which: (Projection, i32), row: &Known) -> BTreeSet<Unit> {
+        let units = Unit::of(which.0, self.dependencies.log.all(topic(which.0)));
+        let is_ours = |unit: &Unit| {
+            let goes_with = if row.rate.is_some() { Unit::Whole } else { *unit };
+            share.is_ours(which, &row.fold_hash, goes_with)
+        };
+        units.filter(is_ours).collect()
+    }
+
     fn fill(
         &mut self,
         (projection, generation): (Projection, i32),
         rate: u32,
+        units: &BTreeSet<Unit>,
         shutdown: &CancellationToken,
     ) -> &mut Filled {
         // What was written before a pause counts after it.
-        let throttle = self
-            .throttles
+        let throttle = self.throttles.entry((projection, generation)).or_default();
+        // Before anything is read: a bound holds from the first event on.
+        throttle.bound(rate);
+        let filled = self
+            .filled
             .entry((projection, generation))
-            .or_default()
-            .clone();
-        self.filled.entry((projection, generation)).or_insert_with(|| {
-            // Before anything is read: a bound holds from the first event on.
-            throttle.bound(rate);
-            let end = shutdown.child_token();
-            let filling = Filling {
-                writer: &self.opened.writer,
-                dependencies: &self.dependencies,
-                config: &self.config,
-                projection,
-                generation,
+            .or_insert_with(|| Filled {
+                tables: self.opened.writer.tables(projection, generation, CONNECTIONS),
+                units: BTreeMap::new(),
                 throttle: throttle.clone(),
-                shutdown: end.clone(),
-            };
-            let (tasks, names) = filling.start();
-            tracing::info!(%projection, generation, "filling");
-            Filled {
-                tasks,
-                names,
-                throttle,
-                end,
                 analyzed: 0,
                 indexed: false,
-            }
-        })
+            });
+        for unit in units {
+            filled.units.entry(*unit).or_insert_with(|| {
+                let end = shutdown.child_token();
+                let filling = Filling {
+                    writer: &self.opened.writer,
+                    tables: &filled.tables,
+                    dependencies: &self.dependencies,
+                    config: &self.config,
+                    projection,
+                    generation,
+                    throttle: filled.throttle.clone(),
+                    shutdown: end.clone(),
+                };
+                let (tasks, names) = filling.start(*unit);
+                tracing::info!(%projection, generation, ?unit, "filling");
+                Running { tasks, names, end }
+            });
+        }
+        filled
     }
 
-    /// Stops filling a generation: it was paused, dropped or given up.
-    async fn stop(&mut self, which: (Projection, i32)) {
-        let Some(mut filled) = self.filled.remove(&which) else {
-            return;
-        };
-        filled.end.cancel();
-        while filled.tasks.join_next().await.is_some() {}
-        for name in &filled.names {
-            self.dependencies.health.forget(name);
+    /// Ends what is not to be filled here, or not any more, after what is being written; what has ended is forgotten,
+    /// and may begin again.
+    fn let_go(&mut self, keep: &BTreeMap<(Projection, i32), BTreeSet<Unit>>) {
+        for (which, filled) in &mut self.filled {
+            let kept = |unit: &Unit| keep.get(which).is_some_and(|units| units.contains(unit));
+            filled.units.retain(|unit, running| {
+                if !kept(unit) {
+                    running.end.cancel();
+                }
+                if !running.end.is_cancelled() || !running.has_ended() {
+                    return true;
+                }
+                for name in &running.names {
+                    self.dependencies.health.forget(name);
+                }
+                let partitions = self.dependencies.log.all(topic(which.0));
+                metrics::forget(*which, partitions.filter(|it| unit.has(*it)));
+                let (projection, generation) = which;
+                tracing::info!(%projection, generation, ?unit, "not filling any more");
+                false
+            });
         }
-        metrics::forget(which, self.dependencies.log.all(topic(which.0)));
-        let (projection, generation) = which;
-        tracing::info!(%projection, generation, "not filling any more");
+        self.filled
+            .retain(|which, filled| keep.contains_key(which) || !filled.units.is_empty());
     }
 
     /// A live generation of another release is not kept up to date here, and one that never had all of the log does
@@ -466,7 +527,11 @@ impl Supervisor {
                 continue;
             };
             tracing::info!(%projection, generation = row.generation, hours, "dropping what was kept for long enough");
-            drop_generation(&self.opened.writer, &self.rows, projection, row.generation).await?;
+            match drop_generation(&self.opened.writer, &self.rows, projection, row.generation).await {
+                // Another process was first.
+                Ok(()) | Err(Error::NoGeneration { .. }) => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
     }

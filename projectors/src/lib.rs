@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`content`], [`downloads`], [`directory`], [`visits`], [`facts`] (what an event means for the tables), then
 //! [`runner`] (read, fold, write with checkpoint), then [`run`] (which projections there are), `generations.rs` (which of their generations are
-//! filled, and when another one answers) and [`verify`] (whether the tables are what
+//! filled, and when another one answers), `share.rs` (which part of them here, where several projectors run) and [`verify`] (whether the tables are what
 //! the log says), and [`api`] (what operators ask for).
 
 #![forbid(unsafe_code)]
@@ -17,6 +17,7 @@ mod generations;
 mod metrics;
 pub mod run;
 pub mod runner;
+mod share;
 pub mod verify;
 pub mod visits;
 

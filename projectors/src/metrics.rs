@@ -150,7 +150,7 @@ pub(crate) fn parked((projection, generation): (Projection, i32), partition: Par
         .set(aggregates);
 }
 
-/// A generation is not filled here any more.
+/// These partitions of a generation are not filled here any more.
 pub(crate) fn forget(
     (projection, generation): (Projection, i32),
     partitions: impl Iterator<Item = Partition>,

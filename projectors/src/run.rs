@@ -1,4 +1,5 @@
-//! Which projections run: all of them, each partition on its own. Which of their generations: `generations.rs`.
+//! Which projections run: all of them, each partition on its own. Which of their generations: `generations.rs`; which
+//! part of them here, where others run too: `share.rs`.
 //!
 //! Each reads the log for itself: it has a checkpoint of its own, and one that waits for its database, or is being
 //! rebuilt, holds up no other. The price is that a record is decoded once for each projection of its topic.
@@ -6,10 +7,11 @@
 use std::{collections::HashMap, future::Future, time::Duration};
 
 use event_log::{Log, Partition, Topic};
-use read_models::{Projection, Writer, clickhouse};
+use read_models::{Projection, Tables, Writer, clickhouse, members::Member};
 use service::health::Health;
-use tokio::task::JoinSet;
+use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::{
     Config,
@@ -25,6 +27,7 @@ use crate::{
         feed::chain,
         postgres::{Fold, PostgresSink},
     },
+    share::{Share, Unit, attend},
     verify::background::Background,
     visits,
 };
@@ -33,7 +36,7 @@ use crate::{
 const RETRY: Duration = Duration::from_millis(500);
 
 /// Connections of one projection: more partitions take turns.
-const CONNECTIONS: u32 = 4;
+pub(crate) const CONNECTIONS: u32 = 4;
 
 /// Why the projectors cannot run at all. Everything else is waited out.
 #[derive(Debug, thiserror::Error)]
@@ -94,9 +97,45 @@ pub async fn run(
     };
     reporter.ok();
     let verifying = verify_in_background(&opened, &dependencies, &config, shutdown.clone());
-    let supervising = Supervisor::new(opened, dependencies, config).run(shutdown);
-    tokio::join!(supervising, verifying);
+    // Others begin when everything has ended here.
+    let done = CancellationToken::new();
+    let (share, attending) = share(&opened, &dependencies, done.clone());
+    let supervising = async {
+        let supervisor = Supervisor::new(opened, dependencies, config, share);
+        supervisor.run(shutdown).await;
+        done.cancel();
+    };
+    tokio::join!(supervising, attending, verifying);
     Ok(())
+}
+
+/// Keeps known who else fills these tables; in tests and measurements nobody does.
+fn share(
+    opened: &Opened,
+    dependencies: &Dependencies,
+    done: CancellationToken,
+) -> (watch::Receiver<Share>, impl Future<Output = ()> + use<>) {
+    let fills = opened.hashes.iter();
+    let me = Member {
+        id: Uuid::now_v7(),
+        fills: fills
+            .map(|(it, hash)| (it.name().to_owned(), hash.clone()))
+            .collect(),
+    };
+    let shared = dependencies.until == Until::Shutdown;
+    let (tell, share) = watch::channel(if shared {
+        Share::unknown(me.id)
+    } else {
+        Share::with(&me, Vec::new())
+    });
+    let presence = opened.writer.presence(me.clone());
+    let health = dependencies.health.clone();
+    let attending = async move {
+        if shared {
+            attend(me, presence, tell, health, done).await;
+        }
+    };
+    (share, attending)
 }
 
 /// Compares tables with the log unasked, unless that is switched off.
@@ -166,9 +205,11 @@ pub(crate) const fn topic(projection: Projection) -> Topic {
     }
 }
 
-/// One generation that is filled here.
+/// One generation that is filled here, or a part of it.
 pub(crate) struct Filling<'a> {
     pub(crate) writer: &'a Writer,
+    /// Its tables in PostgreSQL.
+    pub(crate) tables: &'a Tables,
     pub(crate) dependencies: &'a Dependencies,
     pub(crate) config: &'a Config,
     pub(crate) projection: Projection,
@@ -178,13 +219,13 @@ pub(crate) struct Filling<'a> {
 }
 
 impl Filling<'_> {
-    /// Starts the tasks that fill it, and gives them with the names under which they report.
-    pub(crate) fn start(&self) -> (JoinSet<Option<()>>, Vec<String>) {
+    /// Starts the tasks that fill a unit, and gives them with the names under which they report.
+    pub(crate) fn start(&self, unit: Unit) -> (JoinSet<Option<()>>, Vec<String>) {
         let mut started = (JoinSet::new(), Vec::new());
         match self.projection {
-            Projection::Directory => self.postgres::<DirectoryFold>(&mut started),
-            Projection::Content => self.postgres::<ContentFold>(&mut started),
-            Projection::Downloads => self.postgres::<DownloadsFold>(&mut started),
+            Projection::Directory => self.postgres::<DirectoryFold>(unit, &mut started),
+            Projection::Content => self.postgres::<ContentFold>(unit, &mut started),
+            Projection::Downloads => self.postgres::<DownloadsFold>(unit, &mut started),
             Projection::Visits => {
                 let engines = Engines {
                     log: self.dependencies.log.clone(),
@@ -216,12 +257,12 @@ impl Filling<'_> {
         clickhouse::Writer::new(&self.config.clickhouse(self.dependencies))
     }
 
-    fn postgres<F: Fold>(&self, started: &mut (JoinSet<Option<()>>, Vec<String>)) {
-        let tables = self.writer.tables(F::PROJECTION, self.generation, CONNECTIONS);
-        for partition in self.dependencies.log.all(topic(F::PROJECTION)) {
+    fn postgres<F: Fold>(&self, unit: Unit, started: &mut (JoinSet<Option<()>>, Vec<String>)) {
+        let partitions = self.dependencies.log.all(topic(F::PROJECTION));
+        for partition in partitions.filter(|it| unit.has(*it)) {
             let sink = PostgresSink::<F>::new(
                 self.writer.clone(),
-                tables.clone(),
+                self.tables.clone(),
                 partition.index,
                 self.config.parking_limit,
             );

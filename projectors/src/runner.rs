@@ -28,7 +28,7 @@ pub mod retry;
 pub mod throttle;
 
 pub use batch::{Bad, Batch, Entry};
-use feed::{Fed, Feed};
+use feed::{Fed, Feed, chain};
 pub use throttle::Throttle;
 
 use crate::metrics;
@@ -41,8 +41,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// How often one that was fenced off looks whether the other one goes on, and after which silence it does not.
-/// Whoever holds a partition says something every [`IDLE`].
-pub(crate) const LOOK: Duration = Duration::from_secs(3);
+/// Whoever holds a partition says something every [`IDLE`], and says so when it lets go of it.
+pub(crate) const LOOK: Duration = Duration::from_secs(1);
 pub(crate) const SILENCE: Duration = Duration::from_secs(15);
 
 /// How long a write that has begun may take after the shutdown was asked for.
@@ -72,8 +72,11 @@ pub trait Sink: Send {
         end: Offset,
     ) -> impl Future<Output = Result<(), SinkError>> + Send;
 
-    /// Whether whoever took over from it has been silent for [`SILENCE`].
+    /// Whether whoever took over from it has let go, or has been silent for [`SILENCE`].
     fn is_abandoned(&mut self) -> impl Future<Output = Result<bool, SinkError>> + Send;
+
+    /// Lets go of its partitions: nothing is written any more, and whoever waits for them may have them.
+    fn release(&mut self) -> impl Future<Output = Result<(), SinkError>> + Send;
 
     /// Whether somebody has seen to what is parked since it stopped.
     fn is_seen_to(&mut self) -> impl Future<Output = Result<bool, SinkError>> + Send;
@@ -205,16 +208,28 @@ impl From<read_models::Error> for SinkError {
     }
 }
 
-/// Runs a projection (or some partitions of it) until it is done. Outages are waited out; whoever was fenced off
-/// stands by until the other one is silent; what must not go on stays and says so until somebody has seen to what is
-/// parked, or the shutdown.
+/// Runs a projection (or some partitions of it) until it is done, and lets go of it then. Outages are waited out;
+/// whoever was fenced off stands by until the other one lets go or is silent; what must not go on stays and says so
+/// until somebody has seen to what is parked, or the shutdown.
 pub async fn drive<S: Sink>(mut sink: S, plan: Plan) {
+    go_on(&mut sink, &plan).await;
+    let_go(sink.release()).await;
+}
+
+/// Whoever comes next need not wait until we are silent.
+pub(crate) async fn let_go<E: std::error::Error>(release: impl Future<Output = Result<(), E>>) {
+    if let Ok(Err(error)) = tokio::time::timeout(IDLE, release).await {
+        tracing::debug!(error = chain(&error), "nobody is told that a partition is free");
+    }
+}
+
+async fn go_on<S: Sink>(sink: &mut S, plan: &Plan) {
     let projection = sink.projection();
     let mut pause = PAUSE;
     let mut held = Vec::new();
     loop {
         let begun = Instant::now();
-        let error = match session(&mut sink, &plan, &mut held).await {
+        let error = match session(sink, plan, &mut held).await {
             Ok(()) => return,
             Err(error) => error,
         };
@@ -226,7 +241,7 @@ pub async fn drive<S: Sink>(mut sink: S, plan: Plan) {
                 if begun.elapsed() > LONGEST_PAUSE {
                     pause = PAUSE;
                 }
-                stands_still(&mut sink, &plan, &held).await;
+                stands_still(sink, plan, &held).await;
                 let paused = plan.shutdown.run_until_cancelled(tokio::time::sleep(pause)).await;
                 if paused.is_none() {
                     return;
@@ -236,15 +251,15 @@ pub async fn drive<S: Sink>(mut sink: S, plan: Plan) {
             SinkError::Fenced => {
                 tracing::warn!(%projection, %error, "standing by");
                 plan.health.degraded(format!("{error}; standing by"));
-                if plan.until == Until::CaughtUp || !stand_by(&mut sink, &plan).await {
+                if plan.until == Until::CaughtUp || !stand_by(sink, plan).await {
                     return;
                 }
-                tracing::warn!(%projection, "whoever had taken over is silent: taking over again");
+                tracing::warn!(%projection, "whoever had taken over has let go, or is silent: taking over again");
             }
             SinkError::Stop(_) => {
                 tracing::error!(%projection, %error, "stopped");
                 plan.health.degraded(error.to_string());
-                if plan.until == Until::CaughtUp || !seen_to(&mut sink, &plan, &held).await {
+                if plan.until == Until::CaughtUp || !seen_to(sink, plan, &held).await {
                     return;
                 }
                 tracing::info!(%projection, "somebody has seen to what is parked: going on");
@@ -253,7 +268,7 @@ pub async fn drive<S: Sink>(mut sink: S, plan: Plan) {
     }
 }
 
-/// Waits until whoever took over is silent for too long; false when it is time to stop before that.
+/// Waits until whoever took over lets go, or is silent for too long; false when it is time to stop before that.
 async fn stand_by<S: Sink>(sink: &mut S, plan: &Plan) -> bool {
     loop {
         if plan

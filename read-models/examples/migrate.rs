@@ -23,6 +23,7 @@ const CONTROL: &[&str] = &[
     include_str!("../migrations/postgres/control/0007_verified.sql"),
     include_str!("../migrations/postgres/control/0008_shown_otherwise.sql"),
     include_str!("../migrations/postgres/control/0009_filled.sql"),
+    include_str!("../migrations/postgres/control/0010_projectors.sql"),
 ];
 
 const TEMPLATES: &[(&str, &str)] = &[

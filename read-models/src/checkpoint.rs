@@ -122,8 +122,12 @@ impl Checkpoint {
         self.cut.map_or(log_end, |cut| cut.min(log_end))
     }
 
-    /// The error of one who is the holder of what is no more.
-    const fn went_back(&self) -> Error {
+    /// The error of one who finds this fence, or no checkpoint at all. Fences only grow, so an older one means that the
+    /// database is back at an older state.
+    fn lost_to(&self, fence: Option<i64>) -> Error {
+        if fence.is_none_or(|fence| fence > self.fence) {
+            return self.fenced();
+        }
         Error::WentBack {
             projection: self.projection,
             topic: self.projection.topic(),
@@ -215,10 +219,10 @@ impl Writer {
 
     /// Says where the log ended, so that lag is known while nothing happens. `asked` is from before the log was
     /// asked: queries are refused by what this says, so that it must never pass for newer than it is, however long
-    /// the way from the log through a process that hangs to the database. Not an error when fenced off.
+    /// the way from the log through a process that hangs to the database.
     ///
     /// # Errors
-    /// A database that cannot be reached.
+    /// [`Error::Fenced`] when somebody else has it, [`Error::WentBack`] when nobody has.
     pub async fn saw_end(&self, at: &Checkpoint, asked: Instant, log_end: u64) -> Result<(), Error> {
         let clock = match self.clock() {
             Some(clock) => clock,
@@ -241,8 +245,18 @@ impl Writer {
         .await?;
         if let Some(now) = now {
             self.hear(now);
+            return Ok(());
         }
-        Ok(())
+        let fence = sqlx::query_scalar!(
+            r#"SELECT fence FROM annals.checkpoints
+               WHERE projection = $1 AND generation = $2 AND topic = $3 AND "partition" = $4"#,
+            at.projection.name(),
+            at.generation,
+            at.topic().name(),
+            index(at.partition)
+        );
+        let fence = fence.fetch_optional(self.hints()).await?;
+        Err(at.lost_to(fence))
     }
 
     /// Takes in what the database's clock shows.
@@ -255,8 +269,8 @@ impl Writer {
         clock
     }
 
-    /// Whether whoever took a partition over has said nothing for so long. Holders say something every second, if
-    /// only where the log ends. False when the generation is no more.
+    /// Whether whoever took a partition over has let go of it, or has said nothing for so long. Holders say something
+    /// every second, if only where the log ends. False when the generation is no more.
     ///
     /// # Errors
     /// A database that cannot be reached.
@@ -272,6 +286,24 @@ impl Writer {
         .fetch_optional(self.control())
         .await?;
         Ok(abandoned.unwrap_or(false))
+    }
+
+    /// Lets go of a partition, which its holder does not write any more. Not an error when fenced off.
+    ///
+    /// # Errors
+    /// A database that cannot be reached.
+    pub async fn release(&self, at: &Checkpoint) -> Result<(), Error> {
+        sqlx::query_file!(
+            "src/checkpoint/release.sql",
+            at.projection.name(),
+            at.generation,
+            at.topic().name(),
+            index(at.partition),
+            at.fence
+        )
+        .execute(self.control())
+        .await?;
+        Ok(())
     }
 
     /// Whether somebody has seen to what is parked since its holder looked last.
@@ -455,9 +487,8 @@ fn judge(row: Option<Locked>, at: &Checkpoint) -> Result<i64, Error> {
         Some(row) if row.fence == at.fence && row.next_offset == at.next_offset.cast_signed() => {
             Ok(row.parking)
         }
-        // Fences only grow, and only their holder moves the checkpoint.
-        Some(row) if row.fence <= at.fence => Err(at.went_back()),
-        Some(_) | None => Err(at.fenced()),
+        // Only the holder of a fence moves the checkpoint.
+        row => Err(at.lost_to(row.map(|row| row.fence))),
     }
 }
 

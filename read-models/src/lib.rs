@@ -2,7 +2,7 @@
 //! names a table.
 //!
 //! Reading order: [`projection`] (what is folded from what), [`migrate`](mod@migrate), [`generation`]
-//! (schemas and databases, one live), [`checkpoint`] (how far a fold has come), [`parking`], then one file
+//! (schemas and databases, one live), [`checkpoint`] (how far a fold has come), [`members`] (who folds), [`parking`], then one file
 //! per projection with its rows, its writing and its queries ([`directory`], [`content`], [`downloads`] in
 //! PostgreSQL; [`visits`], [`facts`] in ClickHouse), [`progress`], which lets a query wait, and
 //! [`standing`], which shows a generation to whoever compares it with the log.
@@ -21,6 +21,7 @@ pub mod error;
 pub mod export;
 pub mod facts;
 pub mod generation;
+pub mod members;
 pub mod migrate;
 pub mod parking;
 pub mod progress;

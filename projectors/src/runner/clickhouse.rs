@@ -29,7 +29,7 @@ use self::{
     gather::{Gather, Ready},
     machine::{Effect, Found, Held, Input, Machine, Range, Unsettled},
 };
-use super::{IDLE, LONGEST_PAUSE, LOOK, PAUSE, Plan, SILENCE, Until, feed::chain};
+use super::{GRACE, IDLE, LONGEST_PAUSE, LOOK, PAUSE, Plan, SILENCE, Until, feed::chain, let_go};
 use crate::{metrics, visits::Fold};
 
 /// What the runner works with.
@@ -95,15 +95,31 @@ impl Failure {
 /// A place between two steps of the protocol, where a test may end a run as a crash would.
 pub type Stops = std::sync::Arc<dyn Fn(&'static str) -> bool + Send + Sync>;
 
-/// Projects visits until it is done; after a failure it rests and takes over again.
+/// Projects visits until it is done, and lets go of them then; after a failure it rests and takes over again.
 pub async fn run_visits(engines: Engines, plan: Plan) {
-    let mut pause = PAUSE;
     let mut held = HashMap::new();
+    go_on(&engines, &plan, &mut held).await;
+    let release = async {
+        for checkpoint in held.values() {
+            engines.control.release(checkpoint).await?;
+        }
+        Ok::<(), read_models::Error>(())
+    };
+    let_go(release).await;
+}
+
+async fn go_on(engines: &Engines, plan: &Plan, held: &mut HashMap<u32, Checkpoint>) {
+    let mut pause = PAUSE;
     loop {
         let began = Instant::now();
+        // What has begun to be written may come to its end.
+        let grace = async {
+            plan.shutdown.cancelled().await;
+            tokio::time::sleep(GRACE).await;
+        };
         let outcome = tokio::select! {
-            () = plan.shutdown.cancelled() => return,
-            outcome = run_once(&engines, &plan, None, &mut held) => outcome,
+            () = grace => return,
+            outcome = run_once(engines, plan, None, held) => outcome,
         };
         let Err(failure) = outcome else { return };
         if matches!(failure, Failure::SeenTo) {
@@ -117,7 +133,7 @@ pub async fn run_visits(engines: Engines, plan: Plan) {
             tracing::warn!(projection = %Projection::Visits, error = chain(&failure), "standing by");
             plan.health
                 .degraded("another projector has taken over; standing by");
-            if !stand_by(&engines, &plan, &held).await {
+            if !stand_by(engines, plan, held).await {
                 return;
             }
         }
@@ -132,7 +148,7 @@ pub async fn run_visits(engines: Engines, plan: Plan) {
         }
         let rest = async {
             // Lag grows also while nothing can be written. PostgreSQL may be what is away: then the metric alone hears.
-            if let Ok(Err(error)) = tokio::time::timeout(IDLE, saw_end(&engines, &held)).await {
+            if let Ok(Err(error)) = tokio::time::timeout(IDLE, saw_end(engines, held)).await {
                 tracing::debug!(error = chain(&error), "the log's end cannot be told");
             }
             tokio::time::sleep(pause).await;
@@ -144,7 +160,7 @@ pub async fn run_visits(engines: Engines, plan: Plan) {
     }
 }
 
-/// Waits until whoever took over is silent for too long; false when it is time to stop before that.
+/// Waits until whoever took over lets go, or is silent for too long; false when it is time to stop before that.
 async fn stand_by(engines: &Engines, plan: &Plan, held: &HashMap<u32, Checkpoint>) -> bool {
     let Some(checkpoint) = held.values().next() else {
         return true;
@@ -182,7 +198,10 @@ async fn run_once(
     held: &mut HashMap<u32, Checkpoint>,
 ) -> Result<(), Failure> {
     let partitions = engines.log.partitions(Topic::Visits);
-    prepare(engines).await?;
+    match plan.shutdown.run_until_cancelled(prepare(engines)).await {
+        Some(prepared) => prepared?,
+        None => return Ok(()),
+    }
     let generation = engines.generation;
     let store = engines.rows.visits_store(generation);
     let mut goals = HashMap::new();
@@ -306,7 +325,8 @@ impl Run<'_> {
     /// Does what the machine says, until it is done or something fails.
     async fn follow(&mut self, stops: Option<Stops>) -> Result<(), Failure> {
         // What was written before a pause is waited for, or each pause would let more be written.
-        self.plan.throttle.spent(0).await;
+        let spent = self.plan.throttle.spent(0);
+        self.plan.shutdown.run_until_cancelled(spent).await;
         let (mut machine, mut effect) = Machine::begin();
         loop {
             let step = name(&effect);
@@ -323,10 +343,26 @@ impl Run<'_> {
                     return Ok(());
                 }
             }
-            let span = self.span.clone();
-            let input = self.perform(effect).instrument(span).await?;
+            let (plan, span) = (self.plan, self.span.clone());
+            let writes = matches!(
+                effect,
+                Effect::Record { .. }
+                    | Effect::InsertSessions { .. }
+                    | Effect::InsertEvents { .. }
+                    | Effect::Advance { .. }
+            );
+            let performed = self.perform(effect).instrument(span);
+            let input = if writes {
+                performed.await?
+            } else {
+                match plan.shutdown.run_until_cancelled(performed).await {
+                    Some(input) => input?,
+                    None => return Ok(()),
+                }
+            };
             if input == Input::Advanced {
-                self.plan.throttle.spent(std::mem::take(&mut self.written)).await;
+                let spent = plan.throttle.spent(std::mem::take(&mut self.written));
+                plan.shutdown.run_until_cancelled(spent).await;
             }
             effect = machine
                 .on(input)

@@ -181,6 +181,13 @@ impl<F: Fold> Sink for PostgresSink<F> {
         }
     }
 
+    async fn release(&mut self) -> Result<(), SinkError> {
+        if let Some(held) = &self.held {
+            self.writer.release(&held.checkpoint).await?;
+        }
+        Ok(())
+    }
+
     async fn is_seen_to(&mut self) -> Result<bool, SinkError> {
         match &self.held {
             Some(held) => Ok(self.writer.parking_changed(&held.checkpoint).await?),

@@ -133,7 +133,7 @@ impl TestLog {
 }
 
 impl Appender {
-    async fn claim(log: Log, partition: Partition) -> Self {
+    pub async fn claim(log: Log, partition: Partition) -> Self {
         let genesis = log.reader(partition, 0).unwrap().next().await.unwrap();
         let mut state = State::default();
         state.admit(0, &genesis.records[0].record);

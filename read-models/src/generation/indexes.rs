@@ -3,7 +3,7 @@
 //!
 //! The template names them, so whoever comes next finds out which are missing, whatever happened in between.
 
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection};
 
 use super::template;
 use crate::{Error, Projection, Writer};
@@ -34,19 +34,35 @@ pub fn count(projection: Projection) -> usize {
 }
 
 impl Writer {
-    /// Drops the indexes of a generation that holds nothing yet.
+    /// Drops the indexes of a generation, if it holds nothing yet: another projector may be filling it.
+    ///
+    /// # Errors
+    /// A database that cannot be reached.
+    pub async fn index_later(&self, projection: Projection, generation: i32) -> Result<(), Error> {
+        let mut tx = self.control().begin().await?;
+        // Nobody writes meanwhile.
+        let reached = sqlx::query_scalar!(
+            r#"SELECT next_offset FROM annals.checkpoints WHERE projection = $1 AND generation = $2
+               ORDER BY "partition" FOR UPDATE"#,
+            projection.name(),
+            generation
+        )
+        .fetch_all(&mut *tx)
+        .await?;
+        if reached.iter().all(|offset| *offset == 0) {
+            drop_all(&mut tx, projection, generation).await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Drops the indexes of a generation.
     ///
     /// # Errors
     /// A database that cannot be reached.
     pub async fn drop_indexes(&self, projection: Projection, generation: i32) -> Result<(), Error> {
-        let schema = projection.schema(generation);
-        for (name, _) in indexes(projection) {
-            let statement = format!("DROP INDEX IF EXISTS {schema}.{name}");
-            sqlx::query(AssertSqlSafe(statement))
-                .execute(self.control())
-                .await?;
-        }
-        Ok(())
+        let mut connection = self.control().acquire().await?;
+        drop_all(&mut connection, projection, generation).await
     }
 
     /// Whether a generation has all its indexes.
@@ -104,6 +120,21 @@ impl Writer {
         connection.close().await?;
         Ok(())
     }
+}
+
+async fn drop_all(
+    connection: &mut PgConnection,
+    projection: Projection,
+    generation: i32,
+) -> Result<(), Error> {
+    let schema = projection.schema(generation);
+    for (name, _) in indexes(projection) {
+        let statement = format!("DROP INDEX IF EXISTS {schema}.{name}");
+        sqlx::query(AssertSqlSafe(statement))
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -235,6 +235,14 @@ impl Sink for FactsSink {
         }
     }
 
+    async fn release(&mut self) -> Result<(), SinkError> {
+        let held = self.held.as_ref().map(|held| &held.partitions);
+        for (checkpoint, _) in held.into_iter().flat_map(HashMap::values) {
+            self.control.release(checkpoint).await?;
+        }
+        Ok(())
+    }
+
     async fn is_seen_to(&mut self) -> Result<bool, SinkError> {
         let held = self.held.as_ref().map(|held| &held.partitions);
         for (checkpoint, _) in held.into_iter().flat_map(HashMap::values) {
