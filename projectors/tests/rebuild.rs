@@ -291,8 +291,12 @@ async fn whoever_comes_next_makes_the_indexes_that_are_missing() {
     let writer = world.writer().await;
     let stored = [Projection::Directory, Projection::Content, Projection::Downloads];
     for projection in stored {
+        // Another projector may believe that it is empty, and be late.
+        writer.index_later(projection, 1).await.unwrap();
         assert!(writer.is_indexed(projection, 1).await.unwrap(), "{projection}");
         rebuild(&writer, projection, None).await.unwrap();
+        writer.index_later(projection, 2).await.unwrap();
+        assert!(!writer.is_indexed(projection, 2).await.unwrap(), "{projection}");
         for generation in [1, 2] {
             writer.drop_indexes(projection, generation).await.unwrap();
             assert!(

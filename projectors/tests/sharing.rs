@@ -7,25 +7,37 @@ mod kit;
 #[expect(dead_code, reason = "the log is another one: of several partitions")]
 mod world;
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use event_log::{Log, LogConfig, Partition, Store};
 use events::download;
 use kit::{Appender, TestLog, TestTables, tenant, until};
 use projectors::{
     content::ContentFold,
-    runner::{Gather, Plan, Sink as _, Throttle, Until, drive, postgres::PostgresSink},
+    runner::{
+        Gather, Plan, Sink as _, Throttle, Until,
+        clickhouse::{Engines, run_visits},
+        drive,
+        postgres::PostgresSink,
+    },
 };
-use read_models::{Projection, Topic, Writer};
+use read_models::{Projection, Topic, Writer, members::Member, scratch::Scratch};
 use service::health::{Health, State};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 use world::{Numbers, World};
 
 /// Of the ledger.
 const PARTITIONS: u32 = 8;
 /// The directory's one, each of the ledger's for content and downloads, visits and the facts as wholes.
 const UNITS: usize = 1 + 2 * PARTITIONS as usize + 2;
+
+/// Whoever waits for the silence of a holder waits for ever.
+const NEVER_SILENT: &str = "UPDATE annals.checkpoints SET updated_at = now() + interval '1 hour'";
 
 /// A log of several partitions, and the tables that several projectors fill from it.
 struct Shared {
@@ -281,9 +293,64 @@ async fn two_that_believe_the_same_do_not_fence_each_other_to_and_fro() {
     assert!(shared.is(&fence(2)).await && one.says(UNIT, "standing by"));
     shutdown.cancel();
     other.await.unwrap();
+    shared.execute(NEVER_SILENT).await;
     dealt("the first to go on", &[&one]).await;
     shared.show().await;
     assert!(shared.is(&fence(3)).await);
+    shared.verify().await;
+    one.stop().await;
+    shared.world.erase().await;
+}
+
+/// In ClickHouse a takeover ends the insert of whoever had it, which must not look like an outage to that one.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_that_believe_the_same_of_visits_do_not_fence_each_other_to_and_fro() {
+    const UNIT: &str = "projection visits generation 1";
+    let mut shared = Shared::new().await;
+    let one = One::start(&shared);
+    dealt("one to fill all", &[&one]).await;
+    shared.show().await;
+    let (reader, rows) = (shared.world.rows.reader(), shared.world.rows.writer());
+    let fences = async || {
+        let visits = reader.visits(1);
+        let asked =
+            visits.query_raw("SELECT count() FROM fences WHERE log_partition = 0 AND owner != 'another'");
+        asked.fetch_one::<u64>().await.unwrap()
+    };
+    assert_eq!(fences().await, 1);
+    let engines = Engines {
+        log: shared.world.log.log.clone(),
+        control: shared.writer.clone(),
+        rows,
+        generation: 1,
+        owner: "another".to_owned(),
+        parking_limit: kit::LIMIT,
+    };
+    let (health, shutdown) = (Health::new(), CancellationToken::new());
+    let plan = Plan {
+        log: engines.log.clone(),
+        gather: Gather::AT_ONCE,
+        throttle: Throttle::default(),
+        until: Until::Shutdown,
+        health: health.register("another"),
+        shutdown: shutdown.clone(),
+    };
+    let other = tokio::spawn(run_visits(engines, plan));
+    until(
+        "the other one to take over, and the first to notice",
+        async || one.says(UNIT, "standing by").then_some(()),
+    )
+    .await;
+    for _ in 0..5 {
+        shared.show().await;
+    }
+    assert_eq!(fences().await, 1);
+    shutdown.cancel();
+    other.await.unwrap();
+    shared.execute(NEVER_SILENT).await;
+    dealt("the first to go on", &[&one]).await;
+    shared.show().await;
+    assert!(fences().await > 1);
     shared.verify().await;
     one.stop().await;
     shared.world.erase().await;
@@ -305,6 +372,37 @@ async fn a_partition_that_was_let_go_of_is_free_at_once() {
     late.take_over().await.unwrap();
     assert!(!holder.is_abandoned().await.unwrap());
     tables.scratch.erase().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_was_heard_of_lately_is_there() {
+    let scratch = Scratch::for_test().await;
+    let writer = Writer::connect(&scratch.url()).await.unwrap();
+    let member = |id| Member {
+        id: Uuid::from_u128(id),
+        fills: BTreeMap::from([("content".to_owned(), "a fold".to_owned())]),
+    };
+    let (mut one, mut other) = (writer.presence(member(1)), writer.presence(member(2)));
+    let (session, cut_off) = (Duration::from_secs(600), Duration::from_secs(60));
+    assert_eq!(one.tell(session, cut_off).await.unwrap(), []);
+    assert_eq!(other.tell(session, cut_off).await.unwrap(), [member(1)]);
+    assert_eq!(one.tell(session, cut_off).await.unwrap(), [member(2)]);
+    other.leave().await.unwrap();
+    // Of the first half of each pair the connection is there, of the second it is gone.
+    let ghosts = "INSERT INTO annals.projectors (id, fills, backend, seen_at)
+         SELECT uuid(lpad(ghost.id::text, 32, '0')), fills, CASE ghost.id % 2 WHEN 0 THEN backend ELSE 0 END,
+                clock_timestamp() - ago::interval
+         FROM annals.projectors, (VALUES (10, '1 second'), (11, '1 second'), (20, '5 minutes'), (21, '5 minutes'),
+             (30, '1 hour'), (31, '1 hour'), (40, '-1 hour'), (41, '-1 hour'), (50, '2 days')) AS ghost (id, ago)";
+    scratch.execute(ghosts).await.unwrap();
+    let there = one.tell(session, cut_off).await.unwrap();
+    let expected = [0x10, 0x11, 0x20].map(member);
+    assert_eq!(there, expected);
+    assert!(there[0].fills(Projection::Content, "a fold") && !there[0].fills(Projection::Content, "another"));
+    let cleared = "DO $$ BEGIN ASSERT (SELECT count(*) = 9 FROM annals.projectors); END $$";
+    scratch.execute(cleared).await.unwrap();
+    one.leave().await.unwrap();
+    scratch.erase().await.unwrap();
 }
 
 /// After an outage every other projector looks as if it were gone.

@@ -199,8 +199,13 @@ impl Writer {
             reach
         )
         .fetch_optional(&mut *tx)
-        .await?
-        .ok_or(Error::NotLive(projection))?;
+        .await;
+        if row.as_ref().is_err_and(is_held) {
+            sqlx::query(include_str!("checkpoint/end_frozen.sql"))
+                .execute(self.hints())
+                .await?;
+        }
+        let row = row?.ok_or(Error::NotLive(projection))?;
         tx.commit().await?;
         Ok(Checkpoint {
             projection,
@@ -458,6 +463,12 @@ impl Write {
         drop(self.place);
         Ok(moved)
     }
+}
+
+/// Whether somebody else holds a lock for too long.
+fn is_held(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| code == "55P03")
 }
 
 /// A checkpoint's row that is locked.

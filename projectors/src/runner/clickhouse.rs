@@ -129,7 +129,9 @@ async fn go_on(engines: &Engines, plan: &Plan, held: &mut HashMap<u32, Checkpoin
         metrics::RETRIES
             .with_label_values(&[Projection::Visits.name()])
             .inc();
-        if failure.is_fenced() && plan.until == Until::Shutdown {
+        // Whoever takes over ends what is being inserted: that is no outage.
+        let lost = matches!(failure, Failure::Insert(_)) && has_lost(engines, plan, held).await;
+        if (lost || failure.is_fenced()) && plan.until == Until::Shutdown {
             tracing::warn!(projection = %Projection::Visits, error = chain(&failure), "standing by");
             plan.health
                 .degraded("another projector has taken over; standing by");
@@ -158,6 +160,13 @@ async fn go_on(engines: &Engines, plan: &Plan, held: &mut HashMap<u32, Checkpoin
         }
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
+}
+
+/// Whether it is known that somebody else has taken over.
+async fn has_lost(engines: &Engines, plan: &Plan, held: &HashMap<u32, Checkpoint>) -> bool {
+    let told = tokio::time::timeout(LONGEST_PAUSE, saw_end(engines, held));
+    let told = plan.shutdown.run_until_cancelled(told).await;
+    matches!(told, Some(Ok(Err(read_models::Error::Fenced { .. }))))
 }
 
 /// Waits until whoever took over lets go, or is silent for too long; false when it is time to stop before that.

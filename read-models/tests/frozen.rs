@@ -1,0 +1,43 @@
+//! A writer that is frozen in the midst of COPY holds its checkpoint, and no limit of the server's ends it.
+#![expect(clippy::unwrap_used, reason = "a test may stop")]
+
+use std::time::{Duration, Instant};
+
+use read_models::{Projection, Writer, scratch::Scratch};
+use sqlx::{ConnectOptions as _, Executor as _, postgres::PgConnectOptions};
+
+#[tokio::test]
+async fn one_that_is_frozen_in_the_midst_of_copy_does_not_hold_the_partition_for_ever() {
+    let scratch = Scratch::for_test().await;
+    let writer = Writer::connect(&scratch.url()).await.unwrap();
+    let made = writer.prepare(Projection::Downloads, 1, "a fold").await.unwrap();
+    let before = writer
+        .take_over(Projection::Downloads, made.number, 0)
+        .await
+        .unwrap();
+    let options: PgConnectOptions = scratch.url().parse().unwrap();
+    let mut frozen = options
+        .application_name("annals projectors")
+        .connect()
+        .await
+        .unwrap();
+    frozen
+        .execute("BEGIN; SELECT fence FROM annals.checkpoints WHERE projection = 'downloads' FOR UPDATE")
+        .await
+        .unwrap();
+    let copying = frozen
+        .copy_in_raw("COPY downloads_1.downloads FROM STDIN (FORMAT binary)")
+        .await;
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let after = loop {
+        // Each attempt waits two seconds for the lock.
+        match writer.take_over(Projection::Downloads, made.number, 0).await {
+            Ok(after) => break after,
+            Err(error) => assert!(Instant::now() < deadline && error.may_pass(), "{error:?}"),
+        }
+    };
+    assert_eq!(after.fence, before.fence + 1);
+    copying.unwrap().finish().await.unwrap_err();
+    writer.close().await;
+    scratch.erase().await.unwrap();
+}
