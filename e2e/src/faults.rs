@@ -1,6 +1,6 @@
 //! `./dev test faults`: load, faults, and a checker that believes nobody.
 //!
-//! Two to four command-apis, a projector and a query-api on real engines; clients that write, retry and read; trouble at
+//! Two to four command-apis, two projectors and a query-api on real engines; clients that write, retry and read; trouble at
 //! random from a seed. When it is over, the log is exported, its history is derived by a program that shares no code
 //! with Annals, and what clients were told is compared with it ([`checker`]); then the tables are, by `annals verify`.
 
@@ -41,7 +41,7 @@ const WRITERS: [Role; 4] = [
     Role::ThirdCommand,
     Role::FourthCommand,
 ];
-const READERS: [Role; 2] = [Role::Projector, Role::Query];
+const READERS: [Role; 3] = [Role::Projector, Role::AnotherProjector, Role::Query];
 /// How soon after the last fault everything serves, and shows, what was written.
 const RECOVERY: Duration = Duration::from_secs(120);
 

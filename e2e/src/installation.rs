@@ -43,6 +43,8 @@ pub enum Role {
     Query,
     /// Folds the log into tables.
     Projector,
+    /// Folds it, too: shares the partitions with the first.
+    AnotherProjector,
 }
 
 impl Role {
@@ -51,7 +53,7 @@ impl Role {
             Self::All => "all",
             Self::Command | Self::AnotherCommand | Self::ThirdCommand | Self::FourthCommand => "command",
             Self::Query => "query",
-            Self::Projector => "projector",
+            Self::Projector | Self::AnotherProjector => "projector",
         }
     }
 
@@ -61,6 +63,7 @@ impl Role {
             Self::AnotherCommand => "another-command",
             Self::ThirdCommand => "third-command",
             Self::FourthCommand => "fourth-command",
+            Self::AnotherProjector => "another-projector",
             Self::All | Self::Command | Self::Query | Self::Projector => self.name(),
         }
     }

@@ -20,6 +20,8 @@ mod imports;
 mod isolation;
 #[path = "walkthroughs/ledger.rs"]
 mod ledger;
+#[path = "walkthroughs/projectors.rs"]
+mod projectors;
 #[path = "walkthroughs/proof.rs"]
 mod proof;
 #[path = "walkthroughs/rebuild.rs"]

@@ -205,7 +205,8 @@ const fn other(role: Role) -> Role {
         | Role::FourthCommand
         | Role::All
         | Role::Query
-        | Role::Projector => Role::Command,
+        | Role::Projector
+        | Role::AnotherProjector => Role::Command,
     }
 }
 
