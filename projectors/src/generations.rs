@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Config, metrics,
     run::{CONNECTIONS, Dependencies, Filling, Opened, topic},
-    runner::{Throttle, Until, feed::chain},
+    runner::{Throttle, Until, Windows, feed::chain},
     share::{Share, Unit},
     verify::{self, Told, Verifier, Wanted},
 };
@@ -66,6 +66,8 @@ const PROCESSES: u8 = 3;
 pub(crate) struct Supervisor {
     opened: Opened,
     dependencies: Dependencies,
+    /// What is read of the log, for all that is filled here.
+    windows: Windows,
     config: Config,
     rows: clickhouse::Writer,
     share: watch::Receiver<Share>,
@@ -117,6 +119,7 @@ impl Supervisor {
         let rows = clickhouse::Writer::new(&config.clickhouse(&dependencies));
         Self {
             opened,
+            windows: Windows::new(dependencies.log.clone()),
             dependencies,
             config,
             rows,
@@ -342,6 +345,7 @@ impl Supervisor {
                     writer: &self.opened.writer,
                     tables: &filled.tables,
                     dependencies: &self.dependencies,
+                    windows: &self.windows,
                     config: &self.config,
                     projection,
                     generation,

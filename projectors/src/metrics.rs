@@ -63,6 +63,10 @@ metrics! {
     WHOLE_AT: IntGaugeVec = register_int_gauge_vec(
         "annals_projector_verified_whole_timestamp_seconds",
         "When the live generation was last verified whole, in seconds since 1970; 0 before.", &["projection"]);
+    READ: IntCounterVec = register_int_counter_vec(
+        "annals_projector_records_read_total",
+        "Records that were read from the log to be folded, by topic: once for all projections that go along together.",
+        &["topic"]);
     VOID: IntCounterVec = register_int_counter_vec(
         "annals_projector_void_records_total", "Records that were read and do not count, by topic.", &["topic"]);
     ODD: IntCounterVec = register_int_counter_vec(
@@ -96,7 +100,7 @@ impl Batches {
             projection,
             generation,
             begun: Instant::now(),
-            events: batches.iter().map(|it| it.entries.len()).sum(),
+            events: batches.iter().map(|it| it.events).sum(),
             ends: batches.iter().map(|it| (it.partition, ends(it))).collect(),
         }
     }

@@ -1,8 +1,9 @@
 //! Which projections run: all of them, each partition on its own. Which of their generations: `generations.rs`; which
 //! part of them here, where others run too: `share.rs`.
 //!
-//! Each reads the log for itself: it has a checkpoint of its own, and one that waits for its database, or is being
-//! rebuilt, holds up no other. The price is that a record is decoded once for each projection of its topic.
+//! Each has a checkpoint of its own, and one that waits for its database, or is being rebuilt, holds up no other. Those
+//! that are at the same place in the log share what is read and decoded there: `runner/feed/windows.rs`. (Visits have
+//! one projection, which reads for itself.)
 
 use std::{collections::HashMap, future::Future, time::Duration};
 
@@ -21,7 +22,7 @@ use crate::{
     facts,
     generations::Supervisor,
     runner::{
-        Gather, Plan, Throttle, Until,
+        Gather, Plan, Throttle, Until, Windows,
         clickhouse::{Engines, facts::FactsSink, fingerprint, run_visits},
         drive,
         feed::chain,
@@ -211,6 +212,7 @@ pub(crate) struct Filling<'a> {
     /// Its tables in PostgreSQL.
     pub(crate) tables: &'a Tables,
     pub(crate) dependencies: &'a Dependencies,
+    pub(crate) windows: &'a Windows,
     pub(crate) config: &'a Config,
     pub(crate) projection: Projection,
     pub(crate) generation: i32,
@@ -283,7 +285,7 @@ impl Filling<'_> {
         let reporter = self.dependencies.health.register(name.clone());
         reporter.degraded("starting");
         let plan = Plan {
-            log: self.dependencies.log.clone(),
+            windows: self.windows.clone(),
             gather: Gather::AT_ONCE,
             throttle: self.throttle.clone(),
             until: self.dependencies.until,

@@ -1,6 +1,6 @@
 //! The one runner: read → fold → write with checkpoint, again and again, whatever breaks in between.
 //!
-//! [`feed`] reads a partition, applies admission and decodes, ahead of the writing. A [`Sink`] takes what was
+//! [`feed`] reads a partition, applies admission and decodes, ahead of the writing, once for all who go along. A [`Sink`] takes what was
 //! read, of one partition or of several, and writes it with its checkpoints: [`postgres`] in one transaction,
 //! [`clickhouse`] by recorded ranges. [`drive`] stands between them: it gathers, writes, keeps the log's end
 //! known while nothing happens, and begins again from the checkpoints after an outage.
@@ -9,7 +9,7 @@
 
 use std::{future::Future, time::Duration};
 
-use event_log::{Log, Offset, Partition};
+use event_log::{Offset, Partition};
 use read_models::{Checkpoint, Projection};
 use service::health::Reporter;
 use tokio::{
@@ -27,7 +27,8 @@ pub mod postgres;
 pub mod retry;
 pub mod throttle;
 
-pub use batch::{Bad, Batch, Entry};
+pub use batch::{Bad, Batch, Decoded, Entry};
+pub use feed::Windows;
 use feed::{Fed, Feed, chain};
 pub use throttle::Throttle;
 
@@ -131,7 +132,7 @@ pub enum Until {
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// Where the records come from.
-    pub log: Log,
+    pub windows: Windows,
     /// How much is written at once.
     pub gather: Gather,
     /// What it may cost.
@@ -184,13 +185,12 @@ impl Gather {
     /// Whether two ranges that follow each other are written as one.
     fn as_one(&self, first: &Batch, second: &Batch) -> bool {
         self.ranges == 1
-            || first.entries.len() + second.entries.len() <= self.events
-                && first.bytes + second.bytes <= self.bytes
+            || first.events + second.events <= self.events && first.bytes + second.bytes <= self.bytes
     }
 
     /// Whether these are as much as is written at once.
     fn is_enough(&self, pending: &[Batch]) -> bool {
-        let events: usize = pending.iter().map(|it| it.entries.len()).sum();
+        let events: usize = pending.iter().map(|it| it.events).sum();
         let bytes: usize = pending.iter().map(|it| it.bytes).sum();
         self.ranges > 1 && pending.len() >= self.ranges
             || events >= self.events * self.ranges
@@ -327,7 +327,7 @@ async fn work<S: Sink>(sink: &mut S, plan: &Plan, checkpoints: &[Checkpoint]) ->
         written: None,
     };
     for checkpoint in checkpoints {
-        let feed = Feed::new(plan.log.clone(), checkpoint, plan.gather).bound(plan.throttle.clone());
+        let feed = Feed::new(&plan.windows, checkpoint, plan.gather).bound(plan.throttle.clone());
         if plan.until == Until::CaughtUp {
             work.aim(plan, checkpoint).await?;
         }
@@ -388,7 +388,8 @@ impl Work {
     async fn aim(&mut self, plan: &Plan, checkpoint: &Checkpoint) -> Result<(), SinkError> {
         let partition = feed::partition(checkpoint);
         let end = plan
-            .log
+            .windows
+            .log()
             .end(partition)
             .await
             .map_err(|error| SinkError::Unavailable(Box::new(error)))?;
@@ -454,7 +455,7 @@ impl Work {
         }
         let batches = std::mem::take(&mut self.pending);
         let done = metrics::Batches::begin(sink.projection(), sink.generation(), &batches);
-        let events = batches.iter().map(|it| it.entries.len()).sum();
+        let events = batches.iter().map(|it| it.events).sum();
         let span = batch::span(sink.projection(), &batches);
         let writing = tracing::Instrument::instrument(sink.write(batches), span);
         let grace = async {
@@ -504,7 +505,7 @@ async fn stands_still<S: Sink>(sink: &mut S, plan: &Plan, held: &[Checkpoint]) {
 async fn saw_end<S: Sink>(sink: &mut S, plan: &Plan, checkpoint: &Checkpoint) -> Result<(), SinkError> {
     let partition = feed::partition(checkpoint);
     let asked = std::time::Instant::now();
-    match plan.log.end(partition).await {
+    match plan.windows.log().end(partition).await {
         Ok(end) => sink.saw_end(partition, asked, checkpoint.end(end)).await,
         Err(error) => {
             // The feed meets the same and retries; here it only means that the lag is not known better.

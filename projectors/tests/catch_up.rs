@@ -12,7 +12,7 @@ use kit::{Made, TestLog, TestTables, drafted, piece, tenant};
 use projectors::{
     content::ContentFold,
     downloads::DownloadsFold,
-    runner::{Plan, Until, drive, postgres::Fold},
+    runner::{Plan, Until, Windows, drive, postgres::Fold},
 };
 use service::health::Health;
 use tokio_util::sync::CancellationToken;
@@ -24,7 +24,7 @@ async fn speed<F: Fold>(of: fn(u128) -> Made) {
     let mut log = TestLog::make().await;
     log.ledger.commits((0..COMMITS).map(of).collect()).await;
     let plan = Plan {
-        log: log.log.clone(),
+        windows: Windows::new(log.log.clone()),
         gather: projectors::runner::Gather::SIDE_BY_SIDE,
         throttle: projectors::runner::Throttle::default(),
         until: Until::CaughtUp,

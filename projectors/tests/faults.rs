@@ -14,7 +14,11 @@ use projectors::{
     directory::DirectoryFold,
     downloads::DownloadsFold,
     run::Dependencies,
-    runner::{Gather, Plan, Sink, SinkError, Throttle, Until, drive, feed::Feed, postgres::PostgresSink},
+    runner::{
+        Gather, Plan, Sink, SinkError, Throttle, Until, Windows, drive,
+        feed::{Fed, Feed},
+        postgres::PostgresSink,
+    },
 };
 use read_models::{
     Advance, Projection, Reader, Writer,
@@ -165,7 +169,7 @@ async fn the_lag_of_a_projection_that_has_stopped_grows() {
     let mut log = TestLog::make().await;
     let shutdown = CancellationToken::new();
     let plan = Plan {
-        log: log.log.clone(),
+        windows: Windows::new(log.log.clone()),
         gather: Gather::AT_ONCE,
         throttle: Throttle::default(),
         until: Until::Shutdown,
@@ -227,7 +231,7 @@ impl Downloads {
         let reader = Reader::connect(&tables.scratch.reader_url(), 1).unwrap();
         let shutdown = CancellationToken::new();
         let plan = Plan {
-            log: log.log.clone(),
+            windows: Windows::new(log.log.clone()),
             gather: Gather::AT_ONCE,
             throttle: Throttle::default(),
             until: Until::Shutdown,
@@ -390,7 +394,7 @@ async fn a_write_that_is_cut_off_at_any_moment_is_there_as_a_whole_or_not() {
     for (round, commits) in (0..).zip(kit::history(&steps).chunks(8)) {
         log.ledger.commits(commits.to_vec()).await;
         let plan = Plan {
-            log: log.log.clone(),
+            windows: Windows::new(log.log.clone()),
             gather: Gather::AT_ONCE,
             throttle: Throttle::default(),
             until: Until::CaughtUp,
@@ -499,17 +503,12 @@ async fn an_event_of_a_future_version_stops_the_partition_after_what_came_before
         .raw(tenant(0), &text(tenant(0), "x", "content.drafted.v2", 1, "{}"))
         .await;
     let (_, checkpoint) = tables.taken_over().await;
-    let mut feed = Feed::new(log.log.clone(), &checkpoint, Gather::AT_ONCE);
+    let mut feed = Feed::new(&Windows::new(log.log.clone()), &checkpoint, Gather::AT_ONCE);
     let mut before = 0;
     let reason = loop {
-        let digested = feed.next().await;
-        before += digested
-            .batches
-            .iter()
-            .map(|batch| batch.entries.len())
-            .sum::<usize>();
-        if let Some(reason) = digested.stopped {
-            break reason;
+        match feed.next().await {
+            Fed::Batch(batch) => before += batch.events,
+            Fed::Stopped { reason, .. } => break reason,
         }
     };
     assert_eq!(before, 1);

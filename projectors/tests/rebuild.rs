@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use kit::{Running, fold, until};
 use projectors::{
     content::ContentFold,
-    runner::{Gather, Plan, Throttle, Until, drive, postgres::PostgresSink},
+    runner::{Gather, Plan, Throttle, Until, Windows, drive, postgres::PostgresSink},
 };
 use read_models::{
     Error, Projection, Reader, Writer,
@@ -235,7 +235,7 @@ async fn a_generation_that_is_not_what_the_log_says_does_not_answer() {
     // Filled by hand, and damaged.
     let sink = PostgresSink::<ContentFold>::new(writer.clone(), writer.tables(content, 2, 1), 0, 1_000);
     let plan = Plan {
-        log: world.log.log.clone(),
+        windows: Windows::new(world.log.log.clone()),
         gather: Gather::AT_ONCE,
         throttle: Throttle::default(),
         until: Until::CaughtUp,

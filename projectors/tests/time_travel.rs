@@ -14,7 +14,7 @@ use events::directory;
 use kit::{Running, fold, until};
 use projectors::{
     content::ContentFold,
-    runner::{Gather, Plan, Throttle, Until, drive, postgres::PostgresSink},
+    runner::{Gather, Plan, Throttle, Until, Windows, drive, postgres::PostgresSink},
 };
 use read_models::{
     Error, Projection, Reader, Writer,
@@ -317,7 +317,7 @@ async fn one_that_is_not_what_the_log_says_is_not_frozen_and_damage_is_found_lat
     assert_eq!(writer.positions(content, 2).await.unwrap(), [0]);
     let sink = PostgresSink::<ContentFold>::new(writer.clone(), writer.tables(content, 2, 1), 0, 1_000);
     let plan = Plan {
-        log: world.log.log.clone(),
+        windows: Windows::new(world.log.log.clone()),
         gather: Gather::AT_ONCE,
         throttle: Throttle::default(),
         until: Until::CaughtUp,

@@ -17,7 +17,7 @@ use events::{
     visit::{CustomEventRecorded, PageViewed, Visit},
 };
 use projectors::runner::{
-    Gather, Plan, Throttle, Until,
+    Gather, Plan, Throttle, Until, Windows,
     clickhouse::{Engines, Failure, Stops, one_run},
 };
 use read_models::{
@@ -156,7 +156,7 @@ async fn tables(log: &Log) -> (Control, Rows, Engines) {
 
 fn plan(log: &Log) -> Plan {
     Plan {
-        log: log.clone(),
+        windows: Windows::new(log.clone()),
         gather: Gather::AT_ONCE,
         throttle: Throttle::default(),
         until: Until::CaughtUp,

@@ -1,6 +1,6 @@
 //! What was read of a partition: admitted, decoded, in order, and the admission state after it.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use event_log::{Offset, Partition, State};
 use events::{Recorded, TenantId, Timestamp};
@@ -24,7 +24,24 @@ pub struct Batch {
     pub bytes: usize,
     /// When the last record that counts was appended, or else its last event's time.
     pub time: Option<Timestamp>,
-    /// Every event of what counts, in order.
+    /// Events of what counts.
+    pub events: usize,
+    /// Every record with events that count, in order; shared by all who read the partition together.
+    pub records: Vec<Arc<Decoded>>,
+}
+
+/// What stands at one offset, or between two where no record is: judged and decoded.
+#[derive(Debug)]
+pub struct Decoded {
+    /// The first offset after it.
+    pub next: Offset,
+    /// Admission after it.
+    pub state: State,
+    /// Bytes of its value.
+    pub bytes: usize,
+    /// If it counts: when it was appended, or else its last event's time.
+    pub time: Option<Timestamp>,
+    /// Its events; none when it does not count.
     pub entries: Vec<Entry>,
 }
 
@@ -55,6 +72,24 @@ pub struct Bad {
 }
 
 impl Batch {
+    /// Adds the record that follows.
+    pub(super) fn push(&mut self, record: Arc<Decoded>) {
+        self.next = record.next;
+        self.state = record.state;
+        self.end = self.end.max(record.next);
+        self.bytes += record.bytes;
+        self.time = record.time.or(self.time);
+        self.events += record.entries.len();
+        if !record.entries.is_empty() {
+            self.records.push(record);
+        }
+    }
+
+    /// Every event of what counts, in order.
+    pub fn entries(&self) -> impl DoubleEndedIterator<Item = &Entry> {
+        self.records.iter().flat_map(|record| &record.entries)
+    }
+
     /// Adds the range that follows.
     pub fn append(&mut self, next: Self) {
         debug_assert!(self.next == next.from, "ranges follow each other");
@@ -63,7 +98,8 @@ impl Batch {
         self.end = self.end.max(next.end);
         self.bytes += next.bytes;
         self.time = next.time.or(self.time);
-        self.entries.extend(next.entries);
+        self.events += next.events;
+        self.records.extend(next.records);
     }
 
     /// Where the checkpoint moves when all of it is in the tables.
@@ -123,12 +159,12 @@ pub(super) fn span(projection: Projection, batches: &[Batch]) -> tracing::Span {
         .collect();
     let traces: BTreeSet<&str> = batches
         .iter()
-        .flat_map(|it| it.entries.iter().rev().take(64))
+        .flat_map(|it| it.entries().rev().take(64))
         .filter_map(|entry| entry.event.as_ref().ok()?.envelope.traceparent.as_deref())
         .filter_map(|parent| parent.split('-').nth(1))
         .take(8)
         .collect();
     let traces: Vec<&str> = traces.into_iter().collect();
-    let events: usize = batches.iter().map(|it| it.entries.len()).sum();
+    let events: usize = batches.iter().map(|it| it.events).sum();
     tracing::info_span!("project", %projection, ranges = ranges.join(" "), events, traces = traces.join(" "))
 }

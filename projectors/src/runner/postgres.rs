@@ -237,7 +237,7 @@ impl From<SinkError> for Failure {
 async fn whole<F: Fold>(tables: &Tables, held: &mut Held, batch: &Batch) -> Result<Done, Failure> {
     let mut write = begin(tables, held).await?;
     let mut attempt = held.parking.attempt();
-    let entries: Vec<&Entry> = batch.entries.iter().collect();
+    let entries: Vec<&Entry> = batch.entries().collect();
     let rows = fold_and_write::<F>(&mut write, &entries, &mut attempt).await?;
     let (parked, added) = attempt.finish();
     write.park(&parked).await?;
@@ -248,7 +248,7 @@ async fn whole<F: Fold>(tables: &Tables, held: &mut Held, batch: &Batch) -> Resu
 async fn in_parts<F: Fold>(tables: &Tables, held: &mut Held, batch: &Batch) -> Result<Done, Failure> {
     let mut write = begin(tables, held).await?;
     let mut attempt = held.parking.attempt();
-    let entries: Vec<&Entry> = batch.entries.iter().collect();
+    let entries: Vec<&Entry> = batch.entries().collect();
     let rows = write_in_parts::<F>(&mut write, &entries, &mut attempt).await?;
     let (parked, added) = attempt.finish();
     write.park(&parked).await?;

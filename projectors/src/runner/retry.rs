@@ -20,7 +20,7 @@ use uuid::Uuid;
 use super::{
     Entry, SinkError,
     clickhouse::facts,
-    feed::read_events,
+    feed::decode::read_events,
     parking::Parking,
     postgres::{Failure, Fold, write_in_parts},
 };

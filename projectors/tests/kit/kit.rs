@@ -13,8 +13,8 @@ use events::{
     content, download,
 };
 use projectors::runner::{
-    Batch, Gather, Sink,
-    feed::{Digested, Feed},
+    Batch, Gather, Sink, Windows,
+    feed::{Fed, Feed},
     postgres::{Fold, PostgresSink},
 };
 use read_models::{Checkpoint, Projection, Tables, Writer, scratch::Scratch};
@@ -492,13 +492,14 @@ pub async fn ranges(log: &Log, checkpoint: &Checkpoint, events: usize) -> Vec<Ba
         pause: Duration::ZERO,
         stretch: Duration::ZERO,
     };
-    let mut feed = Feed::new(log.clone(), checkpoint, gather);
+    let mut feed = Feed::new(&Windows::new(log.clone()), checkpoint, gather);
     let end = log.end(feed.partition()).await.unwrap();
     let mut ranges: Vec<Batch> = Vec::new();
     while ranges.last().map_or(checkpoint.next_offset, |range| range.next) < end {
-        let Digested { batches, stopped } = feed.next().await;
-        assert_eq!(stopped, None);
-        ranges.extend(batches);
+        match feed.next().await {
+            Fed::Batch(batch) => ranges.push(batch),
+            Fed::Stopped { reason, .. } => panic!("{reason}"),
+        }
     }
     ranges
 }

@@ -97,7 +97,7 @@ impl FactsSink {
             *checkpoint = *write.checkpoint();
         }
         let mut attempt = parking.attempt();
-        let entries: Vec<&Entry> = batch.entries.iter().collect();
+        let entries: Vec<&Entry> = batch.entries().collect();
         let rows = fold_and_write(&held.store, batch.partition.index, &entries, &mut attempt).await?;
         let (events, parked) = attempt.finish();
         write.park(&events).await?;

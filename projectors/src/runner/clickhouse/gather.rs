@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use event_log::{Log, Partition, Reader};
+use event_log::{Log, Partition, Reader, Topic};
 use events::Timestamp;
 use read_models::Checkpoint;
 use tokio::{
@@ -19,6 +19,7 @@ use tokio::{
 
 use super::Failure;
 use crate::{
+    metrics,
     runner::go_on_panicking,
     visits::{Fold, Piece},
 };
@@ -221,6 +222,9 @@ impl Folder {
                 batch = self.reader.next(),
                 if self.piece.events.rows() < self.most && self.fold.next_offset() < self.before(u64::MAX) => {
                     let batch = batch?;
+                    metrics::READ
+                        .with_label_values(&[Topic::Visits.short()])
+                        .inc_by(batch.records.len() as u64);
                     self.log_end = self.before(batch.end);
                     self = in_background(self, move |folder| folder.fold(&batch)).await?.0;
                 }

@@ -30,7 +30,7 @@ pub(super) async fn write<F: Fold>(
     if held.parking.concerns_events() {
         return Ok(written);
     }
-    let entries: Vec<&Entry> = batches.iter().flat_map(|batch| &batch.entries).collect();
+    let entries: Vec<&Entry> = batches.iter().flat_map(Batch::entries).collect();
     let mut rows = F::load(&mut first, &entries).await?;
     let mut first = Some(first);
     let mut at = held.checkpoint;
@@ -80,7 +80,7 @@ pub(super) async fn write<F: Fold>(
 
 /// Folds a range; false when something of it must be parked.
 fn fold<F: Fold>(rows: &mut F::Rows, batch: &Batch) -> bool {
-    batch.entries.iter().all(|entry| {
+    batch.entries().all(|entry| {
         let place = Place {
             tenant_seq: entry.tenant_seq,
             index: entry.index,
