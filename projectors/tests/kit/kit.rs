@@ -7,7 +7,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use event_log::{Commit, Log, LogConfig, Partition, State, Store, genesis::Claim};
+use event_log::{Commit, KafkaConfig, Log, LogConfig, Partition, State, Store, genesis::Claim};
 use events::{
     ContentId, DownloadId, Envelope, Event, EventId, PrincipalId, Recorded, SiteId, TenantId, Timestamp,
     content, download,
@@ -73,7 +73,7 @@ pub async fn fold(writer: &Writer, projection: Projection) -> String {
 /// Aggregates that may be parked.
 pub const LIMIT: usize = 20;
 
-/// A log in a folder, with one partition of each topic.
+/// A log with one partition of each topic; in a folder, unless it says otherwise.
 pub struct TestLog {
     pub log: Log,
     pub directory: Appender,
@@ -93,10 +93,23 @@ pub struct Appender {
 impl TestLog {
     pub async fn make() -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().to_owned();
+        Self::open(Store::Embedded { dir }, folder).await
+    }
+
+    /// The same on a Kafka cluster, as topics that nobody else has.
+    pub async fn on_kafka() -> Self {
+        let kafka = KafkaConfig {
+            brokers: std::env::var("ANNALS_TEST_KAFKA").expect("no ANNALS_TEST_KAFKA: run ./dev test"),
+            prefix: format!("projectors-{}", Uuid::now_v7().simple()),
+            replication: None,
+        };
+        Self::open(Store::Kafka(kafka), tempfile::tempdir().unwrap()).await
+    }
+
+    async fn open(store: Store, folder: TempDir) -> Self {
         let config = LogConfig {
-            store: Store::Embedded {
-                dir: folder.path().to_owned(),
-            },
+            store,
             ledger_partitions: Some(1),
             visits_partitions: Some(1),
             development: true,
