@@ -188,6 +188,15 @@ impl Follower {
         }
     }
 
+    /// Why it does not go on.
+    async fn stops(&mut self) -> String {
+        let fed = tokio::time::timeout(LONG, self.feed.next()).await;
+        match fed.expect("something within a minute") {
+            Fed::Stopped { partition, reason } if partition == LEDGER => reason,
+            other => panic!("it went on: {other:?}"),
+        }
+    }
+
     /// As one whose task is ended while it waits, after so many turns of the runtime.
     async fn is_cancelled(&mut self, world: &World, turns: u8) {
         let cancelled = async {
@@ -394,25 +403,18 @@ async fn an_event_of_a_future_version_stops_all_who_come_to_it() {
     record.value = text.replace("started.v1", "started.v9").into();
     let state = world.state(offset);
     let hash = state.hash.then(&record).to_string();
-    let headers = |hash: &str| {
-        let pairs = record.headers.iter();
-        let pairs = pairs.map(|(name, value)| match name {
-            b"annals-hash" => (name, hash.as_bytes()),
-            _ => (name, value),
-        });
-        Headers::new(pairs)
-    };
-    record.headers = headers(&hash);
+    let pairs = record.headers.iter().map(|(name, value)| match name {
+        b"annals-hash" => (name, hash.as_bytes()),
+        _ => (name, value),
+    });
+    record.headers = Headers::new(pairs);
     world.append(record).await;
     assert_ne!(world.state(offset + 1), state, "it is admitted");
     let windows = Windows::new(world.log.clone());
     let (mut one, mut other) = (world.feed(&windows, 0, 9), world.feed(&windows, 0, 9));
     for follower in [&mut one, &mut other] {
         assert_eq!(follower.take(&world).await.next, offset);
-        let Fed::Stopped { partition, reason } = follower.feed.next().await else {
-            panic!("it went on")
-        };
-        assert_eq!(partition, LEDGER);
+        let reason = follower.stops().await;
         assert!(
             reason.contains(&format!("offset {offset}: ")) && reason.contains("started.v9"),
             "{reason}"
@@ -429,9 +431,7 @@ async fn one_who_is_beyond_the_log_stops_alone() {
     good.catch_up(&world).await;
     world.states.resize(20, State::default());
     let mut beyond = world.feed(&windows, 19, 9);
-    let Fed::Stopped { reason, .. } = beyond.feed.next().await else {
-        panic!("it went on")
-    };
+    let reason = beyond.stops().await;
     assert!(
         reason.contains("the tables know more than the log has"),
         "{reason}"

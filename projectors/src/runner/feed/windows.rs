@@ -1,14 +1,14 @@
 //! What is read of a partition, once for all who go along together.
 //!
-//! A window is one reading of a partition: a reader, and the records that it gave last, decoded. Everyone who follows
-//! the partition has a seat in the window that holds his place. He takes what is there; who comes to the window's end
-//! reads on, for all. So projections that keep up with the log, whose places are near each other, share one window.
+//! A window is one reading of a partition: a reader, and the records that it gave last, judged and decoded. Each feed
+//! has a seat in the window that holds its place. It takes what is there; the first to come to the window's end reads
+//! on, for all. So projections that keep up with the log, whose places are near each other, share one window.
 //!
-//! Nobody waits for another one. A window keeps what it gave as long as there is room, and whoever is so slow that his
-//! place is gone goes on in a window of his own: a projection whose database is away, or one that is being rebuilt.
-//! When he has come to where another window is he takes a seat there, and his own is closed.
+//! None waits for another one. A window keeps what it gave while there is room, and a feed that is so slow that its
+//! place is gone goes on in a window of its own: that of a projection whose database is away, or that is being rebuilt.
+//! When it has come to where another window is, it takes a seat there, and its own is closed.
 //!
-//! What all have had is kept too, while there is room: whoever begins a moment later, at a first start or after an
+//! What all have had is kept too, while there is room: a feed that begins a moment later, at a first start or after an
 //! error, finds it here.
 
 use std::{
@@ -36,7 +36,7 @@ pub struct Windows {
     open: Arc<Mutex<Vec<Window>>>,
 }
 
-/// A reader, of whoever reads on: kept here, so that one who is cancelled meanwhile takes nothing from the others.
+/// The reader, locked by whoever reads on. It stays here when that one is cancelled: the next one goes on with it.
 type Reading = Arc<tokio::sync::Mutex<Option<Reader>>>;
 
 /// One reading of a partition. Open as long as somebody has a seat in it.
@@ -60,7 +60,7 @@ struct Window {
     stopped: Option<String>,
 }
 
-/// A place from which somebody follows a partition, in the window that holds it. Given up when it is dropped.
+/// A feed's place in a window. Given up when it is dropped.
 #[derive(Debug)]
 pub(super) struct Seat {
     windows: Windows,
@@ -68,9 +68,9 @@ pub(super) struct Seat {
     reading: Reading,
 }
 
-/// What a window has for somebody.
+/// What a window has for a feed.
 pub(super) enum Taken {
-    /// What follows his place, at least one, and the log's end, as far as it is known.
+    /// What follows its place, at least one, and the log's end, as far as it is known.
     Records { records: Vec<Arc<Decoded>>, end: Offset },
     /// Why nothing ever will.
     Stopped(String),
@@ -98,7 +98,7 @@ impl Windows {
         &self.log
     }
 
-    /// A seat for one who goes on from an offset, where admission is this.
+    /// A seat for a feed that goes on from an offset, where admission is this.
     pub(super) fn seat(&self, partition: Partition, at: Offset, state: &State) -> Seat {
         let mut open = self.lock();
         let held = open
@@ -284,7 +284,7 @@ fn go_over(
         it.partition == partition
             && !Arc::ptr_eq(&it.reading, reading)
             && it.goes_on()
-            // Not where it would soon be gone again: one who is a little slower would come and go.
+            // Not where it would soon be gone again: one that is a little slower would come and go.
             && it.holds(at, state).is_some_and(|place| place >= it.records.len() / 2)
             // Where two wait for the same, the fewer go to the more: so all come together.
             && (!holds || it.next() > at || it.seats >= seats)
