@@ -191,10 +191,11 @@ impl Follower {
     /// Why it does not go on.
     async fn stops(&mut self) -> String {
         let fed = tokio::time::timeout(LONG, self.feed.next()).await;
-        match fed.expect("something within a minute") {
-            Fed::Stopped { partition, reason } if partition == LEDGER => reason,
-            other => panic!("it went on: {other:?}"),
-        }
+        let Fed::Stopped { partition, reason } = fed.expect("something within a minute") else {
+            panic!("it went on")
+        };
+        assert_eq!(partition, LEDGER);
+        reason
     }
 
     /// As one whose task is ended while it waits, after so many turns of the runtime.
