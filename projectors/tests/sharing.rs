@@ -18,7 +18,7 @@ use kit::{Appender, TestLog, TestTables, tenant, until};
 use projectors::{
     content::ContentFold,
     runner::{
-        Gather, Plan, Sink as _, Throttle, Until,
+        Gather, Plan, Sink as _, Throttle, Until, Windows,
         clickhouse::{Engines, run_visits},
         drive,
         postgres::PostgresSink,
@@ -274,7 +274,7 @@ async fn two_that_believe_the_same_do_not_fence_each_other_to_and_fro() {
     let tables = shared.writer.tables(Projection::Content, 1, 2);
     let sink = PostgresSink::<ContentFold>::new(shared.writer.clone(), tables, 0, kit::LIMIT);
     let plan = Plan {
-        log: shared.world.log.log.clone(),
+        windows: Windows::new(shared.world.log.log.clone()),
         gather: Gather::AT_ONCE,
         throttle: Throttle::default(),
         until: Until::Shutdown,
@@ -328,7 +328,7 @@ async fn two_that_believe_the_same_of_visits_do_not_fence_each_other_to_and_fro(
     };
     let (health, shutdown) = (Health::new(), CancellationToken::new());
     let plan = Plan {
-        log: engines.log.clone(),
+        windows: Windows::new(engines.log.clone()),
         gather: Gather::AT_ONCE,
         throttle: Throttle::default(),
         until: Until::Shutdown,
