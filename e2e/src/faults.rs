@@ -211,15 +211,7 @@ async fn checked(
     world: &World,
     kept: &[(&str, String)],
 ) -> anyhow::Result<checker::Looked> {
-    let folder = tempfile::tempdir()?;
-    let export = folder.path().join("export");
-    let shown = export
-        .to_str()
-        .context("a folder whose name is no text")?
-        .to_owned();
-    said(annals, &["log", "verify"]).await?;
-    said(annals, &["log", "export", &shown]).await?;
-    let ledger = Ledger::read(&export).await?;
+    let ledger = ledger(annals).await?;
     let (looked, violations) = checker::check(&world.history.entries(), &ledger);
     println!("{looked:?}, {} void records", ledger.void);
     let shown: Vec<_> = violations
@@ -239,6 +231,19 @@ async fn checked(
     }
     println!("{} generations are kept, each as the log says", kept.len());
     Ok(looked)
+}
+
+/// The log as it stands: verified, exported, and read by a program that shares no code with Annals.
+///
+/// # Errors
+/// It is not in order.
+pub async fn ledger(annals: &Installation) -> anyhow::Result<Ledger> {
+    let folder = tempfile::tempdir()?;
+    let export = folder.path().join("export");
+    let shown = export.to_str().context("a folder whose name is no text")?;
+    said(annals, &["log", "verify"]).await?;
+    said(annals, &["log", "export", shown]).await?;
+    Ledger::read(&export).await
 }
 
 async fn said(annals: &Installation, arguments: &[&str]) -> anyhow::Result<()> {

@@ -221,10 +221,7 @@ impl Installation {
                 .envs(&self.environment)
                 .envs(self.own.get(&role).into_iter().flatten())
                 .env("ANNALS_LISTEN", format!("127.0.0.1:{port}"))
-                .env(
-                    "ANNALS_STATE_DIR",
-                    self.folder.path().join(format!("state-{}", role.label())),
-                )
+                .env("ANNALS_STATE_DIR", self.state_folder(role))
                 .stdin(Stdio::null())
                 .stdout(log.try_clone()?)
                 .stderr(log)
@@ -426,6 +423,11 @@ impl Installation {
     /// The folder of the embedded log.
     pub fn log_folder(&self) -> PathBuf {
         self.folder.path().join("log")
+    }
+
+    /// The folder where a process keeps what it decides on.
+    pub fn state_folder(&self, role: Role) -> PathBuf {
+        self.folder.path().join(format!("state-{}", role.label()))
     }
 
     /// A client of this installation: `annals ARGS`, with this key.

@@ -105,13 +105,7 @@ pub async fn write(
     seed: u64,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let mut client = Client {
-        // A connection each time would hide what becomes of one that is cut.
-        http: reqwest::Client::builder().timeout(PATIENCE).build()?,
-        random: StdRng::seed_from_u64(seed),
-        world,
-        tenant,
-    };
+    let mut client = Client::new(world, tenant, seed)?;
     while !stop.is_cancelled() {
         client.operation(&stop).await;
         client.aside().await;
@@ -123,7 +117,8 @@ pub async fn write(
     Ok(())
 }
 
-struct Client {
+/// Somebody who writes for a tenant, to any of the processes.
+pub struct Client {
     http: reqwest::Client,
     random: StdRng,
     world: Arc<World>,
@@ -131,6 +126,45 @@ struct Client {
 }
 
 impl Client {
+    /// One of a tenant's, by its number.
+    ///
+    /// # Errors
+    /// There is no HTTP client.
+    pub fn new(world: Arc<World>, tenant: usize, seed: u64) -> anyhow::Result<Self> {
+        Ok(Self {
+            // A connection each time would hide what becomes of one that is cut.
+            http: reqwest::Client::builder().timeout(PATIENCE).build()?,
+            random: StdRng::seed_from_u64(seed),
+            world,
+            tenant,
+        })
+    }
+
+    /// Sends a command with its key until somebody says what became of it.
+    ///
+    /// # Errors
+    /// After the deadline.
+    pub async fn insist(
+        &mut self,
+        mark: &str,
+        piece: Option<Uuid>,
+        command: &Command,
+        deadline: Duration,
+    ) -> anyhow::Result<Outcome> {
+        let began = Instant::now();
+        loop {
+            let outcome = self.attempt(mark, piece, command, true).await;
+            if !matches!(outcome, Outcome::Unknown(_)) {
+                return Ok(outcome);
+            }
+            anyhow::ensure!(
+                began.elapsed() < deadline,
+                "waited {deadline:?} in vain for an answer to {mark}: {outcome:?}"
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     fn tenant(&self) -> &Tenant {
         &self.world.tenants[self.tenant]
     }
