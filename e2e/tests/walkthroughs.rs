@@ -14,6 +14,8 @@ mod disk;
 mod erasure;
 #[path = "walkthroughs/fleet.rs"]
 mod fleet;
+#[path = "walkthroughs/forgotten.rs"]
+mod forgotten;
 #[path = "walkthroughs/imports.rs"]
 mod imports;
 #[path = "walkthroughs/isolation.rs"]
@@ -30,6 +32,8 @@ mod rebuild;
 mod sample;
 #[path = "walkthroughs/start.rs"]
 mod start;
+#[path = "walkthroughs/state_disk.rs"]
+mod state_disk;
 #[path = "walkthroughs/time_travel.rs"]
 mod time_travel;
 

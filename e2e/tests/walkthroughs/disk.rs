@@ -10,7 +10,7 @@ use serde_json::json;
 const SITE: &str = "full.example";
 
 /// A file system in memory, of this size from now on. Says whether this machine lets us.
-fn memory(folder: &Path, options: &str) -> bool {
+pub(crate) fn memory(folder: &Path, options: &str) -> bool {
     let mounted = std::process::Command::new("mount")
         .args(["-t", "tmpfs", "-o", options, "annals-full-disk"])
         .arg(folder)
@@ -19,7 +19,7 @@ fn memory(folder: &Path, options: &str) -> bool {
 }
 
 /// Unmounts it also when the test fails.
-struct Mounted<'a>(&'a Path);
+pub(crate) struct Mounted<'a>(pub(crate) &'a Path);
 
 impl Drop for Mounted<'_> {
     fn drop(&mut self) {

@@ -92,19 +92,26 @@ async fn draft(annals: &Installation, role: Role, key: &str, site: &str, slug: &
         .ok()
 }
 
-/// How many partitions a process serves, as its metrics say; none, when it does not answer.
-async fn serves(annals: &Installation, role: Role) -> usize {
+/// Which partitions a process serves, as its metrics say; none, when it does not answer.
+pub(crate) async fn served(annals: &Installation, role: Role) -> BTreeSet<String> {
     let address = annals.address(&[role]);
     let asked = annals.command_at(&address, Method::GET, "/metrics", "", json!(null));
     let Ok(Ok(metrics)) = tokio::time::timeout(Duration::from_secs(2), asked).await else {
-        return 0;
+        return BTreeSet::new();
     };
     let text = metrics.body.as_str().unwrap_or_default();
-    let serving = |line: &&str| line.starts_with("annals_partition_serving{") && line.ends_with(" 1");
-    text.lines().filter(serving).count()
+    let serving = text.lines().filter_map(|line| {
+        let line = line.strip_prefix("annals_partition_serving{partition=\"")?;
+        line.strip_suffix("\"} 1").map(str::to_owned)
+    });
+    serving.collect()
 }
 
-async fn shared(annals: &Installation) {
+async fn serves(annals: &Installation, role: Role) -> usize {
+    served(annals, role).await.len()
+}
+
+pub(crate) async fn shared(annals: &Installation) {
     wait::until("both to serve their share", PATIENCE, async || {
         let (one, two) = (
             serves(annals, Role::Command).await,
@@ -116,7 +123,7 @@ async fn shared(annals: &Installation) {
     .unwrap();
 }
 
-async fn alone(annals: &Installation, role: Role) {
+pub(crate) async fn alone(annals: &Installation, role: Role) {
     wait::until("one to serve everything", PATIENCE, async || {
         (serves(annals, role).await == PARTITIONS).then_some(())
     })
