@@ -10,6 +10,7 @@ pub mod clocks;
 pub mod engines;
 pub mod history;
 pub mod ledger;
+pub mod network;
 pub mod proxy;
 pub mod rebuilds;
 pub mod trouble;

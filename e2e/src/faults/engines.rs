@@ -1,11 +1,17 @@
 //! The engines of a run, as those who end them and start them again see them.
 
-use std::path::{Path, PathBuf};
+use std::{
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context as _;
 use tokio::process::Command;
 
-use super::ways::{self, Ways};
+use super::{
+    network::Network,
+    ways::{self, Ways},
+};
 
 /// The engines that `./dev test` has started, as those who end them see them.
 pub struct Engines {
@@ -13,6 +19,8 @@ pub struct Engines {
     state: PathBuf,
     /// Each with the name by which it is started.
     pub brokers: &'static [(&'static str, &'static str)],
+    /// Between three brokers, where this machine lets us make one.
+    pub network: Option<Network>,
     can_cut: bool,
 }
 
@@ -35,15 +43,20 @@ impl Engines {
             &[("kafka1", "kafka")]
         };
         // Of nobody's port.
-        let can_cut = cut(9).await.is_ok();
+        let can_cut = cut(&["dst", "127.0.0.1", "dport", "=", ":9"]).await.is_ok();
         if !can_cut {
             println!(
                 "connections between brokers are not cut here: `ss -K` needs root and a kernel that lets it"
             );
         }
+        let network = match brokers {
+            [_] => None,
+            _ => Network::of(&state, brokers.iter().map(|(name, _)| *name)).await?,
+        };
         Ok(Self {
             state,
             brokers,
+            network,
             can_cut,
         })
     }
@@ -56,7 +69,10 @@ impl Engines {
         &self,
         engines: &crate::engines::Engines,
     ) -> anyhow::Result<(Ways, crate::engines::Engines)> {
-        let brokers = self.brokers.iter().map(|(name, _)| *name);
+        let brokers = self.brokers.iter().map(|(name, _)| {
+            let address = self.network.as_ref().and_then(|network| network.address(name));
+            (*name, address.unwrap_or(Ipv4Addr::LOCALHOST.into()))
+        });
         Ways::new(&self.state.join("ports"), brokers, engines).await
     }
 
@@ -98,19 +114,19 @@ impl Engines {
     /// It has no port, or the kernel does not let it.
     pub async fn cut(&self, name: &str) -> anyhow::Result<()> {
         if self.can_cut && self.brokers.iter().any(|(broker, _)| *broker == name) {
-            cut(ways::port(&self.state.join("ports"), name)?).await?;
+            let port = format!(":{}", ways::port(&self.state.join("ports"), name)?);
+            match self.network.as_ref().and_then(|network| network.namespace(name)) {
+                Some(namespace) => cut(&["-N", namespace, "sport", "=", &port]).await?,
+                None => cut(&["dst", "127.0.0.1", "dport", "=", &port]).await?,
+            }
         }
         Ok(())
     }
 }
 
-/// Ends all connections to a port of this machine, on both sides.
-async fn cut(port: u16) -> anyhow::Result<()> {
-    let port = format!(":{port}");
-    let done = Command::new("ss")
-        .args(["-K", "dst", "127.0.0.1", "dport", "=", &port])
-        .output()
-        .await?;
+/// Ends the connections that these words of `ss` choose. In one namespace that ends both sides.
+async fn cut(chosen: &[&str]) -> anyhow::Result<()> {
+    let done = Command::new("ss").arg("-K").args(chosen).output().await?;
     let complaint = String::from_utf8_lossy(&done.stderr);
     anyhow::ensure!(
         done.status.success() && !complaint.contains("not permitted"),

@@ -48,11 +48,11 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Listens on a port of this machine (0: any) for who wants to go to another one.
+    /// Listens on a port of this machine (0: any) for who wants to go to an engine.
     ///
     /// # Errors
     /// The port is taken.
-    pub async fn new(port: u16, engine: u16) -> anyhow::Result<Self> {
+    pub async fn new(port: u16, engine: SocketAddr) -> anyhow::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", port)).await?;
         let address = listener.local_addr()?;
         let (state, seen) = watch::channel(State {
@@ -95,9 +95,9 @@ impl Proxy {
 }
 
 /// An engine that is away ends the connection, as it does itself when it is killed.
-async fn carry(client: TcpStream, engine: u16, unlucky: bool, mut seen: watch::Receiver<State>) {
+async fn carry(client: TcpStream, engine: SocketAddr, unlucky: bool, mut seen: watch::Receiver<State>) {
     let cuts = seen.borrow().cuts;
-    let Ok(server) = TcpStream::connect(("127.0.0.1", engine)).await else {
+    let Ok(server) = TcpStream::connect(engine).await else {
         return;
     };
     // What is small is not to wait for more.

@@ -1,5 +1,5 @@
 //! What goes wrong, at random from a seed: processes and engines killed, stopped and let go on, ways between them slow,
-//! silent or cut, clocks that jump; and read models built anew in the midst of it.
+//! silent or cut, brokers taken from each other, clocks that jump; and read models built anew in the midst of it.
 
 use std::{
     os::unix::process::ExitStatusExt as _,
@@ -16,6 +16,7 @@ use super::{
     clients::World,
     clocks::Clocks,
     engines::Engines,
+    network::Rift,
     proxy::{Reach, Weather},
     rebuilds::{Building, Operator},
     ways::Ways,
@@ -33,6 +34,8 @@ enum Target {
     Engine(&'static str, &'static str),
     /// The way to the engine of this name.
     Way(&'static str),
+    /// What goes between the broker of this name and the others.
+    Between(&'static str),
     /// What time a process believes it to be.
     Clock(Role),
 }
@@ -99,6 +102,7 @@ impl Trouble {
             match number % 8 {
                 0 => self.clock()?,
                 1 | 5 => self.generations(annals).await?,
+                3 if self.engines.network.is_some() => self.rift().await?,
                 _ => self.one(annals).await?,
             }
             number = number.wrapping_add(1);
@@ -162,12 +166,22 @@ impl Trouble {
         self.ills.iter().any(|(_, ill, _)| *ill == target)
     }
 
+    /// Whether one of a kind is: of three brokers, two must be there for anything to go on.
+    fn is_any_ill(&self, started_as: &str) -> bool {
+        self.ills.iter().any(|(_, ill, _)| match ill {
+            Target::Engine(_, other) => *other == started_as,
+            Target::Between(name) => self.engines.brokers.contains(&(*name, started_as)),
+            Target::Process(_) | Target::Way(_) | Target::Clock(_) => false,
+        })
+    }
+
     fn ill(&mut self, target: Target, remedy: Remedy, millis: std::ops::Range<u64>, what: &str) {
         let time = Duration::from_millis(self.random.random_range(millis));
         let name = match target {
             Target::Process(role) => format!("{role:?}"),
             Target::Engine(name, _) => name.to_owned(),
             Target::Way(name) => format!("the way to {name}"),
+            Target::Between(name) => format!("{name} among brokers"),
             Target::Clock(role) => format!("the clock of {role:?}"),
         };
         self.world
@@ -212,9 +226,7 @@ impl Trouble {
 
     async fn engine(&mut self, name: &'static str, started_as: &'static str) -> anyhow::Result<()> {
         let target = Target::Engine(name, started_as);
-        // Of three brokers, two must be there for anything to go on.
-        let family = |ill: &Target| matches!(ill, Target::Engine(_, other) if *other == started_as);
-        if self.ills.iter().any(|(_, ill, _)| family(ill)) {
+        if self.is_any_ill(started_as) {
             return Ok(());
         }
         if self.random.random_bool(0.6) {
@@ -264,6 +276,39 @@ impl Trouble {
             way.turn(weather, reach);
         }
         self.ill(target, remedy, millis, &format!("is {weather:?} for {reach:?}"));
+        Ok(())
+    }
+
+    /// A broker is taken from the others: a short time, or longer than they wait for it (`replica.lag.time.max.ms`, and
+    /// its session of 9 s), so that others lead what it led, of the log or of the cluster.
+    async fn rift(&mut self) -> anyhow::Result<()> {
+        let brokers = self.engines.brokers;
+        let (name, started_as) = *brokers.choose(&mut self.random).context("no broker")?;
+        let others: Vec<_> = brokers.iter().filter(|(other, _)| *other != name).collect();
+        let (other, _) = **others.choose(&mut self.random).context("one broker")?;
+        let rift = match self.random.random_range(0..10) {
+            0..4 => Rift::Alone,
+            4..6 => Rift::Unheard,
+            6..8 => Rift::Without(other),
+            _ => Rift::Slow(self.random.random_range(64..512)),
+        };
+        let millis = match self.random.random_bool(0.75) {
+            true => 12_000..18_000,
+            false => 500..5_000,
+        };
+        let Some(network) = &self.engines.network else {
+            return Ok(());
+        };
+        if self.is_any_ill(started_as) || (matches!(rift, Rift::Slow(_)) && !network.can_slow) {
+            return Ok(());
+        }
+        network.part(name, rift).await?;
+        self.ill(
+            Target::Between(name),
+            Remedy::Clear,
+            millis,
+            &format!("is {rift:?}"),
+        );
         Ok(())
     }
 
@@ -326,6 +371,10 @@ impl Trouble {
                         way.cut();
                     }
                     way.turn(Weather::Fair, Reach::All);
+                }
+                (Target::Between(_), _) => {
+                    let network = self.engines.network.as_ref().context("no network")?;
+                    network.heal().await?;
                 }
                 (Target::Clock(role), _) => self.clocks.jump(role, 0)?,
                 (Target::Process(_) | Target::Engine(..), Remedy::Clear | Remedy::Cut) => {}

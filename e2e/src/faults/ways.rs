@@ -1,6 +1,9 @@
 //! The ways from Annals to each engine, with a proxy on each.
 
-use std::path::Path;
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    path::Path,
+};
 
 use super::proxy::Proxy;
 use crate::engines::Engines;
@@ -9,19 +12,20 @@ use crate::engines::Engines;
 pub struct Ways(Vec<(&'static str, Proxy)>);
 
 impl Ways {
-    /// Puts proxies before these engines, whose ports are in a folder; what goes through them.
+    /// Puts proxies before these engines, whose ports are in a folder, and brokers with their addresses; what goes
+    /// through them.
     ///
     /// # Errors
     /// The engines were started in another way, or a port is taken.
     pub async fn new(
         ports: &Path,
-        brokers: impl IntoIterator<Item = &'static str>,
+        brokers: impl IntoIterator<Item = (&'static str, IpAddr)>,
         engines: &Engines,
     ) -> anyhow::Result<(Self, Engines)> {
         let (mut ways, mut through) = (Vec::new(), engines.clone());
         for name in ["postgres", "clickhouse"] {
             let direct = port(ports, name)?;
-            let proxy = Proxy::new(0, direct).await?;
+            let proxy = Proxy::new(0, (Ipv4Addr::LOCALHOST, direct).into()).await?;
             let (from, to) = (format!("127.0.0.1:{direct}"), proxy.address.to_string());
             for url in [
                 &mut through.postgres,
@@ -33,9 +37,9 @@ impl Ways {
             ways.push((name, proxy));
         }
         let mut bootstrap = Vec::new();
-        for name in brokers {
+        for (name, address) in brokers {
             // The broker tells clients that come this way to come this way again.
-            let behind = port(ports, &format!("{name}-behind-proxy"))?;
+            let behind = (address, port(ports, &format!("{name}-behind-proxy"))?).into();
             let proxy = Proxy::new(port(ports, &format!("{name}-proxy"))?, behind).await?;
             bootstrap.push(proxy.address.to_string());
             ways.push((name, proxy));
