@@ -22,7 +22,7 @@ fn lose(broker: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "loses one of three brokers: deploy/local/engines run-with kafka3 -- cargo test -p event-log --test conformance -- --ignored lost_broker"]
+#[ignore = "loses one of three brokers; `./dev test` starts them for it alone: deploy/local/engines run-with kafka3 -- cargo test -p event-log --test conformance -- --ignored lost_broker"]
 async fn the_ends_of_a_lost_brokers_partitions_are_told_by_the_others() {
     within(async {
         let bench = Cluster::new();
