@@ -1,5 +1,4 @@
 //! A writer that is frozen in the midst of COPY holds its checkpoint, and no limit of the server's ends it.
-#![expect(clippy::unwrap_used, reason = "a test may stop")]
 
 use std::time::{Duration, Instant};
 
