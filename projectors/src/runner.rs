@@ -1,9 +1,10 @@
 //! The one runner: read → fold → write with checkpoint, again and again, whatever breaks in between.
 //!
-//! [`feed`] reads a partition, applies admission and decodes, ahead of the writing, once for all who go along. A [`Sink`] takes what was
-//! read, of one partition or of several, and writes it with its checkpoints: [`postgres`] in one transaction,
-//! [`clickhouse`] by recorded ranges. [`drive`] stands between them: it gathers, writes, keeps the log's end
-//! known while nothing happens, and begins again from the checkpoints after an outage.
+//! [`feed`] reads a partition, applies admission and decodes, ahead of the writing, and once for all projections that
+//! are at the same place. A [`Sink`] takes what was read, of one partition or of several, and writes it with its
+//! checkpoints: [`postgres`] in one transaction, [`clickhouse`] by recorded ranges. [`drive`] stands between them: it
+//! gathers, writes, keeps the log's end known while nothing happens, and begins again from the checkpoints after an
+//! outage.
 //!
 //! A little longer than a file should be: what a sink, a plan and the loop between them are is read together.
 
