@@ -17,6 +17,9 @@ use crate::{
 
 type Admin = AdminClient<DefaultClientContext>;
 
+/// How soon all brokers know a topic that was made.
+const KNOWN: Duration = Duration::from_secs(30);
+
 /// The name of a topic on the cluster.
 pub(super) fn name(prefix: &str, topic: Topic) -> String {
     format!("{prefix}.{}", topic.short())
@@ -64,7 +67,7 @@ pub(super) async fn prepare(
             replication,
         )
         .await?;
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+        let deadline = tokio::time::Instant::now() + KNOWN;
         while counts.iter().any(Option::is_none) {
             if tokio::time::Instant::now() > deadline {
                 let waits = (0..names.len())
@@ -72,7 +75,7 @@ pub(super) async fn prepare(
                     .map(|topic| names[topic].clone());
                 let waits = waits.collect::<Vec<_>>().join(", ");
                 return Err(OpenError::Unavailable(format!(
-                    "{waits}: no leader for some partition after 30 s"
+                    "{waits}: no leader for some partition after {KNOWN:?}"
                 )));
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -142,15 +145,9 @@ async fn create(
 
 /// Outside development, settings that may lose acknowledged records are refused; in development they are told.
 async fn check(admin: &Arc<Admin>, names: [&String; 3], development: bool) -> Result<(), OpenError> {
-    let asked: Vec<_> = names.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
-    let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
-    let described = admin.describe_configs(&asked, &options).await;
-    let described =
-        described.map_err(|error| OpenError::Unavailable(format!("cannot read topic settings: {error}")))?;
+    let described = described(admin, names).await?;
     let metadata = metadata(admin).await?;
-    for (name, described) in names.iter().zip(described) {
-        let found =
-            described.map_err(|error| OpenError::Unavailable(format!("settings of {name}: {error}")))?;
+    for (name, found) in names.iter().zip(described) {
         let replicas = metadata
             .topics()
             .iter()
@@ -184,6 +181,37 @@ async fn check(admin: &Arc<Admin>, names: [&String; 3], development: bool) -> Re
         );
     }
     Ok(())
+}
+
+/// The settings of topics. A broker that has not heard yet of one that was just made tells none, and the client does not
+/// tell its error.
+async fn described(admin: &Arc<Admin>, names: [&String; 3]) -> Result<Vec<ConfigResource>, OpenError> {
+    let asked: Vec<_> = names.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
+    let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
+    let deadline = tokio::time::Instant::now() + KNOWN;
+    loop {
+        let described = admin.describe_configs(&asked, &options).await;
+        let described = described
+            .map_err(|error| OpenError::Unavailable(format!("cannot read topic settings: {error}")))?;
+        let mut found = Vec::new();
+        for (name, described) in names.iter().zip(described) {
+            let told = |error| OpenError::Unavailable(format!("settings of {name}: {error}"));
+            found.push(described.map_err(told)?);
+        }
+        let unknown = names
+            .iter()
+            .zip(&found)
+            .find(|(_, found)| found.entries.is_empty());
+        let Some((name, _)) = unknown else {
+            return Ok(found);
+        };
+        if tokio::time::Instant::now() > deadline {
+            return Err(OpenError::Unavailable(format!(
+                "{name}: no settings are told after {KNOWN:?}"
+            )));
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// What makes a topic useless anywhere, and what makes it weak.
