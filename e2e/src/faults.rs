@@ -73,6 +73,10 @@ pub async fn run(engines: &Engines, binary: &Path, plan: Plan) -> anyhow::Result
     let (ways, through) = served.ways(engines).await?;
     let mut annals = Installation::new(&through, binary.to_owned(), LogKind::Kafka).await?;
     annals.set("ANNALS_SESSION_SECONDS", "6");
+    if served.brokers.len() == 3 {
+        // Else topics have one replica, in development.
+        annals.set("ANNALS_KAFKA_REPLICATION", "3");
+    }
     let clocks = Clocks::new(&mut annals, &roles).await?;
     for role in &roles {
         annals.spawn(*role)?;
