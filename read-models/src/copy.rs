@@ -65,7 +65,9 @@ pub(crate) async fn write<'a, const COLUMNS: usize>(
                 };
             }
         });
-        Ok(insert.build().execute(connection).await?.rows_affected())
+        // Each number of rows is another statement: none of them is kept.
+        let insert = insert.build().persistent(false);
+        Ok(insert.execute(connection).await?.rows_affected())
     }
 }
 

@@ -1,4 +1,4 @@
-//! A writer that is frozen in the midst of COPY holds its checkpoint, and no limit of the server's ends it.
+//! A writer that is frozen in the midst of COPY holds its checkpoint, or rows, and no limit of the server's ends it.
 
 use std::time::{Duration, Instant};
 
@@ -36,6 +36,45 @@ async fn one_that_is_frozen_in_the_midst_of_copy_does_not_hold_the_partition_for
         }
     };
     assert_eq!(after.fence, before.fence + 1);
+    copying.unwrap().finish().await.unwrap_err();
+    writer.close().await;
+    scratch.erase().await.unwrap();
+}
+
+/// It has no checkpoint's lock, but rows that whoever comes next writes too.
+#[tokio::test]
+async fn one_that_is_frozen_ahead_of_its_turn_is_ended_by_whoever_takes_over() {
+    let scratch = Scratch::for_test().await;
+    let writer = Writer::connect(&scratch.url()).await.unwrap();
+    let made = writer.prepare(Projection::Downloads, 1, "a fold").await.unwrap();
+    let options: PgConnectOptions = scratch.url().parse().unwrap();
+    let mut looking = options.clone().connect().await.unwrap();
+    let mut frozen = options
+        .application_name("annals projectors")
+        .connect()
+        .await
+        .unwrap();
+    frozen.execute("BEGIN").await.unwrap();
+    let copying = frozen
+        .copy_in_raw("COPY downloads_1.downloads FROM STDIN (FORMAT binary)")
+        .await;
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        writer
+            .take_over(Projection::Downloads, made.number, 0)
+            .await
+            .unwrap();
+        let copies: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM pg_stat_progress_copy WHERE relid = 'downloads_1.downloads'::regclass",
+        )
+        .fetch_one(&mut looking)
+        .await
+        .unwrap();
+        if copies == 0 {
+            break;
+        }
+        assert!(Instant::now() < deadline, "it is still there");
+    }
     copying.unwrap().finish().await.unwrap_err();
     writer.close().await;
     scratch.erase().await.unwrap();

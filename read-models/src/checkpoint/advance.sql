@@ -3,7 +3,8 @@ WITH moved AS (
     UPDATE annals.checkpoints
     SET next_offset = $7::bigint, epoch = $8, seq = $9, hash = $10,
         log_end = greatest(log_end, $11::bigint, $7::bigint), last_time = coalesce($12, last_time), updated_at = now(),
-        filled = filled OR $7::bigint >= $11::bigint
+        -- Who reads may know less of the end than who told of it last.
+        filled = filled OR $7::bigint >= greatest(log_end, $11::bigint)
     WHERE projection = $1 AND generation = $2 AND topic = $3 AND "partition" = $4
       AND fence = $5 AND next_offset = $6
     RETURNING projection, generation, topic, "partition", next_offset, log_end, filled
