@@ -217,6 +217,12 @@ impl Store {
         Ok(shard)
     }
 
+    /// Bytes in memory with which no more is taken. A table of each partition may be nearly full, and take one batch
+    /// more.
+    fn most_buffered(&self) -> u64 {
+        (2 * self.db.keyspace_count() + 4) as u64 * MEMTABLE_BYTES
+    }
+
     /// How many tables in memory wait to be written.
     fn sealed_memtables(&self) -> usize {
         let shards = self.shards.read().unwrap_or_else(PoisonError::into_inner);

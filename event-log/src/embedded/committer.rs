@@ -6,7 +6,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use fjall::PersistMode;
@@ -22,6 +22,9 @@ const BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// takes under load. (The store waits on its own, deaf to errors, at 4 of one partition; so we wait before that, and
 /// listen.)
 const SEALED_MEMTABLES: usize = 3;
+
+/// How long it is waited for room in memory. The store's worker, alone, could wait for a place in its own queue.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A record that waits for its offset.
 pub(super) struct Item {
@@ -111,11 +114,20 @@ fn commit(store: &Store, batch: &mut Vec<Item>) -> fjall::Result<()> {
     Ok(())
 }
 
-/// Waits while there are too many tables to write. Unlike the store's own wait it ends with an error when the store's
-/// workers have died (of a full disk, say).
+/// Waits while there is too much to write. Unlike the store's own wait it ends with an error when the store's worker
+/// has died (of a full disk, say), or does nothing.
 fn wait_for_room(store: &Store) -> fjall::Result<()> {
-    while store.sealed_memtables() >= SEALED_MEMTABLES {
+    let until = Instant::now() + PATIENCE;
+    while store.sealed_memtables() >= SEALED_MEMTABLES || store.db.write_buffer_size() > store.most_buffered()
+    {
         store.db.persist(PersistMode::Buffer)?;
+        if Instant::now() >= until {
+            let text = format!(
+                "what is in memory was not written within {} s",
+                PATIENCE.as_secs()
+            );
+            return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, text).into());
+        }
         std::thread::park_timeout(Duration::from_millis(2));
     }
     Ok(())
