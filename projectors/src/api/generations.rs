@@ -1,12 +1,12 @@
 //! Generations: what there is, rebuilding beside the live one, the way back, dropping.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::extract::State;
 use chrono::{DateTime, Utc};
 use http::StatusCode;
 use read_models::{
-    Projection,
+    Projection, Writer,
     generation::{Known, frozen},
 };
 use serde::{Deserialize, Serialize};
@@ -16,9 +16,12 @@ use utoipa::{IntoParams, ToSchema};
 use super::{App, caller::Operator, error::Error, until::Until};
 use crate::{generations::drop_generation, run};
 
-/// How often the way back is tried again, and after which rest, while the live generation runs ahead.
+/// How often the way back is tried again while the live generation runs ahead.
 const AGAIN: usize = 3;
-const REST: Duration = Duration::from_millis(500);
+
+/// How long it is waited, holding nobody up, until a generation is where the live one was, and how often that is looked at.
+const COMING: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_millis(50);
 
 /// A generation of a projection.
 #[derive(Debug, Serialize, ToSchema)]
@@ -286,17 +289,35 @@ pub(super) async fn rollback(
     let to = before.generation;
     let mut again = AGAIN;
     let from = loop {
+        come(control, projection, to).await?;
         match control.switch(projection, to).await {
             // The live one has gone on meanwhile; between two attempts its writer is let go.
-            Err(read_models::Error::Behind { .. }) if again > 0 => {
-                again -= 1;
-                tokio::time::sleep(REST).await;
-            }
+            Err(read_models::Error::Behind { .. }) if again > 0 => again -= 1,
             outcome => break outcome?,
         }
     };
     tracing::warn!(%projection, from, to, "went back to an earlier generation");
     Ok(Json(Switched { from, to }))
+}
+
+/// Waits until a generation is as far as the live one is now. One that nobody fills any more never is.
+async fn come(control: &Writer, projection: Projection, generation: i32) -> Result<(), read_models::Error> {
+    let live = control.live(projection).await?;
+    let goals = control.positions(projection, live).await?;
+    let until = Instant::now() + COMING;
+    loop {
+        let reached = control.positions(projection, generation).await?;
+        if reached.len() == goals.len() && reached.iter().zip(&goals).all(|(reached, goal)| reached >= goal) {
+            return Ok(());
+        }
+        if Instant::now() >= until {
+            return Err(read_models::Error::Behind {
+                projection,
+                generation,
+            });
+        }
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 /// Drops a generation that is kept or frozen (one that is being built is given up instead).
