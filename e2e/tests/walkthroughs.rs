@@ -43,6 +43,7 @@ use e2e::{
     engines::Engines,
     installation::{Installation, LogKind},
 };
+use sqlx::{Connection as _, PgConnection};
 
 /// How long a projection may take to show what the log has; the machine may be busy with other tests.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -51,7 +52,21 @@ const PATIENCE: Duration = Duration::from_secs(120);
 async fn running(log: LogKind) -> Installation {
     let mut installation = prepared(log).await;
     installation.start().await.unwrap();
+    answering(&installation).await;
     installation
+}
+
+/// Waits until the tables of each projection had all of the log once: before that they do not answer.
+async fn answering(installation: &Installation) {
+    const FILLED: &str = "SELECT count(DISTINCT projection) = 5 AND bool_and(filled) FROM annals.checkpoints";
+    let patience = Duration::from_secs(60);
+    e2e::wait::until("the tables to answer", patience, async || {
+        let mut database = PgConnection::connect(&installation.database()).await.ok()?;
+        let filled: Option<bool> = sqlx::query_scalar(FILLED).fetch_one(&mut database).await.ok()?;
+        filled.filter(|filled| *filled)
+    })
+    .await
+    .unwrap();
 }
 
 /// An installation of which nothing runs yet.

@@ -200,13 +200,18 @@ impl Writer {
         )
         .fetch_optional(&mut *tx)
         .await;
+        // Before another connection is waited for: who has one of these may wait for this row.
+        let row = match row {
+            Ok(row) => tx.commit().await.map(|()| row),
+            Err(error) => tx.rollback().await.and(Err(error)),
+        };
         // Also where the checkpoint was free: one that writes ahead of its turn holds rows only, in the way of whoever
         // writes the same ones.
-        sqlx::query(include_str!("checkpoint/end_frozen.sql"))
-            .execute(self.hints())
-            .await?;
+        let ended = sqlx::query(include_str!("checkpoint/end_frozen.sql")).execute(self.hints());
+        if let Err(error) = ended.await {
+            tracing::debug!(%error, "whoever is frozen is not ended");
+        }
         let row = row?.ok_or(Error::NotLive(projection))?;
-        tx.commit().await?;
         Ok(Checkpoint {
             projection,
             generation,
