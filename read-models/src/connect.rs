@@ -23,9 +23,9 @@ const ACQUIRE: Duration = Duration::from_secs(5);
 
 /// What the server does with writers that hang, so that none keeps others from a checkpoint without end: a transaction
 /// whose process says nothing for so long is ended (a process that is frozen, or gone without a word), and so is the
-/// waiting for a lock, with an error that is tried again. (One that is frozen in the midst of COPY is ended by whoever takes
-/// over: `checkpoint/end_frozen.sql`. Where the network is at fault too, and where an answer is not
-/// taken, TCP's own limits count.)
+/// waiting for a lock, with an error that is tried again. (One that is frozen in the midst of COPY is ended by whoever
+/// takes over: `checkpoint/end_frozen.sql`. Where the network is at fault too, and where an answer is not taken, TCP's
+/// own limits count.)
 const LIMITS: [(&str, &str); 6] = [
     ("idle_in_transaction_session_timeout", "10s"),
     ("lock_timeout", "10s"),

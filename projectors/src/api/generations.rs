@@ -19,7 +19,8 @@ use crate::{generations::drop_generation, run};
 /// How often the way back is tried again while the live generation runs ahead.
 const AGAIN: usize = 3;
 
-/// How long it is waited, holding nobody up, until a generation is where the live one was, and how often that is looked at.
+/// How long it is waited, holding nobody up, until a generation is where the live one was, and how often that is
+/// looked at.
 const COMING: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(50);
 
