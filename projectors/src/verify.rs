@@ -3,18 +3,22 @@
 //!
 //! It runs while events arrive. PostgreSQL is read in one snapshot, with its checkpoints. ClickHouse has no
 //! snapshot: rows beyond the checkpoint are passed over, and a row whose latest version is beyond it (a session that
-//! went on) is compared with the fold at that version. Memory is bounded: rows are compared in slices, and a slice
-//! that turns out too large is halved. Reading order: this file, [`walk`] (the log), [`rows`] (what is expected,
-//! what differs), then [`directory`], [`content`], [`downloads`], [`facts`] and [`visits`], the folds, and
+//! went on) is compared with the fold at that version. Rows are compared by fingerprints; where some are not the same,
+//! log and tables are read again to say what each side says. Memory is bounded: rows are compared in slices, and a
+//! slice that turns out too large is halved. Reading order: this file, [`walk`] (the log), [`print`] (fingerprints),
+//! [`rows`] (what is expected), [`look`] and [`difference`] (what differs), then [`directory`], [`content`], [`downloads`], [`facts`] and [`visits`], the folds, and
 //! [`background`], which compares a slice now and then without being asked.
 //!
 //! A little longer than a file should be: what is compared, in which order and when, is one thing.
 
 pub mod background;
 mod content;
+mod difference;
 mod directory;
 mod downloads;
 mod facts;
+mod look;
+mod print;
 mod rows;
 mod visits;
 mod walk;
@@ -27,18 +31,20 @@ use std::{
 use event_log::{Log, ReadError};
 use read_models::{
     Projection, Writer, clickhouse,
-    standing::{Place, Row, Slice, Standing, tables},
+    standing::{Place, Slice, Standing, tables},
 };
 use serde::Serialize;
 use tokio::sync::mpsc;
 
 use self::{
-    rows::{Expected, Findings},
+    look::{Comparison, Findings, Left, Look},
+    print::Keys,
+    rows::Expected,
     walk::{Happened, Walk},
 };
 use crate::{run::topic, runner::Throttle};
 
-pub use rows::{Difference, What};
+pub use difference::{Difference, What};
 
 /// What the expected rows of a slice may take, in bytes.
 const BUDGET: usize = 256 << 20;
@@ -264,6 +270,7 @@ impl Verifier {
         Ok(records)
     }
 
+    /// Compares a slice by fingerprints; where some are not the same, again, row by row.
     async fn slice(
         &self,
         standing: &mut Standing,
@@ -271,12 +278,35 @@ impl Verifier {
         findings: &mut Findings,
         progress: &mut Progress,
     ) -> Result<(), Short> {
+        let keys = Keys::new();
+        findings.suspects.clear();
+        let expected = Expected::new(slice, keys, None);
+        self.look(standing, expected, findings, progress).await?;
+        let suspects = std::mem::take(&mut findings.suspects);
+        if suspects.is_empty() {
+            return Ok(());
+        }
+        if progress.throttle.is_bound() {
+            standing.rest().await?;
+        }
+        progress.of += self.records(standing).await?;
+        let expected = Expected::new(slice, keys, Some(Arc::new(suspects)));
+        self.look(standing, expected, findings, progress).await
+    }
+
+    async fn look(
+        &self,
+        standing: &mut Standing,
+        expected: Expected,
+        findings: &mut Findings,
+        progress: &mut Progress,
+    ) -> Result<(), Short> {
         match standing.projection {
-            Projection::Visits => visits::compare(self, standing, slice, findings, progress).await,
+            Projection::Visits => visits::compare(self, standing, expected, findings, progress).await,
             Projection::Directory
             | Projection::Content
             | Projection::Downloads
-            | Projection::ContentFacts => self.compare(standing, slice, findings, progress).await,
+            | Projection::ContentFacts => self.compare(standing, expected, findings, progress).await,
         }
     }
 
@@ -284,11 +314,12 @@ impl Verifier {
     async fn compare(
         &self,
         standing: &mut Standing,
-        slice: Slice,
+        expected: Expected,
         findings: &mut Findings,
         progress: &mut Progress,
     ) -> Result<(), Short> {
         let projection = standing.projection;
+        let slice = expected.slice;
         let fold: Fold = match projection {
             Projection::Directory => directory::take,
             Projection::Content => content::take,
@@ -297,7 +328,8 @@ impl Verifier {
         };
         let mut folded = Folded {
             fold,
-            expected: Expected::new(slice),
+            look: Look::at(&expected),
+            expected,
             parked: Arc::new(standing.parked.clone()),
             skipped: Arc::new(standing.skipped.clone()),
             unfit: Vec::new(),
@@ -318,28 +350,26 @@ impl Verifier {
             findings.differs(unfit).await?;
         }
         // The latest version of a row in ClickHouse may be beyond the checkpoint.
-        let mut beyond: HashMap<(u32, u64), Vec<Row>> = HashMap::new();
+        let mut beyond: HashMap<(u32, u64), Vec<Left>> = HashMap::new();
         for table in tables(projection) {
-            let mut seen = folded.expected.compare(table);
+            let mut seen = Comparison::of(table, &folded.expected);
             if projection == Projection::ContentFacts {
-                let next = |partition: u32| standing.next_offset(partition);
-                let take = |row: Row| {
-                    let version = rows::version(&row);
-                    if version.1 < next(version.0) {
-                        seen.row(&row);
-                    } else {
-                        seen.leave(&row);
-                        beyond.entry(version).or_default().push(row);
+                let is_beyond = |(partition, offset)| offset >= standing.next_offset(partition);
+                let take = |line: &[u8]| {
+                    if let Some(left) = seen.row(line, is_beyond)? {
+                        beyond.entry(left.version).or_default().push(left);
                     }
+                    Ok(())
                 };
                 self.rows
                     .each_row(projection, standing.generation, table, slice, "1", take)
                     .await?;
             } else {
-                standing.each_row(table, slice, |row| seen.row(&row)).await?;
+                let take = |line: &[u8]| seen.row(line, |_| false).map(|_| ());
+                standing.each_row(table, slice, take).await?;
             }
-            let outcome = seen.finish();
-            findings.take(outcome).await?;
+            let look = seen.finish();
+            findings.take(look).await?;
         }
         let last: HashMap<u32, u64> = beyond
             .keys()
@@ -357,16 +387,11 @@ impl Verifier {
             let until = (*to).min(self.log.end(walk.partition()).await.map_err(Error::from)?);
             folded = self.walk(&mut walk, until, folded, progress).await?;
         }
-        for unfit in folded.unfit {
-            findings.differs(unfit).await?;
-        }
         // What stands at a version that the log does not have.
-        for row in folded.later.into_values().flatten() {
-            for table in tables(projection) {
-                findings.differs(Difference::additional(table, &row)).await?;
-            }
+        for left in folded.later.into_values().flatten() {
+            folded.look.nowhere(left);
         }
-        Ok(())
+        Ok(findings.take(folded.look).await?)
     }
 
     /// What took a while to read was not kept from being cleaned up meanwhile: compared is a moment that begins now.
@@ -436,7 +461,8 @@ struct Folded {
     skipped: Arc<HashSet<Place>>,
     unfit: Vec<Difference>,
     /// Rows that are to be compared when their version is reached.
-    later: HashMap<(u32, u64), Vec<Row>>,
+    later: HashMap<(u32, u64), Vec<Left>>,
+    look: Look,
     /// Whether the checkpoint was passed: what is parked from there on is not known, and only those rows are of interest.
     beyond: bool,
 }
@@ -459,14 +485,13 @@ impl Folded {
                 event.and_then(|event| event.fold(place, record.tenant_seq, &mut self.expected, self.fold));
             if let Err(reason) = done
                 && !self.beyond
+                && self.expected.is_first_look()
             {
                 self.unfit.push(Difference::unfit(place, tenant, reason));
             }
         }
-        for row in self.later.remove(&(partition, record.offset)).unwrap_or_default() {
-            for table in tables(Projection::ContentFacts) {
-                self.unfit.extend(self.expected.differs(table, &row));
-            }
+        for left in self.later.remove(&(partition, record.offset)).unwrap_or_default() {
+            self.look.later(&self.expected, left);
         }
     }
 }

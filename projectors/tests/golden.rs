@@ -86,10 +86,12 @@ async fn rows(world: &World) -> BTreeMap<(&'static str, &'static str), BTreeMap<
         let mut standing = control.standing(projection, None).await.unwrap();
         for table in tables(projection) {
             let mut of_table = BTreeMap::new();
-            let take = |row: Row| {
+            let take = |row: &[u8]| {
+                let row: Row = serde_json::from_slice(row)?;
                 let line = serde_json::to_string(&row).unwrap();
                 let twice = of_table.insert(table.name_of(&row), line);
                 assert_eq!(twice, None, "a row is there twice");
+                Ok(())
             };
             match projection {
                 Projection::Directory | Projection::Content | Projection::Downloads => {

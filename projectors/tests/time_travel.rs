@@ -19,7 +19,7 @@ use projectors::{
 use read_models::{
     Error, Projection, Reader, Writer,
     generation::frozen::{Cut, Freeze, Name},
-    standing::{Row, Slice, tables},
+    standing::{Slice, tables},
 };
 use service::health::Health;
 use tokio_util::sync::CancellationToken;
@@ -43,7 +43,10 @@ async fn holds(
     let mut found = BTreeMap::new();
     for table in tables(projection) {
         let mut rows = Vec::new();
-        let take = |row: Row| rows.push(serde_json::Value::Object(row).to_string());
+        let take = |row: &[u8]| {
+            rows.push(serde_json::from_slice::<serde_json::Value>(row)?.to_string());
+            Ok(())
+        };
         match projection {
             Projection::Directory | Projection::Content | Projection::Downloads => {
                 standing.each_row(table, Slice::WHOLE, take).await.unwrap();

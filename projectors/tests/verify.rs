@@ -26,8 +26,8 @@ async fn what_the_log_made_is_equal_in_one_slice_and_in_many() {
             assert!(whole.equal, "{projection}, seed {seed}: {differences:#?}");
             assert!(whole.rows > 0, "{projection} was compared with nothing");
             let budget = match projection {
-                Projection::Content => 150_000,
-                Projection::Visits => 60_000,
+                Projection::Content => 20_000,
+                Projection::Visits => 2_000,
                 Projection::Directory | Projection::Downloads => 10_000,
                 Projection::ContentFacts => 4_000,
             };

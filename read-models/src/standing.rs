@@ -11,7 +11,7 @@ use std::collections::HashSet;
 use futures::TryStreamExt as _;
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, Row as _};
 
 use crate::{Error, Projection, Writer, checkpoint::index, clickhouse};
 
@@ -324,15 +324,15 @@ impl Standing {
         self.next_offsets.get(place).copied().unwrap_or_default()
     }
 
-    /// Shows every row of a table in PostgreSQL that is in a slice.
+    /// Shows every row of a table in PostgreSQL that is in a slice, as a JSON object (a [`Row`]).
     ///
     /// # Errors
-    /// A database that cannot be reached, a table that is not there.
+    /// A database that cannot be reached, a table that is not there, a row that `take` cannot read.
     pub async fn each_row(
         &mut self,
         table: &Table,
         slice: Slice,
-        mut take: impl FnMut(Row),
+        mut take: impl FnMut(&[u8]) -> serde_json::Result<()>,
     ) -> Result<(), Error> {
         let schema = self.projection.schema(self.generation);
         // Names of our own templates: plain words, so they may stand in a statement.
@@ -352,16 +352,14 @@ impl Standing {
             return Err(Error::Configuration(text));
         }
         let statement = format!(
-            "SELECT to_json(s) FROM (SELECT {} FROM {schema}.{} WHERE {}) s",
+            "SELECT to_json(s)::text FROM (SELECT {} FROM {schema}.{} WHERE {}) s",
             columns.join(", "),
             table.name,
             slice.in_postgres(table.slice)
         );
-        let mut rows = sqlx::query_scalar::<_, Value>(AssertSqlSafe(statement)).fetch(&mut self.connection);
+        let mut rows = sqlx::query(AssertSqlSafe(statement)).fetch(&mut self.connection);
         while let Some(row) = rows.try_next().await? {
-            if let Value::Object(row) = row {
-                take(row);
-            }
+            take(row.try_get::<&str, _>(0)?.as_bytes()).map_err(|error| sqlx::Error::Decode(error.into()))?;
         }
         Ok(())
     }
@@ -377,10 +375,10 @@ impl Standing {
 
 impl clickhouse::Writer {
     /// Shows every row of a table in ClickHouse that is in a slice and fulfils a condition, which is SQL of our own
-    /// making. Of rows with versions (`sessions`, `facts`) the last one.
+    /// making, as a JSON object (a [`Row`]). Of rows with versions (`sessions`, `facts`) the last one.
     ///
     /// # Errors
-    /// When ClickHouse does not answer, or the table is not there.
+    /// When ClickHouse does not answer, the table is not there, or `take` cannot read a row.
     pub async fn each_row(
         &self,
         projection: Projection,
@@ -388,7 +386,7 @@ impl clickhouse::Writer {
         table: &Table,
         slice: Slice,
         condition: &str,
-        mut take: impl FnMut(Row),
+        mut take: impl FnMut(&[u8]) -> serde_json::Result<()>,
     ) -> Result<(), clickhouse::Error> {
         let client = match projection {
             Projection::Visits => self.visits(generation),
@@ -436,11 +434,12 @@ impl clickhouse::Writer {
             let Some(end) = rest.iter().rposition(|byte| *byte == b'\n') else {
                 continue;
             };
-            let lines: Vec<u8> = rest.drain(..=end).collect();
-            for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            let lines = rest[..end].split(|byte| *byte == b'\n');
+            for line in lines.filter(|line| !line.is_empty()) {
                 // An error in the middle of an answer is a text as well, and no JSON.
-                take(serde_json::from_slice(line).map_err(|_| unreadable(line))?);
+                take(line).map_err(|_| unreadable(line))?;
             }
+            rest.drain(..=end);
         }
         if rest.is_empty() {
             Ok(())

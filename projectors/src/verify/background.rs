@@ -11,7 +11,7 @@ use read_models::{Projection, Writer, clickhouse, generation::Known, standing::S
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::{Difference, Error, MOST_SLICES, Progress, Short, Told, Verifier, rows::Findings};
+use super::{Difference, Error, MOST_SLICES, Progress, Short, Told, Verifier, look::Findings};
 use crate::{
     metrics,
     runner::{Throttle, feed::chain},

@@ -1,9 +1,19 @@
 //! Content, its versions and its old slugs, folded again.
 
-use read_models::standing::Row;
+use read_models::{
+    Projection,
+    standing::{Table, tables},
+};
 use serde_json::{Map, Value, json};
 
-use super::{rows::Expected, walk::Happened};
+use super::{
+    rows::{Columns, Expected},
+    walk::Happened,
+};
+
+const CONTENT: &Table = &tables(Projection::Content)[0];
+const VERSIONS: &Table = &tables(Projection::Content)[1];
+const REDIRECTS: &Table = &tables(Projection::Content)[2];
 
 /// Fields that a version has where it set them.
 const FIELDS: [&str; 10] = [
@@ -25,62 +35,64 @@ pub(super) fn take(rows: &mut Expected, event: &Happened<'_>) -> Result<(), Stri
         return Ok(());
     };
     let id = event.id()?;
-    let key = format!("{}/{id}", event.tenant);
+    let tenant = event.tenant.as_str();
+    let key = rows.key(
+        CONTENT,
+        [("tenant", tenant.into()), ("content", id.as_str().into())],
+    );
     // Old slugs are a few rows, and one piece may take another's: all of them are in the first slice.
     if rows.slice.index == 0 {
-        slugs(rows, event, what, &key);
+        slugs(rows, event, what, key, &id);
     }
     if !rows.slice.has(&id) {
         return Ok(());
     }
-    let version = follows(rows.get("content", &key), event)?;
-    let mut row = match (rows.get("content", &key), what) {
-        (None, "drafted.v1") => Row::new(),
+    let before = rows.get(CONTENT, key);
+    let version = follows(before, event)?;
+    let mut row = match (before, what) {
+        (None, "drafted.v1") => Columns::default(),
         (Some(_), "drafted.v1") => return Err("a piece is drafted once".to_owned()),
         (Some(row), _) => row.clone(),
         (None, _) => return Err("there is no such piece".to_owned()),
     };
     let changed = change(&mut row, event, what, &id)?;
-    row.insert("updated_at".to_owned(), event.time.into());
-    row.insert("updated_by".to_owned(), event.actor.clone());
-    row.insert("version".to_owned(), version.into());
-    let mut made = Row::new();
+    row.set("updated_at", event.time);
+    row.set("updated_by", event.actor.clone());
+    row.set("version", version);
+    let mut made = rows.make(VERSIONS);
     for field in FIELDS {
-        let value = changed
-            .contains(&field)
-            .then(|| row.get(field).cloned())
-            .flatten();
-        made.insert(field.to_owned(), value.unwrap_or(Value::Null));
+        made.add(field, row.get(field).filter(|_| changed.contains(&field)));
     }
-    for (column, value) in [
-        ("tenant", event.tenant.as_str().into()),
-        ("content", id.into()),
-        ("version", version.into()),
-        ("event", event.kind.into()),
-        ("at", event.time.into()),
-        ("actor", event.actor.clone()),
-        ("changed", changed.into()),
-        ("status", row.get("status").cloned().unwrap_or(Value::Null)),
-        ("tenant_seq", event.tenant_seq.into()),
-    ] {
-        made.insert(column.to_owned(), value);
-    }
-    rows.put("content_versions", format!("{key}/{version}"), made);
-    rows.put("content", key, row);
+    made.add("tenant", tenant);
+    made.add("content", id.as_str());
+    made.add("version", version);
+    made.add("event", event.kind);
+    made.add("at", event.time);
+    made.add("actor", &event.actor);
+    made.add("changed", &Value::from(changed));
+    made.add("status", row.get("status"));
+    made.add("tenant_seq", event.tenant_seq);
+    rows.made(made);
+    rows.put(CONTENT, key, row);
     Ok(())
 }
 
 /// What an event does to a piece; the names of what it set, in the order of the tables.
-fn change(row: &mut Row, event: &Happened<'_>, what: &str, id: &str) -> Result<Vec<&'static str>, String> {
+fn change(
+    row: &mut Columns,
+    event: &Happened<'_>,
+    what: &str,
+    id: &str,
+) -> Result<Vec<&'static str>, String> {
     let mut changed = Vec::new();
-    let mut set = |row: &mut Row, column: &'static str, value: Value| {
-        row.insert(column.to_owned(), value);
+    let mut set = |row: &mut Columns, column: &'static str, value: Value| {
+        row.set(column, value);
         changed.push(column);
     };
     match what {
         "drafted.v1" => {
             let or = |name: &str, absent: Value| event.data.get(name).cloned().unwrap_or(absent);
-            for (column, value) in [
+            row.extend([
                 ("tenant", event.tenant.as_str().into()),
                 ("content", id.into()),
                 ("site", event.field("site")),
@@ -89,9 +101,7 @@ fn change(row: &mut Row, event: &Happened<'_>, what: &str, id: &str) -> Result<V
                 ("scheduled_at", Value::Null),
                 ("created_at", event.time.into()),
                 ("created_by", event.actor.clone()),
-            ] {
-                row.insert(column.to_owned(), value);
-            }
+            ]);
             set(row, "status", "draft".into());
             set(row, "title", event.field("title"));
             set(row, "slug", event.field("slug"));
@@ -135,13 +145,13 @@ fn change(row: &mut Row, event: &Happened<'_>, what: &str, id: &str) -> Result<V
         set(row, "scheduled_at", Value::Null);
     }
     let (path, aliases) = paths(row);
-    row.insert("path".to_owned(), path.into());
-    row.insert("aliases".to_owned(), aliases.into());
+    row.set("path", path);
+    row.set("aliases", aliases);
     Ok(changed)
 }
 
 /// The version that an event makes, which must follow the one that is there.
-pub(super) fn follows(row: Option<&Row>, event: &Happened<'_>) -> Result<i64, String> {
+pub(super) fn follows(row: Option<&Columns>, event: &Happened<'_>) -> Result<i64, String> {
     let before = row
         .and_then(|row| row.get("version"))
         .and_then(Value::as_i64)
@@ -153,55 +163,65 @@ pub(super) fn follows(row: Option<&Row>, event: &Happened<'_>) -> Result<i64, St
 }
 
 /// Old slugs: a slug that is given up leads to its piece until somebody takes it.
-fn slugs(rows: &mut Expected, event: &Happened<'_>, what: &str, key: &str) {
-    const TABLE: &str = "content_redirects";
+fn slugs(rows: &mut Expected, event: &Happened<'_>, what: &str, key: u128, id: &str) {
     let text = |name: &str| {
-        event
-            .data
-            .get(name)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned()
+        let text = event.data.get(name).and_then(Value::as_str);
+        text.unwrap_or_default().to_owned()
     };
+    let tenant = event.tenant.as_str();
     if what == "drafted.v1" {
         let [site, kind, slug] = [text("site"), text("kind"), text("slug")];
-        rows.remove(TABLE, &format!("{}/{site}/{kind}/{slug}", event.tenant));
-        rows.known.insert(key.to_owned(), [site, kind, slug]);
+        let taken = redirect(rows, [tenant, &site, &kind, &slug]);
+        rows.remove(REDIRECTS, taken);
+        rows.known.insert(key, [site, kind, slug]);
     }
-    let Some([site, kind, had]) = rows.known.get(key).cloned().filter(|_| what == "slug-changed.v1") else {
+    let Some([site, kind, had]) = rows
+        .known
+        .get(&key)
+        .cloned()
+        .filter(|_| what == "slug-changed.v1")
+    else {
         return;
     };
-    let place = |slug: &str| format!("{}/{site}/{kind}/{slug}", event.tenant);
-    let content = key.rsplit('/').next().unwrap_or_default();
     let give_up = |rows: &mut Expected, slug: &str| {
-        let row = json!({
-            "tenant": event.tenant, "site": site, "kind": kind, "slug": slug, "content": content,
-            "since": event.time, "tenant_seq": event.tenant_seq,
-        });
-        if let Value::Object(row) = row {
-            rows.put(TABLE, place(slug), row);
-        }
+        let mut row = Columns::default();
+        row.extend([
+            ("tenant", tenant.into()),
+            ("site", site.as_str().into()),
+            ("kind", kind.as_str().into()),
+            ("slug", slug.into()),
+            ("content", id.into()),
+            ("since", event.time.into()),
+            ("tenant_seq", event.tenant_seq.into()),
+        ]);
+        let place = redirect(rows, [tenant, &site, &kind, slug]);
+        rows.put(REDIRECTS, place, row);
     };
     // After a change that was passed over it has another slug than the next one says.
     give_up(rows, &had);
-    rows.remove(TABLE, &place(&text("to")));
+    let taken = redirect(rows, [tenant, &site, &kind, &text("to")]);
+    rows.remove(REDIRECTS, taken);
     give_up(rows, &text("from"));
-    rows.known
-        .insert(key.to_owned(), [site.clone(), kind.clone(), text("to")]);
+    rows.known.insert(key, [site.clone(), kind.clone(), text("to")]);
+}
+
+/// What an old slug is known by.
+fn redirect(rows: &Expected, [tenant, site, kind, slug]: [&str; 4]) -> u128 {
+    let columns = [("tenant", tenant), ("site", site), ("kind", kind), ("slug", slug)];
+    rows.key(REDIRECTS, columns.map(|(column, text)| (column, text.into())))
 }
 
 /// Where a piece is seen: what its metadata name, else kind and slug; and its aliases, other than that.
-fn paths(row: &Row) -> (String, Vec<String>) {
-    let text = |name: &str| row.get(name).and_then(Value::as_str).unwrap_or_default();
+fn paths(row: &Columns) -> (String, Vec<String>) {
     let nothing = Map::new();
     let metadata = row.get("metadata").and_then(Value::as_object).unwrap_or(&nothing);
     let normal = |path: &str| {
         let path = path.trim();
         (!path.is_empty()).then(|| format!("/{}", path.trim_matches('/')))
     };
-    let own = match text("kind") {
-        "page" => format!("/{}", text("slug")),
-        kind => format!("/{kind}/{}", text("slug")),
+    let own = match row.text("kind") {
+        "page" => format!("/{}", row.text("slug")),
+        kind => format!("/{kind}/{}", row.text("slug")),
     };
     let named = metadata.get("path").and_then(Value::as_str).and_then(normal);
     let path = named.unwrap_or(own);

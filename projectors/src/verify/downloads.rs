@@ -1,8 +1,18 @@
 //! Download queues, folded again.
 
-use serde_json::{Value, json};
+use read_models::{
+    Projection,
+    standing::{Table, tables},
+};
+use serde_json::Value;
 
-use super::{content::follows, rows::Expected, walk::Happened};
+use super::{
+    content::follows,
+    rows::{Columns, Expected},
+    walk::Happened,
+};
+
+const DOWNLOADS: &Table = &tables(Projection::Downloads)[0];
 
 /// What an event of a download makes of its row.
 pub(super) fn take(rows: &mut Expected, event: &Happened<'_>) -> Result<(), String> {
@@ -13,27 +23,41 @@ pub(super) fn take(rows: &mut Expected, event: &Happened<'_>) -> Result<(), Stri
     if !rows.slice.has(&id) {
         return Ok(());
     }
-    let key = format!("{}/{id}", event.tenant);
-    let version = follows(rows.get("downloads", &key), event)?;
-    let mut row = match (rows.get("downloads", &key), what) {
+    let tenant = event.tenant.as_str();
+    let key = rows.key(
+        DOWNLOADS,
+        [("tenant", tenant.into()), ("download", id.as_str().into())],
+    );
+    let before = rows.get(DOWNLOADS, key);
+    let version = follows(before, event)?;
+    let mut row = match (before, what) {
         (None, "queued.v1") => {
-            let made = json!({
-                "tenant": event.tenant, "download": id, "title": event.field("title"), "url": event.field("url"),
-                "author": event.field("author"), "format": event.field("format"), "sha256": event.field("sha256"),
-                "priority": event.field("priority"), "attempts": 0, "failure": null, "fetched_size": null,
-                "fetched_sha256": null, "queued_at": event.time, "queued_by": event.actor, "started_at": null,
-                "finished_at": null,
-            });
-            let Value::Object(made) = made else { return Ok(()) };
+            let mut made = Columns::default();
+            made.extend([
+                ("tenant", tenant.into()),
+                ("download", id.into()),
+                ("title", event.field("title")),
+                ("url", event.field("url")),
+                ("author", event.field("author")),
+                ("format", event.field("format")),
+                ("sha256", event.field("sha256")),
+                ("priority", event.field("priority")),
+                ("attempts", 0.into()),
+                ("failure", Value::Null),
+                ("fetched_size", Value::Null),
+                ("fetched_sha256", Value::Null),
+                ("queued_at", event.time.into()),
+                ("queued_by", event.actor.clone()),
+                ("started_at", Value::Null),
+                ("finished_at", Value::Null),
+            ]);
             made
         }
         (Some(_), "queued.v1") => return Err("a download is first queued once".to_owned()),
         (Some(row), _) => row.clone(),
         (None, _) => return Err("there is no such download".to_owned()),
     };
-    let mut set = |column: &str, value: Value| {
-        row.insert(column.to_owned(), value);
-    };
+    let mut set = |column: &'static str, value: Value| row.set(column, value);
     match what {
         "queued.v1" | "retried.v1" => {
             set("status", "queued".into());
@@ -69,8 +93,8 @@ pub(super) fn take(rows: &mut Expected, event: &Happened<'_>) -> Result<(), Stri
     set("version", version.into());
     if what == "started.v1" {
         let attempts = row.get("attempts").and_then(Value::as_i64).unwrap_or_default();
-        row.insert("attempts".to_owned(), (attempts + 1).into());
+        row.set("attempts", attempts + 1);
     }
-    rows.put("downloads", key, row);
+    rows.put(DOWNLOADS, key, row);
     Ok(())
 }

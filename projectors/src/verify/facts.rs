@@ -1,8 +1,17 @@
 //! What statistics know about content, folded again.
 
-use serde_json::{Value, json};
+use read_models::{
+    Projection,
+    standing::{Table, tables},
+};
+use serde_json::Value;
 
-use super::{rows::Expected, walk::Happened};
+use super::{
+    rows::{Columns, Expected},
+    walk::Happened,
+};
+
+const FACTS: &Table = &tables(Projection::ContentFacts)[0];
 
 /// What an event of content makes of its piece's row.
 pub(super) fn take(rows: &mut Expected, event: &Happened<'_>) -> Result<(), String> {
@@ -13,27 +22,34 @@ pub(super) fn take(rows: &mut Expected, event: &Happened<'_>) -> Result<(), Stri
     if !rows.slice.has(&id) {
         return Ok(());
     }
+    let tenant = ("tenant", event.tenant.as_str().into());
+    let content = ("content", id.as_str().into());
+    // The row is known by its site as well, which only the first event names.
+    let piece = rows.key(FACTS, [tenant, content]);
     if what == "drafted.v1" {
         let site = event.data.get("site").and_then(Value::as_str).unwrap_or_default();
-        let key = format!("{}/{site}/{id}", event.tenant);
-        let row = json!({
-            "tenant": event.tenant, "site": site, "content": id, "kind": event.field("kind"),
-            "title": event.field("title"), "status": "draft", "published_at": null,
-        });
-        if let Value::Object(row) = row {
-            rows.put("facts", key.clone(), row);
-        }
-        // The row is known by its site as well, which only this event names.
-        rows.known.insert(id.clone(), [key, String::new(), String::new()]);
+        let mut row = Columns::default();
+        row.extend([
+            ("tenant", event.tenant.as_str().into()),
+            ("site", site.into()),
+            ("content", id.as_str().into()),
+            ("kind", event.field("kind")),
+            ("title", event.field("title")),
+            ("status", "draft".into()),
+            ("published_at", Value::Null),
+        ]);
+        let key = rows.key(FACTS, [tenant, ("site", site.into()), content]);
+        rows.put(FACTS, key, row);
+        rows.known
+            .insert(piece, [site.to_owned(), String::new(), String::new()]);
     }
-    let key = rows.known.get(&id).map(|[key, ..]| key.clone());
-    let found = key.and_then(|key| rows.get("facts", &key).cloned().map(|row| (key, row)));
+    let site = rows.known.get(&piece).map(|[site, ..]| site.as_str().into());
+    let key = site.map(|site| rows.key(FACTS, [tenant, ("site", site), content]));
+    let found = key.and_then(|key| rows.get(FACTS, key).cloned().map(|row| (key, row)));
     let Some((key, mut row)) = found else {
         return Err("an event of a piece that was never drafted".to_owned());
     };
-    let mut set = |column: &str, value: Value| {
-        row.insert(column.to_owned(), value);
-    };
+    let mut set = |column: &'static str, value: Value| row.set(column, value);
     let metadata = event.data.get("metadata").filter(|value| !value.is_null());
     match what {
         "drafted.v1" => {
@@ -61,10 +77,9 @@ pub(super) fn take(rows: &mut Expected, event: &Happened<'_>) -> Result<(), Stri
     set("log_partition", event.place.0.into());
     set("log_offset", event.place.1.into());
     let mut paths: Vec<String> = Vec::new();
-    let text = |name: &str| row.get(name).and_then(Value::as_str).unwrap_or_default();
-    let own = match (text("path"), text("kind")) {
-        ("", "page") => text("slug").to_owned(),
-        ("", kind) => format!("{kind}/{}", text("slug")),
+    let own = match (row.text("path"), row.text("kind")) {
+        ("", "page") => row.text("slug").to_owned(),
+        ("", kind) => format!("{kind}/{}", row.text("slug")),
         (path, _) => path.to_owned(),
     };
     let aliases = row.get("aliases").and_then(Value::as_array).into_iter().flatten();
@@ -74,13 +89,13 @@ pub(super) fn take(rows: &mut Expected, event: &Happened<'_>) -> Result<(), Stri
             paths.push(path);
         }
     }
-    row.insert("paths".to_owned(), paths.into());
-    rows.put("facts", key, row);
+    row.set("paths", paths);
+    rows.put(FACTS, key, row);
     Ok(())
 }
 
 /// What the metadata say of paths: texts, of aliases also one alone, without a slash at the end.
-fn named(set: &mut impl FnMut(&str, Value), metadata: &Value) {
+fn named(set: &mut impl FnMut(&'static str, Value), metadata: &Value) {
     let normal = |path: &Value| {
         let path = path.as_str()?.trim();
         (!path.is_empty()).then(|| format!("/{}", path.trim_matches('/')))

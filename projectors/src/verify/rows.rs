@@ -1,215 +1,159 @@
-//! Rows that are expected, and how they differ from those that are there.
+//! Rows that are expected: columns of what is folded on, and fingerprints of what is final.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
-use read_models::standing::{Place, Row, Slice, Table};
-use serde::Serialize;
+use read_models::standing::{Row, Slice, Table};
 use serde_json::Value;
-use sha2::{Digest as _, Sha256};
-use tokio::sync::mpsc;
-use uuid::Uuid;
 
-use super::{Error, TOLD, Told};
+use super::{
+    difference::shorten,
+    print::{Cell, Keys, Printed},
+};
 
-/// Longer texts are cut when a difference is told.
-const SHOWN: usize = 200;
+/// What a row takes of which the fingerprint is kept, in bytes: both hashes, and its place in the table of them.
+const PRINT: usize = 80;
 
-/// Texts of more bytes than this are not kept.
-const LONG: usize = 512;
+/// The columns of a row that is expected.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Columns(Vec<(&'static str, Value)>);
 
-/// What is wrong with a row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum What {
-    /// The log says that it should be there.
-    Missing,
-    /// The log knows nothing of it.
-    Additional,
-    /// It says something else than the log.
-    Differs,
-    /// No row: an event that cannot be folded, and is not parked.
-    NotParked,
-}
+impl Columns {
+    pub(super) fn get(&self, column: &str) -> Option<&Value> {
+        let found = self.0.iter().find(|(name, _)| *name == column);
+        found.map(|(_, value)| value)
+    }
 
-/// A row that is not what the log says.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Difference {
-    /// The table.
-    pub table: &'static str,
-    /// The row: its key's columns with slashes between; of an event its partition, offset and place in the record.
-    pub row: String,
-    /// Whose it is; of an event that cannot be read, nobody knows.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tenant: Option<String>,
-    /// What is wrong.
-    pub what: What,
-    /// What the log says; of a row that differs only the columns that do.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub log: Option<Row>,
-    /// What the store says, likewise.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub store: Option<Row>,
-    /// Why an event cannot be folded.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-}
+    /// The text in a column; empty when there is none.
+    pub(super) fn text(&self, column: &str) -> &str {
+        self.get(column).and_then(Value::as_str).unwrap_or_default()
+    }
 
-impl Difference {
-    fn new(table: &Table, row: &Row, what: What) -> Self {
-        Self {
-            table: table.name,
-            row: table.name_of(row),
-            tenant: row.get("tenant").and_then(Value::as_str).map(str::to_owned),
-            what,
-            log: None,
-            store: None,
-            reason: None,
+    /// Sets a column. A long text becomes what it is known by: thousands of versions of one body are compared at a
+    /// time.
+    pub(super) fn set(&mut self, column: &'static str, value: impl Into<Value>) {
+        let mut value = value.into();
+        shorten(&mut value);
+        match self.0.iter_mut().find(|(name, _)| *name == column) {
+            Some((_, before)) => *before = value,
+            None => self.0.push((column, value)),
         }
     }
 
-    /// A row that the log knows nothing of.
-    pub(super) fn additional(table: &Table, row: &Row) -> Self {
-        Self {
-            store: Some(shown(row)),
-            ..Self::new(table, row, What::Additional)
+    /// Sets several columns.
+    pub(super) fn extend<const N: usize>(&mut self, columns: [(&'static str, Value); N]) {
+        self.0.reserve(N);
+        for (column, value) in columns {
+            self.set(column, value);
         }
     }
 
-    /// A row that is not there.
-    pub(super) fn missing(table: &Table, row: &Row) -> Self {
-        Self {
-            log: Some(shown(row)),
-            ..Self::new(table, row, What::Missing)
-        }
+    pub(super) fn row(&self) -> Row {
+        let column = |(name, value): &(&str, Value)| ((*name).to_owned(), value.clone());
+        self.0.iter().map(column).collect()
     }
 
-    /// An event that cannot be folded.
-    pub(super) fn unfit((partition, offset, index): Place, tenant: Option<Uuid>, reason: String) -> Self {
-        Self {
-            table: "parked",
-            row: format!("{partition}/{offset}/{index}"),
-            tenant: tenant.as_ref().map(Uuid::to_string),
-            what: What::NotParked,
-            log: None,
-            store: None,
-            reason: Some(reason),
+    pub(super) fn printed(&self, keys: Keys, table: &Table) -> Printed {
+        let mut printed = keys.begin(table.name);
+        for (column, value) in &self.0 {
+            keys.add(&mut printed, table, column, value.into());
         }
+        printed
     }
 
-    /// How a row that is there differs from the one that is expected, if it does.
-    pub(super) fn between(table: &Table, expected: &Row, found: &Row) -> Option<Self> {
-        if as_expected(expected, found) {
-            return None;
-        }
-        let columns: BTreeSet<&String> = expected.keys().chain(found.keys()).collect();
-        let absent = Value::String("(no such column)".to_owned());
-        let (mut log, mut store) = (Row::new(), Row::new());
-        for column in columns {
-            let mut theirs = found.get(column).cloned();
-            // Expected rows have it done already.
-            theirs.iter_mut().for_each(shorten);
-            let (ours, theirs) = (expected.get(column), theirs.as_ref());
-            let same_both = matches!((ours, theirs), (Some(ours), Some(theirs)) if same(ours, theirs));
-            if !same_both {
-                log.insert(column.clone(), cut(ours.unwrap_or(&absent)));
-                store.insert(column.clone(), cut(theirs.unwrap_or(&absent)));
+    /// A value takes about this much, and a text its length.
+    fn weight(&self) -> usize {
+        fn texts(value: &Value) -> usize {
+            match value {
+                Value::String(text) => text.len(),
+                Value::Array(values) => values.iter().map(|value| 32 + texts(value)).sum(),
+                Value::Object(values) => values
+                    .iter()
+                    .map(|(name, value)| 96 + name.len() + texts(value))
+                    .sum(),
+                Value::Null | Value::Bool(_) | Value::Number(_) => 0,
             }
         }
-        (!log.is_empty()).then(|| Self {
-            log: Some(log),
-            store: Some(store),
-            ..Self::new(table, expected, What::Differs)
-        })
+        PRINT + self.0.iter().map(|(_, value)| 64 + texts(value)).sum::<usize>()
     }
 }
 
-/// Whether a row is what it should be. Most are, and then nothing is copied to find that out.
-fn as_expected(expected: &Row, found: &Row) -> bool {
-    let mut columns = expected.iter().zip(found);
-    expected.len() == found.len()
-        && columns.all(|((column, ours), (other, theirs))| {
-            let long = theirs.as_str().is_some_and(|text| text.len() > LONG);
-            column == other
-                && if long {
-                    let mut theirs = theirs.clone();
-                    shorten(&mut theirs);
-                    *ours == theirs
-                } else {
-                    same(ours, theirs)
-                }
-        })
+/// What is kept of a row that is expected.
+pub(super) enum Kept {
+    /// What is folded on, or is to be told.
+    Columns(Columns),
+    /// What is final, and only compared.
+    Whole(u128),
 }
 
-/// Equal, whatever form a number has: a database may write 100 for 1e2.
-fn same(one: &Value, other: &Value) -> bool {
-    match (one, other) {
-        (Value::Number(a), Value::Number(b)) => {
-            a == b || a.as_f64() == b.as_f64() && (a.is_f64() || b.is_f64())
+impl Kept {
+    pub(super) fn whole(&self, keys: Keys, table: &Table) -> u128 {
+        match self {
+            Self::Columns(columns) => columns.printed(keys, table).whole,
+            Self::Whole(whole) => *whole,
         }
-        (Value::Array(a), Value::Array(b)) => {
-            a.len() == b.len() && a.iter().zip(b).all(|(one, other)| same(one, other))
+    }
+
+    fn weight(&self) -> usize {
+        match self {
+            Self::Columns(columns) => columns.weight(),
+            Self::Whole(_) => PRINT,
         }
-        (Value::Object(a), Value::Object(b)) => {
-            a.len() == b.len()
-                && a.iter()
-                    .all(|(name, one)| b.get(name).is_some_and(|other| same(one, other)))
-        }
-        _ => one == other,
     }
 }
 
-fn shown(row: &Row) -> Row {
-    row.iter()
-        .map(|(column, value)| (column.clone(), cut(value)))
-        .collect()
+/// A row that is final, as it is made.
+pub(super) struct Making {
+    table: &'static Table,
+    keys: Keys,
+    printed: Printed,
+    /// When rows are told.
+    columns: Option<Columns>,
 }
 
-fn cut(value: &Value) -> Value {
-    match value.as_str() {
-        Some(text) if text.chars().count() > SHOWN => {
-            Value::String(text.chars().take(SHOWN).collect::<String>() + "…")
+impl Making {
+    /// Adds a column.
+    pub(super) fn add<'a>(&mut self, column: &'static str, cell: impl Into<Cell<'a>>) {
+        let cell = cell.into();
+        self.keys.add(&mut self.printed, self.table, column, cell);
+        if let Some(columns) = &mut self.columns {
+            columns.set(column, cell);
         }
-        Some(_) | None => value.clone(),
     }
 }
 
-/// A long text becomes its beginning and its hash; of equal texts both are equal.
-fn shorten(value: &mut Value) {
-    if let Value::String(text) = value
-        && text.len() > LONG
-    {
-        let beginning: String = text.chars().take(SHOWN / 2).collect();
-        let (bytes, hash) = (text.len(), hex::encode(Sha256::digest(text.as_bytes())));
-        *text = format!("{beginning}… ({bytes} bytes, SHA-256 {hash})");
-    }
-}
-
-/// Partition and offset of a row that has versions.
-pub(super) fn version(row: &Row) -> (u32, u64) {
-    let number = |column: &str| row.get(column).and_then(Value::as_u64).unwrap_or_default();
-    (
-        u32::try_from(number("log_partition")).unwrap_or(u32::MAX),
-        number("log_offset"),
-    )
-}
+/// Rows that a second look is taken at, by their keys; none at the first.
+pub(super) type Wanted = Option<Arc<HashSet<u128>>>;
 
 /// The rows of a slice as the log says they are.
 pub(super) struct Expected {
     pub(super) slice: Slice,
-    tables: HashMap<&'static str, HashMap<String, Row>>,
+    keys: Keys,
+    wanted: Wanted,
+    tables: HashMap<&'static str, HashMap<u128, Kept>>,
     held: usize,
     /// What a fold has to know of every aggregate, in any slice; about a hundred bytes each.
-    pub(super) known: HashMap<String, [String; 3]>,
+    pub(super) known: HashMap<u128, [String; 3]>,
 }
 
 impl Expected {
-    pub(super) fn new(slice: Slice) -> Self {
+    pub(super) fn new(slice: Slice, keys: Keys, wanted: Wanted) -> Self {
         Self {
             slice,
+            keys,
+            wanted,
             tables: HashMap::new(),
             held: 0,
             known: HashMap::new(),
         }
+    }
+
+    /// As it was before any row was expected.
+    pub(super) fn cleared(&mut self) -> Self {
+        let empty = Self::new(self.slice, self.keys, self.wanted.clone());
+        std::mem::replace(self, empty)
     }
 
     /// Bytes that its rows take, about.
@@ -217,203 +161,71 @@ impl Expected {
         self.held
     }
 
-    pub(super) fn get(&self, table: &str, key: &str) -> Option<&Row> {
-        self.tables.get(table)?.get(key)
+    /// What a row is known by: the columns of its key.
+    pub(super) fn key<'a, const N: usize>(&self, table: &Table, columns: [(&str, Cell<'a>); N]) -> u128 {
+        let mut printed = self.keys.begin(table.name);
+        for (column, cell) in columns {
+            self.keys.add(&mut printed, table, column, cell);
+        }
+        printed.key
     }
 
-    /// Puts a row in its place. Long texts become what they are known by: thousands of versions of one body are
-    /// compared at a time.
-    pub(super) fn put(&mut self, table: &'static str, key: String, mut row: Row) {
-        row.values_mut().for_each(shorten);
-        self.held += weight(&row);
-        if let Some(before) = self.tables.entry(table).or_default().insert(key, row) {
-            self.held = self.held.saturating_sub(weight(&before));
+    /// The row that is folded on.
+    pub(super) fn get(&self, table: &Table, key: u128) -> Option<&Columns> {
+        match self.tables.get(table.name)?.get(&key)? {
+            Kept::Columns(columns) => Some(columns),
+            Kept::Whole(_) => None,
         }
     }
 
-    pub(super) fn remove(&mut self, table: &str, key: &str) {
-        if let Some(before) = self.tables.get_mut(table).and_then(|rows| rows.remove(key)) {
-            self.held = self.held.saturating_sub(weight(&before));
-        }
+    /// Puts a row that is folded on in its place.
+    pub(super) fn put(&mut self, table: &Table, key: u128, row: Columns) {
+        self.keep(table, key, Kept::Columns(row));
     }
 
-    /// Begins to compare a table.
-    pub(super) fn compare<'a>(&'a self, table: &'a Table) -> Comparison<'a> {
-        Comparison {
+    /// Begins a row that is final.
+    pub(super) fn make(&self, table: &'static Table) -> Making {
+        Making {
             table,
-            expected: self.tables.get(table.name),
-            found: HashSet::new(),
-            outcome: Compared::default(),
+            keys: self.keys,
+            printed: self.keys.begin(table.name),
+            columns: self.wanted.is_some().then(Columns::default),
         }
     }
 
-    /// How a row that is there differs from what is expected now, if it does.
-    pub(super) fn differs(&self, table: &Table, row: &Row) -> Option<Difference> {
-        match self.get(table.name, &table.name_of(row)) {
-            Some(expected) => Difference::between(table, expected, row),
-            None => Some(Difference::additional(table, row)),
-        }
+    /// Puts a row that is final in its place.
+    pub(super) fn made(&mut self, row: Making) {
+        let Printed { key, whole } = row.printed;
+        let wanted = self.wanted.as_ref().is_some_and(|wanted| wanted.contains(&key));
+        let columns = row.columns.filter(|_| wanted);
+        self.keep(row.table, key, columns.map_or(Kept::Whole(whole), Kept::Columns));
     }
-}
 
-/// A map's node, a name and a value take about this much, and a text its length.
-fn weight(row: &Row) -> usize {
-    fn texts(value: &Value) -> usize {
-        match value {
-            Value::String(text) => text.len(),
-            Value::Array(values) => values.iter().map(|value| 32 + texts(value)).sum(),
-            Value::Object(values) => values
-                .iter()
-                .map(|(name, value)| 96 + name.len() + texts(value))
-                .sum(),
-            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
-        }
-    }
-    200 + row.values().map(|value| 96 + texts(value)).sum::<usize>()
-}
-
-/// Rows that were compared, and what came out.
-#[derive(Default)]
-pub(super) struct Compared {
-    rows: u64,
-    differences: u64,
-    told: Vec<Difference>,
-}
-
-/// A table that is being compared.
-pub(super) struct Comparison<'a> {
-    table: &'a Table,
-    expected: Option<&'a HashMap<String, Row>>,
-    found: HashSet<&'a str>,
-    outcome: Compared,
-}
-
-impl Compared {
-    pub(super) fn add(&mut self, difference: Difference) {
-        self.differences += 1;
-        if (self.told.len() as u64) < TOLD {
-            self.told.push(difference);
+    fn keep(&mut self, table: &Table, key: u128, row: Kept) {
+        self.held += row.weight();
+        if let Some(before) = self.tables.entry(table.name).or_default().insert(key, row) {
+            self.held = self.held.saturating_sub(before.weight());
         }
     }
 
-    pub(super) const fn row(&mut self) {
-        self.rows += 1;
-    }
-}
-
-impl Comparison<'_> {
-    /// A row that is there.
-    pub(super) fn row(&mut self, row: &Row) {
-        self.outcome.row();
-        let name = self.table.name_of(row);
-        match self.expected.and_then(|rows| rows.get_key_value(name.as_str())) {
-            // The same key twice is one row too many.
-            Some((key, expected)) if self.found.insert(key) => {
-                if let Some(difference) = Difference::between(self.table, expected, row) {
-                    self.outcome.add(difference);
-                }
-            }
-            Some(_) | None => self.outcome.add(Difference::additional(self.table, row)),
+    pub(super) fn remove(&mut self, table: &Table, key: u128) {
+        if let Some(before) = self.tables.get_mut(table.name).and_then(|rows| rows.remove(&key)) {
+            self.held = self.held.saturating_sub(before.weight());
         }
     }
 
-    /// A row that is there and is compared later.
-    pub(super) fn leave(&mut self, row: &Row) {
-        self.outcome.row();
-        let name = self.table.name_of(row);
-        if let Some((key, _)) = self.expected.and_then(|rows| rows.get_key_value(name.as_str())) {
-            self.found.insert(key);
-        }
+    /// What is expected of a table, and with which keys.
+    pub(super) fn of(&self, table: &Table) -> (Keys, Option<&HashMap<u128, Kept>>) {
+        (self.keys, self.tables.get(table.name))
     }
 
-    /// All rows were there.
-    pub(super) fn finish(mut self) -> Compared {
-        for (key, row) in self.expected.into_iter().flatten() {
-            if !self.found.contains(key.as_str()) {
-                self.outcome.add(Difference::missing(self.table, row));
-            }
-        }
-        self.outcome
-    }
-}
-
-/// What was found, over all slices; tells it as it comes.
-pub(super) struct Findings {
-    pub(super) rows: u64,
-    pub(super) differences: u64,
-    /// What was told: of a slice that is begun again in halves, once.
-    told: HashSet<(&'static str, String)>,
-    tell: mpsc::Sender<Told>,
-}
-
-impl Findings {
-    pub(super) fn new(tell: mpsc::Sender<Told>) -> Self {
-        Self {
-            rows: 0,
-            differences: 0,
-            told: HashSet::new(),
-            tell,
-        }
+    /// Which rows a second look is taken at.
+    pub(super) fn wanted(&self) -> Wanted {
+        self.wanted.clone()
     }
 
-    pub(super) async fn differs(&mut self, difference: Difference) -> Result<(), Error> {
-        self.differences += 1;
-        let name = (difference.table, difference.row.clone());
-        if (self.told.len() as u64) < TOLD && self.told.insert(name) {
-            let told = Told::Difference(Box::new(difference));
-            self.tell.send(told).await.map_err(|_| Error::Unheard)?;
-        }
-        Ok(())
-    }
-
-    pub(super) async fn take(&mut self, compared: Compared) -> Result<(), Error> {
-        let untold = compared.differences - compared.told.len() as u64;
-        self.rows += compared.rows;
-        for difference in compared.told {
-            self.differs(difference).await?;
-        }
-        self.differences += untold;
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_row_is_as_expected_or_says_what_differs() {
-        let row = |value: Value| value.as_object().unwrap().clone();
-        let long = "a".repeat(LONG + 1);
-        let mut body = Value::from(long.clone());
-        shorten(&mut body);
-        let expected = row(json!({"body": body, "n": 1}));
-        let table = &read_models::standing::tables(read_models::Projection::Content)[0];
-        let between = |found| Difference::between(table, &expected, &row(found));
-        assert_eq!(between(json!({"n": 1.0, "body": long})), None);
-        for (found, differs) in [
-            (json!({"n": 2, "body": long}), vec!["n"]),
-            (json!({"n": 1, "body": long + "b"}), vec!["body"]),
-            (json!({"n": 1, "boody": body}), vec!["body", "boody"]),
-            (json!({"n": 1}), vec!["body"]),
-            (json!({"n": 1, "body": body, "more": null}), vec!["more"]),
-        ] {
-            let columns: Vec<String> = between(found).unwrap().log.unwrap().keys().cloned().collect();
-            assert_eq!(columns, differs);
-        }
-    }
-
-    #[test]
-    fn a_number_is_the_same_in_any_form_and_nothing_else_is() {
-        assert!(same(&json!({"a": [1e2, 0.5]}), &json!({"a": [100, 0.5]})));
-        assert!(!same(
-            &json!(9_007_199_254_740_993_u64),
-            &json!(9_007_199_254_740_992_u64)
-        ));
-        assert!(!same(&json!(1), &json!("1")));
-        assert!(!same(&json!([1]), &json!([1, 1])));
-        assert!(!same(&json!(null), &json!(false)));
+    /// Whether it is not yet known which rows differ.
+    pub(super) const fn is_first_look(&self) -> bool {
+        self.wanted.is_none()
     }
 }

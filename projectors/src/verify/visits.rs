@@ -17,16 +17,19 @@ use event_log::{Partition, Topic};
 use events::{VisitorId, visit::ImportLine};
 use read_models::{
     Projection,
-    standing::{Place, Row, Slice, Standing, Table, tables},
+    standing::{Place, Row, Standing, Table, tables},
 };
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use siphasher::sip::SipHasher13;
 use uuid::Uuid;
 
 use super::{
-    Error, Progress, Short, Verifier, in_background,
-    rows::{Difference, Expected, Findings, version},
+    Error, Progress, Short, Verifier,
+    difference::Difference,
+    in_background,
+    look::{Comparison, Findings, Left, Look},
+    rows::{Expected, Making},
     walk::{Admitted, Raw, Walk, read},
 };
 use crate::visits::{
@@ -34,43 +37,46 @@ use crate::visits::{
     session::{INACTIVITY, OPEN, QUIET_EVENTS, QUIET_TIME},
 };
 
+const EVENTS: &Table = &tables(Projection::Visits)[0];
+const SESSIONS: &Table = &tables(Projection::Visits)[1];
+
 /// Rows of events that are compared at a time, in bytes.
 const CHUNK: usize = 32 << 20;
 
 /// 1970-01-02 to 2099-12-31: the times that the tables can hold.
 const TIMES: (i64, i64) = (86_400_000_000, 4_102_444_799_999_999);
 
-const UTM: [&str; 5] = ["source", "medium", "campaign", "content", "term"];
+const UTM: [(&str, &str); 5] = [
+    ("source", "utm_source"),
+    ("medium", "utm_medium"),
+    ("campaign", "utm_campaign"),
+    ("content", "utm_content"),
+    ("term", "utm_term"),
+];
 
 /// Compares a slice of every partition.
 pub(super) async fn compare(
     verifier: &Verifier,
     standing: &Standing,
-    slice: Slice,
+    mut expected: Expected,
     findings: &mut Findings,
     progress: &mut Progress,
 ) -> Result<(), Short> {
-    let [events, sessions] = tables(Projection::Visits) else {
-        return Ok(());
-    };
     for partition in verifier.log.all(Topic::Visits) {
         let mut part = Part {
             verifier,
             standing,
-            slice,
             partition,
             walk: Walk::new(&verifier.log, partition),
-            events,
         };
         let next = standing.next_offset(partition.index);
         let parked = standing.parked.iter().chain(&standing.skipped);
         let parked = parked.filter(|(at, ..)| *at == partition.index);
         let parked = parked.map(|(_, offset, _)| *offset).collect();
-        let fold = Fold::new(partition.index, slice, parked);
+        let fold = Fold::new(partition.index, &mut expected, parked);
         let mut fold = part.walk(fold, next, findings, progress).await?;
         part.compare_events(&mut fold, next, findings).await?;
-        part.compare_sessions(fold, sessions, next, findings, progress)
-            .await?;
+        part.compare_sessions(fold, next, findings, progress).await?;
     }
     Ok(())
 }
@@ -79,10 +85,8 @@ pub(super) async fn compare(
 struct Part<'a> {
     verifier: &'a Verifier,
     standing: &'a Standing,
-    slice: Slice,
     partition: Partition,
     walk: Walk,
-    events: &'static Table,
 }
 
 impl Part<'_> {
@@ -121,14 +125,14 @@ impl Part<'_> {
     /// Compares the events before an offset that were not compared yet.
     async fn compare_events(&self, fold: &mut Fold, to: u64, findings: &mut Findings) -> Result<(), Error> {
         let from = std::mem::replace(&mut fold.compared, to);
-        let expected = std::mem::replace(&mut fold.events, Expected::new(self.slice));
-        let mut seen = expected.compare(self.events);
+        let expected = fold.events.cleared();
+        let mut seen = Comparison::of(EVENTS, &expected);
         let condition = format!(
             "log_partition = {} AND log_offset >= {from} AND log_offset < {to}",
             self.partition.index
         );
-        self.each_row(self.events, &condition, |row| seen.row(&row))
-            .await?;
+        let take = |line: &[u8]| seen.row(line, |_| false).map(|_| ());
+        self.each_row(EVENTS, &expected, &condition, take).await?;
         findings.take(seen.finish()).await
     }
 
@@ -136,7 +140,6 @@ impl Part<'_> {
     async fn compare_sessions(
         &mut self,
         mut fold: Fold,
-        table: &Table,
         next: u64,
         findings: &mut Findings,
         progress: &mut Progress,
@@ -145,21 +148,18 @@ impl Part<'_> {
         if fold.sessions.held() > self.verifier.budget / 2 {
             return Err(Short::Full);
         }
-        let mut later: HashMap<u64, Vec<Row>> = HashMap::new();
-        let mut seen = fold.sessions.compare(table);
+        let mut later: HashMap<u64, Vec<Left>> = HashMap::new();
+        let mut seen = Comparison::of(SESSIONS, &fold.sessions);
         let condition = format!("log_partition = {}", self.partition.index);
-        let take = |row: Row| {
-            let (_, offset) = version(&row);
-            if offset < next {
-                seen.row(&row);
-            } else {
-                seen.leave(&row);
-                later.entry(offset).or_default().push(row);
+        let take = |line: &[u8]| {
+            if let Some(left) = seen.row(line, |(_, offset)| offset >= next)? {
+                later.entry(left.version.1).or_default().push(left);
             }
+            Ok(())
         };
-        self.each_row(table, &condition, take).await?;
-        let outcome = seen.finish();
-        findings.take(outcome).await?;
+        self.each_row(SESSIONS, &fold.sessions, &condition, take).await?;
+        let look = seen.finish();
+        findings.take(look).await?;
         let Some(last) = later.keys().max().copied() else {
             return Ok(());
         };
@@ -167,18 +167,31 @@ impl Part<'_> {
         let end = self.verifier.log.end(self.partition).await.map_err(Error::from)?;
         fold.later = later;
         fold.beyond = true;
-        let fold = self.walk(fold, end.min(last + 1), findings, progress).await?;
-        for row in fold.later.into_values().flatten() {
-            findings.differs(Difference::additional(table, &row)).await?;
+        let mut fold = self.walk(fold, end.min(last + 1), findings, progress).await?;
+        for left in fold.later.into_values().flatten() {
+            fold.look.nowhere(left);
         }
-        Ok(())
+        Ok(findings.take(fold.look).await?)
     }
 
-    async fn each_row(&self, table: &Table, condition: &str, take: impl FnMut(Row)) -> Result<(), Error> {
+    async fn each_row(
+        &self,
+        table: &Table,
+        expected: &Expected,
+        condition: &str,
+        take: impl FnMut(&[u8]) -> serde_json::Result<()>,
+    ) -> Result<(), Error> {
         let generation = self.standing.generation;
         self.verifier
             .rows
-            .each_row(Projection::Visits, generation, table, self.slice, condition, take)
+            .each_row(
+                Projection::Visits,
+                generation,
+                table,
+                expected.slice,
+                condition,
+                take,
+            )
             .await?;
         Ok(())
     }
@@ -221,8 +234,12 @@ struct Visit<'a> {
     os: Option<Cow<'a, str>>,
     #[serde(default)]
     utm: Map<String, Value>,
-    #[serde(default)]
-    props: Map<String, Value>,
+    #[serde(default = "nothing")]
+    props: Value,
+}
+
+fn nothing() -> Value {
+    Value::Object(Map::new())
 }
 
 #[derive(Deserialize)]
@@ -259,8 +276,8 @@ struct Session {
     /// Times of the events that origin, first and last page come from.
     times: [i64; 3],
     pages: [String; 2],
-    origin: Map<String, Value>,
-    import: Value,
+    origin: Origin<String>,
+    import: Option<Uuid>,
     offset: u64,
     touched: u64,
 }
@@ -268,7 +285,6 @@ struct Session {
 /// A partition, folded up to an offset.
 struct Fold {
     partition: u32,
-    slice: Slice,
     /// Offsets of records with events that cannot be read: one entry stands for all of a record.
     parked: HashSet<u64>,
     /// The first offset that is not folded.
@@ -290,14 +306,14 @@ struct Fold {
     sessions: Expected,
     unfit: Vec<Difference>,
     /// Sessions that are to be compared when their version is reached.
-    later: HashMap<u64, Vec<Row>>,
+    later: HashMap<u64, Vec<Left>>,
+    look: Look,
 }
 
 impl Fold {
-    fn new(partition: u32, slice: Slice, parked: HashSet<u64>) -> Self {
+    fn new(partition: u32, expected: &mut Expected, parked: HashSet<u64>) -> Self {
         Self {
             partition,
-            slice,
             parked,
             next: 0,
             ids: HashSet::new(),
@@ -309,10 +325,11 @@ impl Fold {
             latest: i64::MIN,
             compared: 0,
             beyond: false,
-            events: Expected::new(slice),
-            sessions: Expected::new(slice),
+            events: expected.cleared(),
+            sessions: expected.cleared(),
             unfit: Vec::new(),
             later: HashMap::new(),
+            look: Look::at(expected),
         }
     }
 
@@ -328,19 +345,9 @@ impl Fold {
             Some(_) | None => self.one_by_one(record),
         }
         self.next = record.offset + 1;
-        for row in self.later.remove(&record.offset).unwrap_or_default() {
-            for table in tables(Projection::Visits)
-                .iter()
-                .filter(|it| it.name == "sessions")
-            {
-                let name = table.name_of(&row);
-                let open = self.open_row(&row);
-                let expected = open.as_ref().or_else(|| self.sessions.get(table.name, &name));
-                self.unfit.extend(match expected {
-                    Some(expected) => Difference::between(table, expected, &row),
-                    None => Some(Difference::additional(table, &row)),
-                });
-            }
+        for left in self.later.remove(&record.offset).unwrap_or_default() {
+            self.put_again(&left.row);
+            self.look.later(&self.sessions, left);
         }
     }
 
@@ -364,6 +371,7 @@ impl Fold {
         });
         if let Err(reason) = done
             && !self.beyond
+            && self.events.is_first_look()
         {
             let tenant = event.ok().map(|event| event.tenant);
             self.unfit.push(Difference::unfit(place, tenant, reason));
@@ -408,10 +416,10 @@ impl Fold {
         let key = (event.tenant, data.visit.site, data.visit.visitor.get());
         let interactive = view || data.interactive && !engagement;
         let session = self.session(key, event, data, time, place.1, [view, engagement, interactive]);
-        if !self.beyond && self.slice.has(&key.2.to_string()) {
-            let row = row(event, data, time, what, interactive, session, place);
-            let name = format!("{}/{}/{}", place.0, place.1, place.2);
-            self.events.put("events", name, row);
+        if !self.beyond && self.events.slice.has(&key.2.to_string()) {
+            let mut row = self.events.make(EVENTS);
+            columns(&mut row, event, data, time, what, interactive, session, place);
+            self.events.made(row);
         }
         self.let_go();
         Ok(())
@@ -464,7 +472,7 @@ impl Fold {
             let [origin, first, last] = &mut session.times;
             if time < *origin {
                 *origin = time;
-                session.origin = texts(data);
+                session.origin = Origin::of(data);
             }
             if view && time < *first {
                 *first = time;
@@ -499,37 +507,31 @@ impl Fold {
                 self.open.remove(&key);
             }
             self.by_touch.remove(&touched);
-            self.put(key, &session);
-        }
-    }
-
-    fn put(&mut self, key: Key, session: &Session) {
-        if self.slice.has(&key.2.to_string()) {
-            let name = format!("{}/{}/{}/{}", key.0, key.1, session.opened, session.id);
-            let row = session.row(key, self.partition);
-            self.sessions.put("sessions", name, row);
+            session.put(&mut self.sessions, key, self.partition);
         }
     }
 
     /// Puts the sessions that may go on beside those that were let go.
     fn put_open(&mut self) {
-        let open = std::mem::take(&mut self.open);
-        for (key, sessions) in &open {
+        for (key, sessions) in &self.open {
             for session in sessions {
-                self.put(*key, session);
+                session.put(&mut self.sessions, *key, self.partition);
             }
         }
-        self.open = open;
     }
 
-    /// The row of a session that may go on.
-    fn open_row(&self, row: &Row) -> Option<Row> {
+    /// Puts a session that may go on as it is now; one that was let go is there already.
+    fn put_again(&mut self, row: &Row) {
         let id = |column: &str| row.get(column)?.as_str()?.parse().ok();
         let number = |column: &str| row.get(column)?.as_u64();
-        let key: Key = (id("tenant")?, id("site")?, number("visitor")?);
-        let session = number("session")?;
-        let open = self.open.get(&key)?.iter().find(|it| it.id == session)?;
-        Some(open.row(key, self.partition))
+        let key = || Some((id("tenant")?, id("site")?, number("visitor")?));
+        let Some((key, session)) = key().zip(number("session")) else {
+            return;
+        };
+        let mut open = self.open.get(&key).into_iter().flatten();
+        if let Some(session) = open.find(|it| it.id == session) {
+            session.put(&mut self.sessions, key, self.partition);
+        }
     }
 }
 
@@ -551,57 +553,85 @@ impl Session {
             interactive: 0,
             times: [time, i64::MAX, i64::MIN],
             pages: Default::default(),
-            origin: texts(data),
-            import: import(data),
+            origin: Origin::of(data),
+            import: data.visit.import.as_ref().map(|import| import.id.uuid()),
             offset: 0,
             touched: 0,
         }
     }
 
-    fn row(&self, (tenant, site, visitor): Key, partition: u32) -> Row {
-        let seconds = u32::try_from(self.last.saturating_sub(self.start) / 1_000_000);
-        let mut row = self.origin.clone();
-        let rest = json!({
-            "tenant": tenant, "site": site, "opened": self.opened, "session": self.id, "visitor": visitor,
-            "start": self.start, "last": self.last, "duration": seconds.unwrap_or_default(),
-            "pageviews": self.pageviews, "events": self.events, "is_bounce": self.interactive < 2,
-            "entry_page": self.pages[0], "exit_page": self.pages[1], "import": self.import,
-            "log_partition": partition, "log_offset": self.offset,
-        });
-        if let Value::Object(rest) = rest {
-            row.extend(rest);
+    fn put(&self, rows: &mut Expected, (tenant, site, visitor): Key, partition: u32) {
+        if !rows.slice.has(&visitor.to_string()) {
+            return;
         }
-        row
+        let mut row = rows.make(SESSIONS);
+        let seconds = u32::try_from(self.last.saturating_sub(self.start) / 1_000_000);
+        self.origin.columns(&mut row);
+        row.add("tenant", tenant);
+        row.add("site", site);
+        row.add("opened", self.opened);
+        row.add("session", self.id);
+        row.add("visitor", visitor);
+        row.add("start", self.start);
+        row.add("last", self.last);
+        row.add("duration", seconds.unwrap_or_default());
+        row.add("pageviews", self.pageviews);
+        row.add("events", self.events);
+        row.add("is_bounce", self.interactive < 2);
+        row.add("entry_page", self.pages[0].as_str());
+        row.add("exit_page", self.pages[1].as_str());
+        row.add("import", self.import);
+        row.add("log_partition", partition);
+        row.add("log_offset", self.offset);
+        rows.made(row);
     }
-}
-
-fn import(data: &Data<'_>) -> Value {
-    let import = data.visit.import.as_ref();
-    import.map_or(Value::Null, |import| import.id.to_string().into())
 }
 
 /// Where a visit came from, as columns: empty texts for what is absent.
-fn texts(data: &Data<'_>) -> Map<String, Value> {
-    let said = &data.visit;
-    let mut columns = Map::new();
-    for (name, text) in [
-        ("hostname", &said.hostname),
-        ("referrer", &said.referrer),
-        ("source", &said.source),
-        ("device", &said.device),
-        ("browser", &said.browser),
-        ("os", &said.os),
-    ] {
-        columns.insert(name.to_owned(), text.as_deref().unwrap_or_default().into());
+struct Origin<T>([(&'static str, T); 11]);
+
+impl<'a> Origin<&'a str> {
+    fn said(data: &'a Data<'_>) -> Self {
+        let said = &data.visit;
+        let text = |text: &'a Option<Cow<'_, str>>| text.as_deref().unwrap_or_default();
+        let [source, medium, campaign, content, term] = UTM.map(|(name, column)| {
+            let text = said.utm.get(name).and_then(Value::as_str);
+            (column, text.unwrap_or_default())
+        });
+        Self([
+            ("hostname", text(&said.hostname)),
+            ("referrer", text(&said.referrer)),
+            ("source", text(&said.source)),
+            ("device", text(&said.device)),
+            ("browser", text(&said.browser)),
+            ("os", text(&said.os)),
+            source,
+            medium,
+            campaign,
+            content,
+            term,
+        ])
     }
-    for name in UTM {
-        let text = said.utm.get(name).and_then(Value::as_str);
-        columns.insert(format!("utm_{name}"), text.unwrap_or_default().into());
-    }
-    columns
 }
 
-fn row(
+impl Origin<String> {
+    fn of(data: &Data<'_>) -> Self {
+        let Origin(said) = Origin::said(data);
+        Self(said.map(|(column, text)| (column, text.to_owned())))
+    }
+}
+
+impl<T: AsRef<str>> Origin<T> {
+    fn columns(&self, row: &mut Making) {
+        for (column, text) in &self.0 {
+            row.add(column, text.as_ref());
+        }
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "what a row is made of")]
+fn columns(
+    row: &mut Making,
     event: &Raw<'_>,
     data: &Data<'_>,
     time: i64,
@@ -609,23 +639,34 @@ fn row(
     interactive: bool,
     session: u64,
     (partition, offset, index): Place,
-) -> Row {
-    let mut row = texts(data);
+) {
+    let import = data.visit.import.as_ref();
     let revenue = data.revenue.as_ref();
-    let rest = json!({
-        "tenant": event.tenant, "site": data.visit.site, "time": time, "name": what,
-        "visitor": data.visit.visitor.get(), "session": session, "pathname": data.visit.pathname,
-        "content": data.visit.content, "props": data.visit.props,
-        "revenue": revenue.and_then(|revenue| decimal(&revenue.amount)),
-        "currency": revenue.map_or("", |revenue| revenue.currency.as_str()),
-        "interactive": interactive, "engaged_ms": data.engaged_ms, "scroll_depth": data.scroll_depth,
-        "import": import(data), "import_line": data.visit.import.as_ref().map_or(0, |import| import.line.0),
-        "id": event.id, "log_partition": partition, "log_offset": offset, "log_index": index,
-    });
-    if let Value::Object(rest) = rest {
-        row.extend(rest);
-    }
-    row
+    let amount = revenue.and_then(|revenue| decimal(&revenue.amount));
+    Origin::said(data).columns(row);
+    row.add("tenant", event.tenant);
+    row.add("site", data.visit.site);
+    row.add("time", time);
+    row.add("name", what);
+    row.add("visitor", data.visit.visitor.get());
+    row.add("session", session);
+    row.add("pathname", data.visit.pathname.as_ref());
+    row.add("content", data.visit.content);
+    row.add("props", &data.visit.props);
+    row.add("revenue", amount.as_deref());
+    row.add(
+        "currency",
+        revenue.map_or("", |revenue| revenue.currency.as_str()),
+    );
+    row.add("interactive", interactive);
+    row.add("engaged_ms", data.engaged_ms);
+    row.add("scroll_depth", data.scroll_depth.map(u32::from));
+    row.add("import", import.map(|import| import.id.uuid()));
+    row.add("import_line", import.map_or(0, |import| import.line.0));
+    row.add("id", event.id);
+    row.add("log_partition", partition);
+    row.add("log_offset", offset);
+    row.add("log_index", index);
 }
 
 /// A decimal number as the table's type holds it, nine digits after the point, in its shortest form; none for what

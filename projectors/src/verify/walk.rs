@@ -5,7 +5,10 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use event_log::{Log, Offset, Partition, ReadError, Reader, State, Verdict, visits};
 use events::Timestamp;
-use read_models::standing::Place;
+use read_models::{
+    Projection,
+    standing::{Place, tables},
+};
 use serde::Deserialize;
 use serde_json::{Map, Value, value::RawValue};
 use uuid::Uuid;
@@ -73,12 +76,18 @@ pub(super) fn skip(text: &str, expected: &mut Expected) {
     let Ok(subject) = Uuid::try_parse(&subject) else {
         return;
     };
-    let key = format!("{tenant}/{subject}");
-    for table in ["content", "downloads"] {
-        if let Some(mut row) = expected.get(table, &key).cloned() {
+    let [content, ..] = tables(Projection::Content) else {
+        return;
+    };
+    let [download] = tables(Projection::Downloads) else {
+        return;
+    };
+    for (table, column) in [(content, "content"), (download, "download")] {
+        let key = expected.key(table, [("tenant", tenant.into()), (column, subject.into())]);
+        if let Some(mut row) = expected.get(table, key).cloned() {
             let version = row.get("version").and_then(Value::as_i64).unwrap_or_default();
-            row.insert("version".to_owned(), (version + 1).into());
-            expected.put(table, key.clone(), row);
+            row.set("version", version + 1);
+            expected.put(table, key, row);
         }
     }
 }

@@ -55,7 +55,10 @@ impl<F: Fold> Given<F> {
         let mut standing = self.tables.writer.standing(F::PROJECTION, None).await.unwrap();
         let mut rows: Vec<Row> = Vec::new();
         standing
-            .each_row(known, Slice::WHOLE, |row| rows.push(row))
+            .each_row(known, Slice::WHOLE, |row| {
+                rows.push(serde_json::from_slice(row)?);
+                Ok(())
+            })
             .await
             .unwrap();
         standing.end().await.unwrap();

@@ -1,0 +1,240 @@
+//! Looking at the rows that are there. A slice is looked at once by fingerprints. Only when some of them are not the
+//! same it is looked at again, for these rows alone, to say what each side says.
+
+use std::{
+    collections::{HashMap, HashSet},
+    convert::Infallible,
+};
+
+use read_models::standing::{Row, Table};
+use tokio::sync::mpsc;
+
+use super::{
+    Error, TOLD, Told,
+    difference::Difference,
+    print::{Found, Keys, Printed},
+    rows::{Expected, Kept, Wanted},
+};
+
+/// Rows that a second look is taken at, at most.
+const LOOKED_AT: usize = 10_000;
+
+/// A row that is there, and is compared when the fold has come to its version.
+pub(super) struct Left {
+    table: &'static Table,
+    printed: Printed,
+    pub(super) row: Row,
+    /// Partition and offset.
+    pub(super) version: (u32, u64),
+}
+
+/// What came of looking at rows.
+pub(super) struct Look {
+    wanted: Wanted,
+    rows: u64,
+    /// At the first look: rows that are not the same, and how many more there are.
+    suspects: HashSet<u128>,
+    more: u64,
+    /// At the second.
+    differences: u64,
+    told: Vec<Difference>,
+}
+
+impl Look {
+    /// That has seen nothing yet.
+    pub(super) fn at(expected: &Expected) -> Self {
+        Self {
+            wanted: expected.wanted(),
+            rows: 0,
+            suspects: HashSet::new(),
+            more: 0,
+            differences: 0,
+            told: Vec::new(),
+        }
+    }
+
+    fn suspect(&mut self, key: u128) {
+        if self.suspects.len() < LOOKED_AT {
+            self.suspects.insert(key);
+        } else {
+            self.more += 1;
+        }
+    }
+
+    fn tell(&mut self, difference: Difference) {
+        self.differences += 1;
+        if (self.told.len() as u64) < TOLD {
+            self.told.push(difference);
+        }
+    }
+
+    fn compare<E>(
+        &mut self,
+        keys: Keys,
+        table: &Table,
+        expected: Option<&Kept>,
+        found: Printed,
+        row: impl FnOnce() -> Result<Row, E>,
+    ) -> Result<(), E> {
+        let Some(wanted) = &self.wanted else {
+            if expected.is_none_or(|kept| kept.whole(keys, table) != found.whole) {
+                self.suspect(found.key);
+            }
+            return Ok(());
+        };
+        if wanted.contains(&found.key) {
+            let row = row()?;
+            let difference = match expected {
+                Some(Kept::Columns(expected)) => Difference::between(table, &expected.row(), &row),
+                Some(Kept::Whole(_)) | None => Some(Difference::additional(table, &row)),
+            };
+            difference.into_iter().for_each(|it| self.tell(it));
+        }
+        Ok(())
+    }
+
+    /// Compares a row that was left with what is expected now.
+    pub(super) fn later(&mut self, expected: &Expected, left: Left) {
+        let Left {
+            table, printed, row, ..
+        } = left;
+        let (keys, rows) = expected.of(table);
+        let expected = rows.and_then(|rows| rows.get(&printed.key));
+        let Ok(()) = self.compare(keys, table, expected, printed, || Ok::<_, Infallible>(row));
+    }
+
+    /// A row that stands where the log has nothing.
+    pub(super) fn nowhere(&mut self, left: Left) {
+        match &self.wanted {
+            None => self.suspect(left.printed.key),
+            Some(wanted) if wanted.contains(&left.printed.key) => {
+                self.tell(Difference::additional(left.table, &left.row));
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn missing(&mut self, table: &Table, key: u128, expected: &Kept) {
+        match (&self.wanted, expected) {
+            (None, _) => self.suspect(key),
+            (Some(wanted), Kept::Columns(row)) if wanted.contains(&key) => {
+                self.tell(Difference::missing(table, &row.row()));
+            }
+            (Some(_), _) => {}
+        }
+    }
+}
+
+/// A table that is being compared.
+pub(super) struct Comparison<'a> {
+    table: &'static Table,
+    keys: Keys,
+    expected: Option<&'a HashMap<u128, Kept>>,
+    found: HashSet<u128>,
+    look: Look,
+}
+
+impl<'a> Comparison<'a> {
+    /// Begins to compare a table.
+    pub(super) fn of(table: &'static Table, expected: &'a Expected) -> Self {
+        let (keys, rows) = expected.of(table);
+        Self {
+            table,
+            keys,
+            expected: rows,
+            found: HashSet::new(),
+            look: Look::at(expected),
+        }
+    }
+
+    /// A row that is there, as it is shown. It comes back when it is to be left.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub(super) fn row(
+        &mut self,
+        line: &[u8],
+        is_beyond: impl FnOnce((u32, u64)) -> bool,
+    ) -> serde_json::Result<Option<Left>> {
+        self.look.rows += 1;
+        let Found { printed, version } = self.keys.read(self.table, line)?;
+        let expected = self.expected.and_then(|rows| rows.get(&printed.key));
+        // The same key twice is one row too many.
+        let expected = expected.filter(|_| self.found.insert(printed.key));
+        let row = || serde_json::from_slice(line);
+        if is_beyond(version) {
+            return Ok(Some(Left {
+                table: self.table,
+                printed,
+                row: row()?,
+                version,
+            }));
+        }
+        self.look.compare(self.keys, self.table, expected, printed, row)?;
+        Ok(None)
+    }
+
+    /// All rows were there.
+    pub(super) fn finish(mut self) -> Look {
+        for (key, row) in self.expected.into_iter().flatten() {
+            if !self.found.contains(key) {
+                self.look.missing(self.table, *key, row);
+            }
+        }
+        self.look
+    }
+}
+
+/// What was found, over all slices; tells it as it comes.
+pub(super) struct Findings {
+    pub(super) rows: u64,
+    pub(super) differences: u64,
+    /// Of the slice that is looked at: what a second look is to be taken at.
+    pub(super) suspects: HashSet<u128>,
+    /// What was told: of a slice that is begun again in halves, once.
+    told: HashSet<(&'static str, String)>,
+    tell: mpsc::Sender<Told>,
+}
+
+impl Findings {
+    pub(super) fn new(tell: mpsc::Sender<Told>) -> Self {
+        Self {
+            rows: 0,
+            differences: 0,
+            suspects: HashSet::new(),
+            told: HashSet::new(),
+            tell,
+        }
+    }
+
+    pub(super) async fn differs(&mut self, difference: Difference) -> Result<(), Error> {
+        self.differences += 1;
+        let name = (difference.table, difference.row.clone());
+        if (self.told.len() as u64) < TOLD && self.told.insert(name) {
+            let told = Told::Difference(Box::new(difference));
+            self.tell.send(told).await.map_err(|_| Error::Unheard)?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn take(&mut self, look: Look) -> Result<(), Error> {
+        if look.wanted.is_none() {
+            self.rows += look.rows;
+            // More than are looked at again differ for certain but for a number in two forms.
+            self.differences += look.more;
+            for key in look.suspects {
+                if self.suspects.len() < LOOKED_AT {
+                    self.suspects.insert(key);
+                } else {
+                    self.differences += 1;
+                }
+            }
+        }
+        let untold = look.differences - look.told.len() as u64;
+        for difference in look.told {
+            self.differs(difference).await?;
+        }
+        self.differences += untold;
+        Ok(())
+    }
+}
