@@ -25,10 +25,15 @@ mod walk;
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::Arc,
+    num::NonZero,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
 };
 
 use event_log::{Log, ReadError};
+use futures::{TryStreamExt as _, stream, stream::StreamExt as _};
 use read_models::{
     Projection, Writer, clickhouse,
     standing::{Place, Slice, Standing, tables},
@@ -204,20 +209,12 @@ impl Verifier {
             }
         };
         let mut findings = Findings::new(tell.clone());
-        let mut progress = Progress {
-            projection: wanted.projection,
-            records: 0,
-            of: records,
-            tell: tell.clone(),
-            throttle: Throttle::default(),
-        };
+        let progress = Progress::new(wanted.projection, records, tell.clone(), Throttle::default());
         let mut slices = vec![first];
         let mut compared = 0;
         while let Some(slice) = slices.pop() {
-            let before = (progress.records, findings.rows, findings.differences);
-            let outcome = self
-                .slice(&mut standing, slice, &mut findings, &mut progress)
-                .await;
+            let before = (progress.passed_by(), findings.rows, findings.differences);
+            let outcome = self.slice(&mut standing, slice, &mut findings, &progress).await;
             match outcome {
                 // Only what is compared slowly looks at what is parked a second time.
                 Ok(()) | Err(Short::Changed) => compared += 1,
@@ -225,8 +222,8 @@ impl Verifier {
                 Err(Short::Full) if slice.of >= MOST_SLICES => return Err(Error::TooLarge(self.budget)),
                 Err(Short::Full) => {
                     tracing::info!(projection = %wanted.projection, ?slice, "too much for the memory: halving it");
-                    (progress.records, findings.rows, findings.differences) = before;
-                    progress.of += records;
+                    progress.again_from(before.0, records);
+                    (findings.rows, findings.differences) = (before.1, before.2);
                     slices.extend(slice.halves());
                 }
             }
@@ -276,7 +273,7 @@ impl Verifier {
         standing: &mut Standing,
         slice: Slice,
         findings: &mut Findings,
-        progress: &mut Progress,
+        progress: &Progress,
     ) -> Result<(), Short> {
         let keys = Keys::new();
         findings.suspects.clear();
@@ -289,7 +286,7 @@ impl Verifier {
         if progress.throttle.is_bound() {
             standing.rest().await?;
         }
-        progress.of += self.records(standing).await?;
+        progress.again_from(progress.passed_by(), self.records(standing).await?);
         let expected = Expected::new(slice, keys, Some(Arc::new(suspects)));
         self.look(standing, expected, findings, progress).await
     }
@@ -299,7 +296,7 @@ impl Verifier {
         standing: &mut Standing,
         expected: Expected,
         findings: &mut Findings,
-        progress: &mut Progress,
+        progress: &Progress,
     ) -> Result<(), Short> {
         match standing.projection {
             Projection::Visits => visits::compare(self, standing, expected, findings, progress).await,
@@ -316,7 +313,7 @@ impl Verifier {
         standing: &mut Standing,
         expected: Expected,
         findings: &mut Findings,
-        progress: &mut Progress,
+        progress: &Progress,
     ) -> Result<(), Short> {
         let projection = standing.projection;
         let slice = expected.slice;
@@ -336,15 +333,21 @@ impl Verifier {
             later: HashMap::new(),
             beyond: false,
         };
-        let mut walks = Vec::new();
-        for partition in self.log.all(topic(projection)) {
-            let mut walk = Walk::new(&self.log, partition);
+        let held = AtomicUsize::new(0);
+        // No aggregate is in two partitions.
+        let parts = self.log.all(topic(projection)).map(|partition| {
+            let (walk, part) = (Walk::new(&self.log, partition), folded.part());
             let until = standing.next_offset(partition.index);
-            folded = self.walk(&mut walk, until, folded, progress).await?;
+            self.walk(walk, until, part, &held, progress)
+        });
+        let parts = stream::iter(parts).buffered(at_once(progress));
+        let mut walks = Vec::new();
+        for (walk, part) in parts.try_collect::<Vec<_>>().await? {
+            folded.join(part);
             walks.push(walk);
         }
         if progress.throttle.is_bound() {
-            folded = self.catch_up(standing, &mut walks, folded, progress).await?;
+            (walks, folded) = self.catch_up(standing, walks, folded, &held, progress).await?;
         }
         for unfit in std::mem::take(&mut folded.unfit) {
             findings.differs(unfit).await?;
@@ -380,12 +383,12 @@ impl Verifier {
             });
         folded.later = beyond;
         folded.beyond = true;
-        for mut walk in walks {
+        for walk in walks {
             let Some(to) = last.get(&walk.partition().index) else {
                 continue;
             };
             let until = (*to).min(self.log.end(walk.partition()).await.map_err(Error::from)?);
-            folded = self.walk(&mut walk, until, folded, progress).await?;
+            (_, folded) = self.walk(walk, until, folded, &held, progress).await?;
         }
         // What stands at a version that the log does not have.
         for left in folded.later.into_values().flatten() {
@@ -399,40 +402,42 @@ impl Verifier {
     async fn catch_up(
         &self,
         standing: &mut Standing,
-        walks: &mut [Walk],
+        mut walks: Vec<Walk>,
         mut folded: Folded,
-        progress: &mut Progress,
-    ) -> Result<Folded, Short> {
-        for last in [false, true] {
-            let slowly = std::mem::take(&mut progress.throttle);
+        held: &AtomicUsize,
+        progress: &Progress,
+    ) -> Result<(Vec<Walk>, Folded), Short> {
+        let fast = progress.without_bound();
+        for (last, progress) in [(false, progress), (true, &fast)] {
             if !standing.renew().await? {
                 return Err(Short::Changed);
             }
             if !last {
                 standing.rest().await?;
-                progress.throttle = slowly.clone();
             }
             folded.parked = Arc::new(standing.parked.clone());
             folded.skipped = Arc::new(standing.skipped.clone());
-            for walk in &mut *walks {
+            for mut walk in std::mem::take(&mut walks) {
                 let until = standing.next_offset(walk.partition().index);
-                folded = self.walk(walk, until, folded, progress).await?;
+                (walk, folded) = self.walk(walk, until, folded, held, progress).await?;
+                walks.push(walk);
             }
-            progress.throttle = slowly;
         }
-        Ok(folded)
+        Ok((walks, folded))
     }
 
-    /// Folds a partition up to an offset.
+    /// Folds a partition up to an offset. `held` is what the rows of all partitions take.
     async fn walk(
         &self,
-        walk: &mut Walk,
+        mut walk: Walk,
         until: u64,
         mut folded: Folded,
-        progress: &mut Progress,
-    ) -> Result<Folded, Short> {
+        held: &AtomicUsize,
+        progress: &Progress,
+    ) -> Result<(Walk, Folded), Short> {
         while let Some(records) = walk.next(until).await? {
             let (count, partition) = (records.passed, walk.partition().index);
+            let before = folded.expected.held();
             let fold = move || {
                 for record in &records.admitted {
                     folded.record(partition, record);
@@ -441,11 +446,12 @@ impl Verifier {
             };
             folded = in_background(fold).await?;
             progress.passed(count).await?;
-            if folded.expected.held() > self.budget {
+            let more = folded.expected.held().wrapping_sub(before);
+            if held.fetch_add(more, Ordering::Relaxed).wrapping_add(more) > self.budget {
                 return Err(Short::Full);
             }
         }
-        Ok(folded)
+        Ok((walk, folded))
     }
 }
 
@@ -468,6 +474,26 @@ struct Folded {
 }
 
 impl Folded {
+    /// The same before anything was read, for one partition.
+    fn part(&self) -> Self {
+        Self {
+            fold: self.fold,
+            expected: self.expected.empty(),
+            parked: self.parked.clone(),
+            skipped: self.skipped.clone(),
+            unfit: Vec::new(),
+            later: HashMap::new(),
+            look: Look::at(&self.expected),
+            beyond: false,
+        }
+    }
+
+    /// Takes what was read of a partition.
+    fn join(&mut self, part: Self) {
+        self.expected.join(part.expected);
+        self.unfit.extend(part.unfit);
+    }
+
     /// Folds a record.
     fn record(&mut self, partition: u32, record: &walk::Admitted) {
         for (index, event) in (0..).zip(record.events()) {
@@ -496,22 +522,49 @@ impl Folded {
     }
 }
 
-/// How far it is, told once for each piece of the log that was read.
+/// How far it is, told once for each piece of the log that was read. Clones count together.
+#[derive(Clone)]
 struct Progress {
     projection: Projection,
-    records: u64,
-    of: u64,
+    /// Records passed, and how many there are.
+    counts: Arc<[AtomicU64; 2]>,
     tell: mpsc::Sender<Told>,
     throttle: Throttle,
 }
 
 impl Progress {
-    async fn passed(&mut self, records: u64) -> Result<(), Error> {
-        self.records += records;
+    fn new(projection: Projection, of: u64, tell: mpsc::Sender<Told>, throttle: Throttle) -> Self {
+        Self {
+            projection,
+            counts: Arc::new([AtomicU64::new(0), AtomicU64::new(of)]),
+            tell,
+            throttle,
+        }
+    }
+
+    fn without_bound(&self) -> Self {
+        Self {
+            throttle: Throttle::default(),
+            ..self.clone()
+        }
+    }
+
+    fn passed_by(&self) -> u64 {
+        self.counts[0].load(Ordering::Relaxed)
+    }
+
+    /// So many were passed, and so many more are to be.
+    fn again_from(&self, passed: u64, more: u64) {
+        self.counts[0].store(passed, Ordering::Relaxed);
+        self.counts[1].fetch_add(more, Ordering::Relaxed);
+    }
+
+    async fn passed(&self, records: u64) -> Result<(), Error> {
+        let passed = self.counts[0].fetch_add(records, Ordering::Relaxed) + records;
         let told = Told::Progress {
             projection: self.projection.name(),
-            records: self.records,
-            of: self.of.max(self.records),
+            records: passed,
+            of: self.counts[1].load(Ordering::Relaxed).max(passed),
         };
         self.tell.send(told).await.map_err(|_| Error::Unheard)?;
         self.throttle
@@ -519,6 +572,14 @@ impl Progress {
             .await;
         Ok(())
     }
+}
+
+/// How many partitions are folded at a time: one for each core, or one, slowly.
+fn at_once(progress: &Progress) -> usize {
+    if progress.throttle.is_bound() {
+        return 1;
+    }
+    std::thread::available_parallelism().map_or(1, NonZero::get)
 }
 
 /// Folding takes the processor for milliseconds: not on a thread that others wait for.

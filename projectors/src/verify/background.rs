@@ -199,15 +199,10 @@ impl Background {
         let mut standing = self.control.standing(projection, Some(generation)).await?;
         standing.rest().await?;
         let mut findings = Findings::new(tell.clone());
-        let mut progress = Progress {
-            projection,
-            records: 0,
-            of: self.verifier.records(&standing).await?,
-            tell,
-            throttle: self.throttle.clone(),
-        };
+        let records = self.verifier.records(&standing).await?;
+        let progress = Progress::new(projection, records, tell, self.throttle.clone());
         self.verifier
-            .slice(&mut standing, slice, &mut findings, &mut progress)
+            .slice(&mut standing, slice, &mut findings, &progress)
             .await?;
         // In ClickHouse rows were not those of one moment: what was parked or tried again in between explains them.
         if findings.differences > 0 && !standing.renew().await? {

@@ -150,10 +150,18 @@ impl Expected {
         }
     }
 
-    /// As it was before any row was expected.
-    pub(super) fn cleared(&mut self) -> Self {
-        let empty = Self::new(self.slice, self.keys, self.wanted.clone());
-        std::mem::replace(self, empty)
+    /// The same, with no row expected.
+    pub(super) fn empty(&self) -> Self {
+        Self::new(self.slice, self.keys, self.wanted.clone())
+    }
+
+    /// Takes the rows of another part of the same slice.
+    pub(super) fn join(&mut self, part: Self) {
+        self.held += part.held;
+        self.known.extend(part.known);
+        for (table, rows) in part.tables {
+            self.tables.entry(table).or_default().extend(rows);
+        }
     }
 
     /// Bytes that its rows take, about.

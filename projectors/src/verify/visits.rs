@@ -15,6 +15,7 @@ use std::{
 
 use event_log::{Partition, Topic};
 use events::{VisitorId, visit::ImportLine};
+use futures::{TryStreamExt as _, stream, stream::StreamExt as _};
 use read_models::{
     Projection,
     standing::{Place, Row, Standing, Table, tables},
@@ -22,10 +23,11 @@ use read_models::{
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use siphasher::sip::SipHasher13;
+use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use super::{
-    Error, Progress, Short, Verifier,
+    Error, Progress, Short, Verifier, at_once,
     difference::Difference,
     in_background,
     look::{Comparison, Findings, Left, Look},
@@ -58,46 +60,54 @@ const UTM: [(&str, &str); 5] = [
 pub(super) async fn compare(
     verifier: &Verifier,
     standing: &Standing,
-    mut expected: Expected,
+    expected: Expected,
     findings: &mut Findings,
-    progress: &mut Progress,
+    progress: &Progress,
 ) -> Result<(), Short> {
-    for partition in verifier.log.all(Topic::Visits) {
-        let mut part = Part {
-            verifier,
-            standing,
-            partition,
-            walk: Walk::new(&verifier.log, partition),
-        };
+    let (at_once, findings) = (at_once(progress), Mutex::new(findings));
+    let parts = verifier.log.all(Topic::Visits).map(|partition| {
         let next = standing.next_offset(partition.index);
         let parked = standing.parked.iter().chain(&standing.skipped);
         let parked = parked.filter(|(at, ..)| *at == partition.index);
         let parked = parked.map(|(_, offset, _)| *offset).collect();
-        let fold = Fold::new(partition.index, &mut expected, parked);
-        let mut fold = part.walk(fold, next, findings, progress).await?;
-        part.compare_events(&mut fold, next, findings).await?;
-        part.compare_sessions(fold, next, findings, progress).await?;
-    }
+        let fold = Fold::new(partition.index, &expected, parked);
+        let part = Part {
+            verifier,
+            generation: standing.generation,
+            partition,
+            walk: Walk::new(&verifier.log, partition),
+            findings: &findings,
+            progress,
+            budget: verifier.budget / 2 / at_once,
+        };
+        part.compare(fold, next)
+    });
+    let mut parts = stream::iter(parts).buffer_unordered(at_once);
+    while let Some(()) = parts.try_next().await? {}
     Ok(())
 }
 
 /// A partition that is being compared.
 struct Part<'a> {
     verifier: &'a Verifier,
-    standing: &'a Standing,
+    generation: i32,
     partition: Partition,
     walk: Walk,
+    findings: &'a Mutex<&'a mut Findings>,
+    progress: &'a Progress,
+    /// What its events may take, and its sessions, in bytes.
+    budget: usize,
 }
 
 impl Part<'_> {
+    async fn compare(mut self, fold: Fold, next: u64) -> Result<(), Short> {
+        let mut fold = self.walk(fold, next).await?;
+        self.compare_events(&mut fold, next).await?;
+        self.compare_sessions(fold, next).await
+    }
+
     /// Folds up to an offset, and compares events on the way.
-    async fn walk(
-        &mut self,
-        mut fold: Fold,
-        until: u64,
-        findings: &mut Findings,
-        progress: &mut Progress,
-    ) -> Result<Fold, Short> {
+    async fn walk(&mut self, mut fold: Fold, until: u64) -> Result<Fold, Short> {
         while let Some(records) = self.walk.next(until).await? {
             let count = records.passed;
             let work = move || {
@@ -107,25 +117,26 @@ impl Part<'_> {
                 fold
             };
             fold = in_background(work).await?;
-            progress.passed(count).await?;
+            self.progress.passed(count).await?;
             for unfit in std::mem::take(&mut fold.unfit) {
-                findings.differs(unfit).await?;
+                self.findings.lock().await.differs(unfit).await?;
             }
-            if fold.sessions.held() > self.verifier.budget / 2 {
+            if fold.sessions.held() > self.budget {
                 return Err(Short::Full);
             }
-            if fold.events.held() > CHUNK.min(self.verifier.budget / 2) {
+            if fold.events.held() > CHUNK.min(self.budget) {
                 let to = fold.next;
-                self.compare_events(&mut fold, to, findings).await?;
+                self.compare_events(&mut fold, to).await?;
             }
         }
         Ok(fold)
     }
 
     /// Compares the events before an offset that were not compared yet.
-    async fn compare_events(&self, fold: &mut Fold, to: u64, findings: &mut Findings) -> Result<(), Error> {
+    async fn compare_events(&self, fold: &mut Fold, to: u64) -> Result<(), Error> {
         let from = std::mem::replace(&mut fold.compared, to);
-        let expected = fold.events.cleared();
+        let empty = fold.events.empty();
+        let expected = std::mem::replace(&mut fold.events, empty);
         let mut seen = Comparison::of(EVENTS, &expected);
         let condition = format!(
             "log_partition = {} AND log_offset >= {from} AND log_offset < {to}",
@@ -133,19 +144,13 @@ impl Part<'_> {
         );
         let take = |line: &[u8]| seen.row(line, |_| false).map(|_| ());
         self.each_row(EVENTS, &expected, &condition, take).await?;
-        findings.take(seen.finish()).await
+        self.findings.lock().await.take(seen.finish()).await
     }
 
     /// Compares sessions: each at the version that the table has.
-    async fn compare_sessions(
-        &mut self,
-        mut fold: Fold,
-        next: u64,
-        findings: &mut Findings,
-        progress: &mut Progress,
-    ) -> Result<(), Short> {
+    async fn compare_sessions(&mut self, mut fold: Fold, next: u64) -> Result<(), Short> {
         fold.put_open();
-        if fold.sessions.held() > self.verifier.budget / 2 {
+        if fold.sessions.held() > self.budget {
             return Err(Short::Full);
         }
         let mut later: HashMap<u64, Vec<Left>> = HashMap::new();
@@ -159,7 +164,7 @@ impl Part<'_> {
         };
         self.each_row(SESSIONS, &fold.sessions, &condition, take).await?;
         let look = seen.finish();
-        findings.take(look).await?;
+        self.findings.lock().await.take(look).await?;
         let Some(last) = later.keys().max().copied() else {
             return Ok(());
         };
@@ -167,11 +172,11 @@ impl Part<'_> {
         let end = self.verifier.log.end(self.partition).await.map_err(Error::from)?;
         fold.later = later;
         fold.beyond = true;
-        let mut fold = self.walk(fold, end.min(last + 1), findings, progress).await?;
+        let mut fold = self.walk(fold, end.min(last + 1)).await?;
         for left in fold.later.into_values().flatten() {
             fold.look.nowhere(left);
         }
-        Ok(findings.take(fold.look).await?)
+        Ok(self.findings.lock().await.take(fold.look).await?)
     }
 
     async fn each_row(
@@ -181,12 +186,11 @@ impl Part<'_> {
         condition: &str,
         take: impl FnMut(&[u8]) -> serde_json::Result<()>,
     ) -> Result<(), Error> {
-        let generation = self.standing.generation;
         self.verifier
             .rows
             .each_row(
                 Projection::Visits,
-                generation,
+                self.generation,
                 table,
                 expected.slice,
                 condition,
@@ -311,7 +315,7 @@ struct Fold {
 }
 
 impl Fold {
-    fn new(partition: u32, expected: &mut Expected, parked: HashSet<u64>) -> Self {
+    fn new(partition: u32, expected: &Expected, parked: HashSet<u64>) -> Self {
         Self {
             partition,
             parked,
@@ -325,8 +329,8 @@ impl Fold {
             latest: i64::MIN,
             compared: 0,
             beyond: false,
-            events: expected.cleared(),
-            sessions: expected.cleared(),
+            events: expected.empty(),
+            sessions: expected.empty(),
             unfit: Vec::new(),
             later: HashMap::new(),
             look: Look::at(expected),
