@@ -155,11 +155,10 @@ impl Fold {
     }
 
     fn visits(&mut self, offset: u64, visits: &[(u32, Visit<'_>)], piece: &mut Piece) {
-        for (index, visit) in visits {
-            let new = match visit.import {
-                Some((import, line)) => self.marks.is_new(import, line) && self.recent.is_other(visit),
-                None => self.recent.is_new(visit),
-            };
+        // Before their rows are made: ids are remembered all over the memory, and the processor waits for several places
+        // at a time when it has nothing else to do between them.
+        let new: Vec<bool> = visits.iter().map(|(_, visit)| self.is_new(visit)).collect();
+        for ((index, visit), new) in visits.iter().zip(new) {
             if !new {
                 piece.repeated += 1;
                 continue;
@@ -170,6 +169,13 @@ impl Fold {
                 index: *index,
             };
             self.keep(visit, place, piece);
+        }
+    }
+
+    fn is_new(&mut self, visit: &Visit<'_>) -> bool {
+        match visit.import {
+            Some((import, line)) => self.marks.is_new(import, line) && self.recent.is_other(visit),
+            None => self.recent.is_new(visit),
         }
     }
 

@@ -123,7 +123,7 @@ impl FactStore {
             .with_setting("async_insert", "0")
             .with_setting("wait_end_of_query", "1");
         let writing = async {
-            sending.send(facts.block(facts.rows() * 256).into()).await?;
+            sending.send(facts.block().into()).await?;
             sending.end().await
         };
         within(self.limits.write, || "an insert of facts".to_owned(), writing).await

@@ -164,11 +164,11 @@ async fn write(store: &Store, tenant: Uuid, site: Uuid, token: &str) {
         });
     }
     store
-        .insert_sessions(&insert(token, 1), vec![sessions.block(0)])
+        .insert_sessions(&insert(token, 1), vec![sessions.block()])
         .await
         .unwrap();
     store
-        .insert_events(&insert(token, 1), vec![events.block(0)])
+        .insert_events(&insert(token, 1), vec![events.block()])
         .await
         .unwrap();
 }
@@ -597,7 +597,7 @@ async fn an_insert_is_one_part_and_takes_place_under_the_highest_fence_only() {
         events.push(&row, []);
     }
     // Two blocks, as of two partitions, are one part still.
-    let blocks = || vec![events.block(0), events.block(0)];
+    let blocks = || vec![events.block(), events.block()];
     store.insert_events(&insert("one", 1), blocks()).await.unwrap();
     let client = scratch.reader().visits(1);
     let parts: u64 = client
@@ -617,9 +617,7 @@ async fn an_insert_is_one_part_and_takes_place_under_the_highest_fence_only() {
     // Another owner: what comes late from the first one does not take place, nor does its deleting.
     store.write_fences(&[(0, 2)], "second").await.unwrap();
     store.stop_predecessors().await.unwrap();
-    let late = store
-        .insert_events(&insert("two", 1), vec![events.block(0)])
-        .await;
+    let late = store.insert_events(&insert("two", 1), vec![events.block()]).await;
     assert!(
         matches!(late, Err(read_models::visits::store::InsertError::Fenced)),
         "{late:?}"
@@ -631,5 +629,73 @@ async fn an_insert_is_one_part_and_takes_place_under_the_highest_fence_only() {
     );
     store.delete_from(0, 6, 2).await.unwrap();
     assert_eq!(store.found(0, 0, u64::MAX).await.unwrap().rows, 200);
+    scratch.erase().await.unwrap();
+}
+
+/// Each width of a dictionary's numbers: of one text, of more than a byte can number, of more than two bytes can.
+#[tokio::test]
+async fn texts_that_stand_once_in_a_block_are_those_of_their_rows() {
+    let scratch = Scratch::for_test();
+    let writer = scratch.writer();
+    writer.create_visits(1).await.unwrap();
+    let store = writer.visits_store(1);
+    store.write_fences(&[(0, 1)], "first").await.unwrap();
+    let mut events = EventColumns::default();
+    for (partition, (rows, texts)) in (0..).zip([(3_u32, 1_u32), (1_000, 257), (140_000, 65_537)]) {
+        for row in 0..rows {
+            // Neighbours differ, and the empty text is one of them.
+            let number = row % texts;
+            let text = if number == 0 {
+                String::new()
+            } else {
+                format!("t{number}")
+            };
+            events.push(
+                &EventRow {
+                    tenant: site().tenant,
+                    site: site().id,
+                    time: at("2026-03-01T10:00:00Z"),
+                    name: &text,
+                    visitor: u64::from(number),
+                    session: 1,
+                    hostname: "example.org",
+                    pathname: "/",
+                    referrer: "",
+                    source: "",
+                    device: "",
+                    browser: "",
+                    os: "",
+                    utm: ["", "", "", "", &text],
+                    content: None,
+                    revenue: None,
+                    currency: "",
+                    interactive: true,
+                    engaged_ms: 0,
+                    scroll_depth: None,
+                    import: None,
+                    id: Uuid::from_u128(row.into()),
+                    place: Place {
+                        partition,
+                        offset: row.into(),
+                        index: 0,
+                    },
+                },
+                [],
+            );
+        }
+        let token = format!("p{partition}");
+        store
+            .insert_events(&insert(&token, 1), vec![events.block()])
+            .await
+            .unwrap();
+        // The next block knows nothing of this one.
+        events.clear();
+        let query = "SELECT count(), uniqExact(name), \
+                     countIf(name != utm_term OR name != if(visitor = 0, '', concat('t', toString(visitor))) \
+                     OR hostname != 'example.org' OR currency != '') FROM events WHERE log_partition = ?";
+        let client = scratch.reader().visits(1);
+        let found: (u64, u64, u64) = client.query(query).bind(partition).fetch_one().await.unwrap();
+        assert_eq!(found, (rows.into(), texts.into(), 0));
+    }
     scratch.erase().await.unwrap();
 }

@@ -4,6 +4,7 @@
 //! ignored test `speed` in `tests.rs` measures both). Whatever does not have the one form that our own writer gives an event
 //! goes through the domain's decoder instead, so both read the same and errors are the domain's.
 
+mod scan;
 mod text;
 mod time;
 
@@ -15,7 +16,6 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 pub use self::text::{Pairs, Text};
-use self::time::Instant;
 
 /// An event of a visit.
 #[derive(Debug, Clone, PartialEq)]
@@ -100,17 +100,17 @@ impl fmt::Display for Bad {
 
 /// The events of a record's value. Whatever stands there, it gets by.
 pub fn decode(value: &[u8]) -> Read<'_> {
-    if let Ok(batch) = serde_json::from_slice::<Vec<Incoming<'_>>>(value)
-        && let Some(visits) = (0..)
-            .zip(batch)
-            .map(|(index, event)| Some((index, event.visit()?)))
-            .collect()
-    {
+    if let Some(visits) = scan::visits(value) {
         return Read {
             visits,
             ..Read::default()
         };
     }
+    one_by_one(value)
+}
+
+/// The same by the domain's decoder.
+fn one_by_one(value: &[u8]) -> Read<'_> {
     let mut read = Read::default();
     let batch: Vec<&RawValue> = match serde_json::from_slice(value) {
         Ok(batch) => batch,
@@ -236,144 +236,16 @@ fn owned(recorded: Recorded) -> Result<Visit<'static>, &'static str> {
     })
 }
 
-/// One event as our own writer forms it; any other attribute leads to the domain's decoder.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Incoming<'a> {
-    #[serde(borrow)]
-    specversion: Text<'a>,
-    id: Uuid,
-    #[serde(rename = "source", borrow)]
-    _source: Text<'a>,
-    #[serde(rename = "type", borrow)]
-    name: Text<'a>,
-    #[serde(rename = "subject", borrow)]
-    _subject: Text<'a>,
-    time: Instant,
-    tenant: Uuid,
-    #[serde(rename = "causationid")]
-    _causation: Option<Uuid>,
-    #[serde(rename = "correlationid")]
-    _correlation: Option<Uuid>,
-    #[serde(borrow, default)]
-    traceparent: Text<'a>,
-    #[serde(borrow)]
-    data: Data<'a>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Data<'a> {
-    #[serde(borrow)]
-    visit: VisitData<'a>,
-    #[serde(borrow)]
-    name: Option<Text<'a>>,
-    interactive: Option<bool>,
-    #[serde(borrow)]
-    revenue: Option<RevenueData<'a>>,
-    engaged_ms: Option<u32>,
-    scroll_depth: Option<u8>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct VisitData<'a> {
-    site: Uuid,
-    visitor: events::VisitorId,
-    #[serde(borrow)]
-    hostname: Text<'a>,
-    #[serde(borrow)]
-    pathname: Text<'a>,
-    #[serde(borrow, default)]
-    referrer: Text<'a>,
-    #[serde(borrow, default)]
-    source: Text<'a>,
-    #[serde(borrow, default)]
-    device: Text<'a>,
-    #[serde(borrow, default)]
-    browser: Text<'a>,
-    #[serde(borrow, default)]
-    os: Text<'a>,
-    #[serde(borrow, default)]
-    utm: Pairs<'a>,
-    content: Option<Uuid>,
-    #[serde(borrow, default)]
-    props: Pairs<'a>,
-    import: Option<events::visit::ImportLine>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RevenueData<'a> {
-    #[serde(borrow)]
-    amount: Text<'a>,
-    #[serde(borrow)]
-    currency: Text<'a>,
-}
-
-impl<'a> Incoming<'a> {
-    /// None where the domain's decoder should look at it.
-    fn visit(self) -> Option<Visit<'a>> {
-        if self.specversion.as_ref() != "1.0" {
-            return None;
-        }
-        let Data {
-            visit,
-            name,
-            interactive,
-            revenue,
-            engaged_ms,
-            scroll_depth,
-        } = self.data;
-        let what = match (
-            self.name.as_ref(),
-            name,
-            interactive,
-            revenue,
-            engaged_ms,
-            scroll_depth,
-        ) {
-            ("visit.page-viewed.v1", None, None, None, None, None) => What::PageView,
-            ("visit.custom-event-recorded.v1", Some(name), Some(interactive), revenue, None, None) => {
-                What::Custom {
-                    name,
-                    interactive,
-                    revenue: revenue.map(|revenue| (revenue.amount, revenue.currency)),
-                }
-            }
-            ("visit.engagement-recorded.v1", None, None, None, Some(engaged_ms), scroll_depth) => {
-                What::Engagement {
-                    engaged_ms,
-                    scroll_depth,
-                }
-            }
-            _ => return None,
-        };
-        Some(Visit {
-            id: self.id,
-            tenant: self.tenant,
-            time: self.time.0,
-            what,
-            site: visit.site,
-            visitor: visit.visitor.get(),
-            hostname: visit.hostname,
-            pathname: visit.pathname,
-            referrer: visit.referrer,
-            source: visit.source,
-            device: visit.device,
-            browser: visit.browser,
-            os: visit.os,
-            utm: visit.utm,
-            content: visit.content,
-            props: visit.props,
-            import: visit.import.map(|import| (import.id.uuid(), import.line.0)),
-            traceparent: self.traceparent,
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use events::{
+        CommandId, ContentId, Envelope, EventId, ImportId, SiteId, TenantId, Timestamp, VisitorId, Whole,
+        visit,
+    };
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -387,7 +259,128 @@ mod tests {
 
     #[test]
     fn of_a_name_that_stands_twice_the_last_value_counts() {
-        let pairs: Pairs<'_> = serde_json::from_str(r#"{"b":"1","a":"2","b":"3"}"#).unwrap();
-        assert_eq!(pairs.iter().collect::<Vec<_>>(), [("a", "2"), ("b", "3")]);
+        let record = include_str!("../../../schemas/visit.page-viewed.v1.example.json");
+        let record = format!("[{record}]").replace(r#""author": "Ada""#, r#""b":"1","a":"2","b":"3""#);
+        let read = decode(record.as_bytes());
+        let pairs: Vec<_> = read.visits[0].1.props.iter().collect();
+        assert_eq!(pairs, [("a", "2"), ("b", "3")]);
+    }
+
+    fn text() -> impl Strategy<Value = String> {
+        prop_oneof!["[a-z/]{0,12}", any::<String>()]
+    }
+
+    fn texts() -> impl Strategy<Value = BTreeMap<String, String>> {
+        prop::collection::btree_map(text(), text(), 0..3)
+    }
+
+    prop_compose! {
+        fn visit()(
+            (site, visitor) in any::<(u128, u64)>(),
+            (hostname, pathname) in (text(), text()),
+            origin in prop::array::uniform5(prop::option::of(text())),
+            (utm, props) in (texts(), texts()),
+            content in prop::option::of(any::<u128>()),
+            import in prop::option::of(any::<(u128, u64)>()),
+        ) -> visit::Visit {
+            let [referrer, source, device, browser, os] = origin;
+            visit::Visit {
+                site: SiteId::new(Uuid::from_u128(site)),
+                visitor: VisitorId::new(visitor),
+                hostname,
+                pathname,
+                referrer,
+                source,
+                device,
+                browser,
+                os,
+                utm,
+                content: content.map(|id| ContentId::new(Uuid::from_u128(id))),
+                props,
+                import: import.map(|(id, line)| visit::ImportLine {
+                    id: ImportId::new(Uuid::from_u128(id)),
+                    line: Whole(line),
+                }),
+            }
+        }
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        let viewed = visit().prop_map(|visit| visit::PageViewed { visit }.into());
+        let revenue = prop::option::of((text(), text()));
+        let custom =
+            (visit(), text(), any::<bool>(), revenue).prop_map(|(visit, name, interactive, revenue)| {
+                let revenue = revenue.map(|(amount, currency)| visit::Revenue { amount, currency });
+                visit::CustomEventRecorded {
+                    visit,
+                    name,
+                    interactive,
+                    revenue,
+                }
+                .into()
+            });
+        let engaged =
+            (visit(), any::<u32>(), any::<Option<u8>>()).prop_map(|(visit, engaged_ms, scroll_depth)| {
+                visit::EngagementRecorded {
+                    visit,
+                    engaged_ms,
+                    scroll_depth,
+                }
+                .into()
+            });
+        prop_oneof![viewed, custom, engaged]
+    }
+
+    prop_compose! {
+        fn recorded()(
+            event in event(),
+            [id, tenant] in any::<[u128; 2]>(),
+            causes in prop::array::uniform2(prop::option::of(any::<u128>())),
+            micros in 0_i64..4_102_444_800_000_000,
+            subject in text(),
+            traceparent in prop::option::of(text()),
+        ) -> Recorded {
+            let [causation, correlation] = causes.map(|id| id.map(Uuid::from_u128));
+            let envelope = Envelope {
+                id: EventId::new(Uuid::from_u128(id)),
+                subject,
+                time: Timestamp::from_micros(micros).unwrap(),
+                tenant: TenantId::new(Uuid::from_u128(tenant)),
+                aggregate_version: None,
+                actor: None,
+                causation: causation.map(CommandId::new),
+                correlation,
+                traceparent,
+            };
+            Recorded { envelope, event }
+        }
+    }
+
+    proptest! {
+        /// And so quickly: none of them is left to the domain's decoder.
+        #[test]
+        fn whatever_our_writer_writes_is_read(events in prop::collection::vec(recorded(), 1..4)) {
+            let value = events::envelope::encode(&events);
+            let expected = one_by_one(&value);
+            prop_assert_eq!((expected.visits.len(), &expected.bad, &expected.odd), (events.len(), &vec![], &None));
+            prop_assert_eq!(scan::visits(&value), Some(expected.visits));
+        }
+
+        #[test]
+        fn what_the_domain_reads_otherwise_is_not_read_quickly(
+            events in prop::collection::vec(recorded(), 1..3),
+            changes in prop::collection::vec((any::<prop::sample::Index>(), prop_oneof![any::<u8>(), prop::sample::select(b"\"\\{}[]:, 0a\n".to_vec())]), 1..4),
+            length in 0..3_usize,
+        ) {
+            let mut value = events::envelope::encode(&events);
+            for (place, byte) in changes {
+                let place = place.index(value.len());
+                value.splice(place..(place + length).min(value.len()), [byte]);
+            }
+            if let Some(visits) = scan::visits(&value) {
+                let expected = one_by_one(&value);
+                prop_assert_eq!((visits, vec![], None), (expected.visits, expected.bad, expected.odd));
+            }
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::{
     hash::Hasher,
 };
 
+use foldhash::fast::RandomState;
 use siphasher::sip128::{Hasher128, SipHasher13};
 use uuid::Uuid;
 
@@ -16,11 +17,12 @@ use super::decode::Visit;
 pub const REMEMBERED: usize = 65_536;
 
 /// The ids of the partition's last live events. Clients choose ids, so each counts within its tenant and site only: what
-/// is remembered is a 128-bit hash of the three.
+/// is remembered is a 128-bit hash of the three. Hashes need no strong hash once more, only one that nobody outside
+/// can foretell.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Recent {
     order: VecDeque<u128>,
-    known: HashSet<u128>,
+    known: HashSet<u128, RandomState>,
 }
 
 impl Recent {

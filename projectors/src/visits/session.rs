@@ -9,6 +9,7 @@
 
 use std::{collections::HashMap, hash::Hasher};
 
+use foldhash::fast::RandomState;
 use read_models::visits::rows::{SessionColumns, SessionRow, UTM};
 use siphasher::sip::SipHasher13;
 use uuid::Uuid;
@@ -254,7 +255,8 @@ struct Slot {
 /// The open sessions of a partition.
 #[derive(Debug, Clone)]
 pub(super) struct Open {
-    by_key: HashMap<Key, u32>,
+    /// Nobody outside chooses a visitor's hash, which is salted: a quick hash does.
+    by_key: HashMap<Key, u32, RandomState>,
     slots: Vec<Slot>,
     free: Vec<u32>,
     oldest: u32,
@@ -265,7 +267,7 @@ pub(super) struct Open {
 impl Default for Open {
     fn default() -> Self {
         Self {
-            by_key: HashMap::new(),
+            by_key: HashMap::default(),
             slots: Vec::new(),
             free: Vec::new(),
             oldest: NONE,

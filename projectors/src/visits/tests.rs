@@ -534,7 +534,7 @@ fn cut(records: &[Vec<Happened>], cuts: &[(usize, bool)]) -> (Vec<u8>, u64, u64,
     let done = fold.finish(piece);
     let rows = sessions(&fold);
     (
-        done.events.block(0),
+        done.events.block(),
         fingerprint.wrapping_add(done.fingerprint),
         repeated + done.repeated,
         rows,
@@ -617,7 +617,7 @@ fn speed() {
     });
     let piece = fold.finish(piece);
     let began = std::time::Instant::now();
-    let bytes = piece.events.block(0).len();
+    let bytes = piece.events.block().len();
     println!(
         "block: {bytes} bytes in {:?}; snapshot of {} bytes in {:?}",
         began.elapsed(),

@@ -5,6 +5,8 @@
 //! makes of a catch-up from zero stands in BENCHMARKS.md.
 //! Format: <https://clickhouse.com/docs/interfaces/formats/Native>.
 
+use std::collections::HashMap;
+
 use uuid::Uuid;
 
 /// One column that grows by appending.
@@ -16,6 +18,15 @@ pub struct Column {
 }
 
 impl Column {
+    pub(crate) fn size(&self) -> usize {
+        self.values.len() + self.nulls.len()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.values.clear();
+        self.nulls.clear();
+    }
+
     /// `UInt8`, `Bool`.
     pub fn u8(&mut self, value: u8) {
         self.values.push(value);
@@ -86,6 +97,17 @@ pub struct Lists {
 }
 
 impl Lists {
+    pub(crate) fn size(&self) -> usize {
+        self.ends.len() + self.first.len() + self.second.len()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.ends.clear();
+        self.elements = 0;
+        self.first.clear();
+        self.second.clear();
+    }
+
     /// A row of `Array(String)`.
     pub fn array<'a>(&mut self, values: impl IntoIterator<Item = &'a str>) {
         for value in values {
@@ -109,6 +131,60 @@ impl Lists {
     }
 }
 
+/// A column of `LowCardinality(String)`: each text once, and of each row the number of its text. The engine takes it
+/// as it is; of a `String` it would look up every row.
+#[derive(Debug, Default, Clone)]
+pub struct Dictionary {
+    /// By their numbers.
+    texts: Column,
+    numbers: HashMap<Box<str>, u32>,
+    rows: Vec<u32>,
+    /// The text of the last row: most rows have the same one as the row before.
+    last: String,
+}
+
+impl Dictionary {
+    /// A row.
+    pub fn text(&mut self, text: &str) {
+        // Two empty texts are not compared byte by byte: they have addresses that nothing stands at, and `memcmp` took a
+        // hundred times as long over these.
+        let same = self.last.is_empty() && text.is_empty() || self.last == text;
+        let number = match self.rows.last() {
+            Some(number) if same => *number,
+            _ => self.number(text),
+        };
+        self.rows.push(number);
+    }
+
+    pub(crate) fn size(&self) -> usize {
+        self.texts.size() + self.rows.len() * size_of::<u32>() + 4 * size_of::<u64>()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.texts.clear();
+        self.numbers.clear();
+        self.rows.clear();
+    }
+
+    fn number(&mut self, text: &str) -> u32 {
+        text.clone_into(&mut self.last);
+        if let Some(number) = self.numbers.get(text) {
+            return *number;
+        }
+        // Blocks have fewer rows than there are numbers.
+        let number = self.numbers.len() as u32;
+        self.numbers.insert(text.into(), number);
+        self.texts.text(text);
+        number
+    }
+}
+
+/// Version of a dictionary's form: it stands in the block itself.
+const DICTIONARY_IN_BLOCK: u64 = 1;
+/// Says so once more, and that it is complete. The lowest byte is the width of the numbers: 0 for 8 bits, 1 for 16, 2
+/// for 32.
+const TEXTS_FOLLOW: u64 = 1 << 9 | 1 << 10;
+
 /// Puts one block together: name, type and values of each column.
 #[derive(Debug)]
 pub struct Block {
@@ -116,9 +192,9 @@ pub struct Block {
 }
 
 impl Block {
-    /// A block of this many columns and rows; every column must follow, with as many values.
-    pub fn new(columns: usize, rows: usize, capacity: usize) -> Self {
-        let mut bytes = Vec::with_capacity(capacity);
+    /// A block of this many columns and rows, of about so many bytes; every column must follow, with as many values.
+    pub fn new(columns: usize, rows: usize, size: usize) -> Self {
+        let mut bytes = Vec::with_capacity(size);
         varint(&mut bytes, columns as u64);
         varint(&mut bytes, rows as u64);
         Self { bytes }
@@ -137,6 +213,31 @@ impl Block {
         self.bytes.extend_from_slice(&lists.ends);
         self.bytes.extend_from_slice(&lists.first);
         self.bytes.extend_from_slice(&lists.second);
+    }
+
+    /// The next column, of `LowCardinality(String)`. Its form is that of the engine's `SerializationLowCardinality`.
+    pub fn dictionary(&mut self, name: &str, kind: &str, dictionary: &Dictionary) {
+        let (texts, rows) = (dictionary.numbers.len(), &dictionary.rows);
+        let width = match texts {
+            ..=0x100 => 0,
+            ..=0x1_0000 => 1,
+            _ => 2,
+        };
+        self.head(name, kind);
+        for number in [DICTIONARY_IN_BLOCK, TEXTS_FOLLOW | width, texts as u64] {
+            self.bytes.extend_from_slice(&number.to_le_bytes());
+        }
+        self.bytes.extend_from_slice(&dictionary.texts.values);
+        self.bytes.extend_from_slice(&(rows.len() as u64).to_le_bytes());
+        match width {
+            0 => self.bytes.extend(rows.iter().map(|number| *number as u8)),
+            1 => self
+                .bytes
+                .extend(rows.iter().flat_map(|number| (*number as u16).to_le_bytes())),
+            _ => self
+                .bytes
+                .extend(rows.iter().flat_map(|number| number.to_le_bytes())),
+        }
     }
 
     fn head(&mut self, name: &str, kind: &str) {
@@ -185,19 +286,30 @@ macro_rules! native_columns {
                 self.rows
             }
 
+            /// Forgets its rows, and keeps its memory for the next ones.
+            pub fn clear(&mut self) {
+                self.rows = 0;
+                $(self.$column.clear();)+
+            }
+
             /// As it is sent.
-            pub fn block(&self, capacity: usize) -> Vec<u8> {
+            pub fn block(&self) -> Vec<u8> {
                 let columns = [$(stringify!($column)),+].len();
-                let mut block = $crate::clickhouse::native::Block::new(columns, self.rows, capacity);
+                let size = Self::STRUCTURE.len() + 16 $(+ self.$column.size())+;
+                let mut block = $crate::clickhouse::native::Block::new(columns, self.rows, size);
                 $($crate::clickhouse::native::native_columns!(@put $holder block self $column $kind);)+
                 block.finish()
             }
         }
     };
     (@type column) => { $crate::clickhouse::native::Column };
+    (@type dictionary) => { $crate::clickhouse::native::Dictionary };
     (@type lists) => { $crate::clickhouse::native::Lists };
     (@put column $block:ident $self:ident $column:ident $kind:literal) => {
         $block.column(stringify!($column), $kind, &$self.$column)
+    };
+    (@put dictionary $block:ident $self:ident $column:ident $kind:literal) => {
+        $block.dictionary(stringify!($column), $kind, &$self.$column)
     };
     (@put lists $block:ident $self:ident $column:ident $kind:literal) => {
         $block.lists(stringify!($column), $kind, &$self.$column)

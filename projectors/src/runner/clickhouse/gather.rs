@@ -287,7 +287,19 @@ impl Folder {
         }
         let next = self.fold.begin();
         let mut piece = self.fold.finish(std::mem::replace(&mut self.piece, next));
-        let (rows, sessions) = (piece.events.rows(), piece.sessions.rows());
+        let (mut events, mut changed) = (
+            std::mem::take(&mut piece.events),
+            std::mem::take(&mut piece.sessions),
+        );
+        let (rows, sessions) = (events.rows(), changed.rows());
+        let event_block = (rows > 0).then(|| events.block());
+        let session_block = (sessions > 0).then(|| changed.block());
+        if rows >= self.most / 2 {
+            // As many will follow, and memory that is used again is not cleared by the system before.
+            events.clear();
+            changed.clear();
+            (self.piece.events, self.piece.sessions) = (events, changed);
+        }
         self.waiting.rows.fetch_sub(rows, Ordering::AcqRel);
         self.waiting
             .records
@@ -297,15 +309,13 @@ impl Folder {
             self.since_snapshot = 0;
             self.fold.snapshot()
         });
-        let events = std::mem::take(&mut piece.events);
-        let changed = std::mem::take(&mut piece.sessions);
         Some(Ready {
             partition: self.partition,
             rows,
             sessions,
             log_end: self.log_end,
-            event_block: (rows > 0).then(|| events.block(rows * 384)),
-            session_block: (sessions > 0).then(|| changed.block(sessions * 256)),
+            event_block,
+            session_block,
             snapshot,
             piece,
         })

@@ -1,30 +1,14 @@
 //! Times as our own writer forms them.
 
 use events::Timestamp;
-use serde::{Deserialize, Deserializer, de};
 
-use super::Text;
-
-/// A time in the log's one form, without a calendar's detours.
-pub(super) struct Instant(pub(super) i64);
-
-impl<'de> Deserialize<'de> for Instant {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = Text::deserialize(deserializer)?;
-        let micros = match micros(text.as_ref().as_bytes()) {
-            Some(micros) => micros,
-            None => text
-                .as_ref()
-                .parse::<Timestamp>()
-                .map_err(de::Error::custom)?
-                .micros(),
-        };
-        Ok(Self(micros))
-    }
+/// A time in the log's one form, without a calendar's detours: microseconds since 1970.
+pub(super) fn micros(text: &str) -> Option<i64> {
+    plain(text.as_bytes()).or_else(|| Some(text.parse::<Timestamp>().ok()?.micros()))
 }
 
 /// `2026-11-21T16:03:00.000000Z`, of years from 1970 on; anything else is left to the calendar.
-fn micros(text: &[u8]) -> Option<i64> {
+fn plain(text: &[u8]) -> Option<i64> {
     let text: &[u8; 27] = text.try_into().ok()?;
     let marks = [
         (4, b'-'),
@@ -80,7 +64,7 @@ mod tests {
         #[test]
         fn a_time_is_the_calendars_time(micros in 0_i64..4_102_444_800_000_000) {
             let time = Timestamp::from_micros(micros).unwrap();
-            prop_assert_eq!(super::micros(time.to_string().as_bytes()).unwrap_or(micros), micros);
+            prop_assert_eq!(plain(time.to_string().as_bytes()).unwrap_or(micros), micros);
         }
     }
 
@@ -91,7 +75,7 @@ mod tests {
             "2026-13-01T00:00:00.000000Z",
             "2026-04-31T00:00:00.000000Z",
         ] {
-            assert_eq!(micros(text.as_bytes()), None, "{text}");
+            assert_eq!(plain(text.as_bytes()), None, "{text}");
         }
     }
 }
