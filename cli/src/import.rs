@@ -8,6 +8,7 @@ use std::{process::ExitCode, time::Duration};
 use events::directory::Domain;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
+use url::form_urlencoded::byte_serialize;
 
 use crate::client::{Client, ClientError, Request};
 
@@ -60,17 +61,13 @@ fn interruption() -> CancellationToken {
 async fn expect_site(client: &Client, named: &str) -> anyhow::Result<String> {
     let domain = Domain::normal(named);
     for pause in [100, 200, 400, 800, 1_600, 0] {
-        let answer = match client.send(Request::query("api/v1/sites?size=100")).await {
-            Err(ClientError::Problem(problem)) if problem.status == 422 => {
-                client.send(Request::query("api/v1/sites")).await?
+        let path: String = byte_serialize(domain.as_bytes()).collect();
+        match client.send(Request::query(format!("api/v1/sites/{path}"))).await {
+            Err(ClientError::Problem(problem)) if problem.status == 404 => {}
+            answer => {
+                answer?;
+                return Ok(domain);
             }
-            answer => answer?,
-        };
-        let Some(items) = answer.body["items"].as_array() else {
-            anyhow::bail!("the list of sites has no items: is ANNALS_URL right?");
-        };
-        if items.iter().any(|site| site["domain"] == domain.as_str()) || items.len() >= 100 {
-            return Ok(domain);
         }
         tokio::time::sleep(Duration::from_millis(pause)).await;
     }

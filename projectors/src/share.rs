@@ -131,25 +131,17 @@ pub(crate) async fn attend(
     health: Health,
     done: CancellationToken,
 ) {
-    let mut last: Option<Instant> = None;
-    let mut unheard = false;
-    let mut settled = Instant::now();
+    let mut hearing = Hearing::default();
     loop {
         match in_time(presence.tell(SESSION, CUT_OFF)).await {
             Ok(others) => {
-                let now = Instant::now();
-                // Whatever kept this one from being heard may have kept others, who are still at work.
-                if last.is_some_and(|last| unheard || now.duration_since(last) > SESSION) {
-                    settled = now + SETTLING;
-                }
-                (last, unheard) = (Some(now), false);
                 health.forget(NAME);
-                if now >= settled {
+                if hearing.counts(Instant::now()) {
                     hear(&share, Share::with(&me, others));
                 }
             }
             Err(error) => {
-                if !std::mem::replace(&mut unheard, true) {
+                if hearing.is_lost() {
                     tracing::warn!(
                         error,
                         "other projectors are not told that this one is there: retrying"
@@ -167,6 +159,37 @@ pub(crate) async fn attend(
     }
     if let Err(error) = in_time(presence.leave()).await {
         tracing::debug!(error, "other projectors are not told that this one is gone");
+    }
+}
+
+/// How well others are heard of.
+#[derive(Debug, Default)]
+struct Hearing {
+    /// When they last were.
+    last: Option<Instant>,
+    /// Not since then, though asked for.
+    lost: bool,
+    /// Until when what is heard does not count.
+    settling: Option<Instant>,
+}
+
+impl Hearing {
+    /// They are heard of: whether that counts.
+    fn counts(&mut self, now: Instant) -> bool {
+        // Whatever kept this one from being heard may have kept others, who are still at work.
+        if self
+            .last
+            .is_some_and(|last| self.lost || now.duration_since(last) > SESSION)
+        {
+            self.settling = Some(now + SETTLING);
+        }
+        (self.last, self.lost) = (Some(now), false);
+        self.settling.is_none_or(|until| now >= until)
+    }
+
+    /// They are not heard of: whether they were until now.
+    fn is_lost(&mut self) -> bool {
+        !std::mem::replace(&mut self.lost, true)
     }
 }
 
@@ -277,6 +300,52 @@ mod tests {
         let id = Uuid::from_u128(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef);
         assert_eq!(weight(id, of, Unit::Partition(7)), 15_285_507_579_236_309_667);
         assert_eq!(weight(id, of, Unit::Whole), 9_563_090_649_002_525_371);
+    }
+
+    /// As above: also which of the weights counts is the same in every release.
+    #[test]
+    fn an_owner_is_the_same_for_ever() {
+        let members: Vec<Member> = (1..=3).map(|id| member(id, 0)).collect();
+        let owners = (0..12).map(|partition| {
+            let unit = Unit::Partition(partition);
+            let owner = owner(&members, (Projection::Content, 3), "0", unit).unwrap();
+            owner.as_u128()
+        });
+        assert_eq!(owners.collect::<Vec<_>>(), [1, 1, 2, 2, 3, 3, 2, 3, 1, 3, 1, 2]);
+    }
+
+    #[test]
+    fn every_partition_is_in_one_unit_and_blocks_of_all_are_one() {
+        for projection in Projection::ALL {
+            let partitions = || (0..PARTITIONS).map(Partition::ledger);
+            let units: Vec<_> = Unit::of(projection, partitions()).collect();
+            for partition in partitions() {
+                let having = units.iter().filter(|unit| unit.has(partition)).count();
+                assert_eq!(having, 1, "{projection} {partition}");
+            }
+            let whole = matches!(projection, Projection::Visits | Projection::ContentFacts);
+            assert_eq!(
+                units.len(),
+                if whole { 1 } else { PARTITIONS as usize },
+                "{projection}"
+            );
+        }
+    }
+
+    #[test]
+    fn who_could_not_be_heard_of_leaves_everything_as_it_was_for_a_while() {
+        let (mut hearing, begin) = (Hearing::default(), Instant::now());
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        // Nobody's work is taken before the first answer.
+        assert!(hearing.is_lost() && hearing.counts(at(0)) && hearing.counts(at(1)));
+        assert!(hearing.is_lost() && !hearing.is_lost(), "it is new once");
+        for (second, counts) in [(2, false), (3, false), (4, false), (5, true), (6, true)] {
+            assert_eq!(hearing.counts(at(second)), counts, "{second}");
+        }
+        // It was frozen, and did not notice.
+        for (second, counts) in [(13, false), (15, false), (16, true), (22, true)] {
+            assert_eq!(hearing.counts(at(second)), counts, "{second}");
+        }
     }
 
     #[test]

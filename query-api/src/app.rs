@@ -50,8 +50,8 @@ pub(crate) struct Inner {
     pub keys_unconfirmed: Duration,
     /// By domain; none where nobody has it.
     pub sites: Cache<String, Option<Arc<Site>>>,
-    /// A tenant's, by id.
-    pub tenant_sites: Cache<Uuid, Arc<Vec<Site>>>,
+    /// By tenant and id.
+    pub sites_by_id: Cache<(Uuid, Uuid), Option<Arc<Site>>>,
     /// By the path of the request.
     pub slugs: Cache<String, Outcome>,
     /// By tenant and id.
@@ -100,7 +100,7 @@ impl App {
             awaited_keys: Semaphore::new(KEYS_AWAITED),
             keys_unconfirmed: Duration::from_secs(config.keys_unconfirmed_seconds),
             sites: Cache::new("sites", bytes / 16, |domain, _| domain.len() + 300),
-            tenant_sites: Cache::new("tenant_sites", bytes / 16, |_, sites| sites.len() * 300),
+            sites_by_id: Cache::new("sites_by_id", bytes / 16, |_, _| 300),
             slugs: Cache::new("slugs", bytes * 5 / 16, |path, outcome| {
                 path.len() + outcome.size()
             }),

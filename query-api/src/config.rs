@@ -31,7 +31,8 @@ pub struct Config {
     #[arg(long, env = "ANNALS_CLICKHOUSE_QUERY_SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub clickhouse_query_seconds: u64,
 
-    /// An export of a view that is not finished after so many seconds is cut off.
+    /// An export of a view that is not finished after so many seconds is cut off, however slowly it is taken: it holds
+    /// a transaction open. (One of which nothing is taken for a minute is cut off before.)
     #[arg(long, env = "ANNALS_EXPORT_SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub export_seconds: u64,
 

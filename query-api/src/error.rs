@@ -40,6 +40,9 @@ pub(crate) enum Error {
     /// ClickHouse does not answer.
     #[error("ClickHouse does not answer")]
     ClickHouse(#[from] read_models::clickhouse::Error),
+    /// An export.
+    #[error("an export took too long")]
+    Export(#[source] ExportError),
     /// A projection has no tables yet, or they have never had all of the log.
     #[error("{0} has no live generation that was filled yet")]
     NotLive(read_models::Projection),
@@ -56,6 +59,7 @@ impl From<ExportError> for Error {
         match error {
             ExportError::Tables(error) => error.into(),
             ExportError::Rows(error) => error.into(),
+            late @ ExportError::TookTooLong(_) => Self::Export(late),
         }
     }
 }
@@ -84,9 +88,10 @@ impl From<Error> for Problem {
             Error::Stats(StatsError::Unreadable(_)) | Error::Task(_) | Error::Written(_) => {
                 Self::internal(&error)
             }
-            Error::Tables(_) | Error::Stats(StatsError::Engine(_)) | Error::ClickHouse(_) => {
-                Self::unavailable(&error)
-            }
+            Error::Tables(_)
+            | Error::Stats(StatsError::Engine(_))
+            | Error::ClickHouse(_)
+            | Error::Export(_) => Self::unavailable(&error),
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::{app::App, ask::Ask, cache::Mark, caller::Right, error::Error};
 
 /// No domain is longer than 253 (RFC 1035); in letters of other scripts, which UTF-8 writes with up to four bytes,
 /// it has fewer of them.
-const LONGEST: usize = 1000;
+pub(crate) const LONGEST: usize = 1000;
 /// A piece of content may be in the tables a moment before its site is: they are two folds.
 const NEW_SITE: Duration = Duration::from_millis(500);
 
@@ -96,17 +96,18 @@ impl App {
             .await
     }
 
-    /// The sites of a tenant.
-    pub(crate) async fn sites_of(&self, tenant: Uuid) -> Result<Arc<Vec<Site>>, Error> {
+    /// The site of a tenant that has this id.
+    async fn site_by_id(&self, tenant: Uuid, site: Uuid) -> Result<Option<Arc<Site>>, Error> {
         let needed = Mark::now(self.progress());
         let read = async |_| -> Result<_, Error> {
             let directory = self.0.tables.live(Projection::Directory)?;
-            let rows = directory::sites(&directory, tenant).await?;
-            Ok(Arc::new(rows.into_iter().map(Site::from).collect()))
+            Ok(directory::site_by_id(&directory, tenant, site)
+                .await?
+                .map(|row| Arc::new(row.into())))
         };
         self.0
-            .tenant_sites
-            .get_or_read(tenant, self.progress(), needed, read)
+            .sites_by_id
+            .get_or_read((tenant, site), self.progress(), needed, read)
             .await
     }
 
@@ -115,8 +116,7 @@ impl App {
         let deadline = Instant::now() + NEW_SITE;
         loop {
             let reached = self.progress().reached(Projection::Directory, 0);
-            let sites = self.sites_of(tenant).await?;
-            if let Some(site) = sites.iter().find(|it| it.id == site) {
+            if let Some(site) = self.site_by_id(tenant, site).await? {
                 return Ok(site.domain.clone());
             }
             let reached = reached.ok_or(Error::NotLive(Projection::Directory))?;

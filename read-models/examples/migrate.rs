@@ -24,6 +24,7 @@ const CONTROL: &[&str] = &[
     include_str!("../migrations/postgres/control/0008_shown_otherwise.sql"),
     include_str!("../migrations/postgres/control/0009_filled.sql"),
     include_str!("../migrations/postgres/control/0010_projectors.sql"),
+    include_str!("../migrations/postgres/control/0011_shown_one_by_one.sql"),
 ];
 
 const TEMPLATES: &[(&str, &str)] = &[

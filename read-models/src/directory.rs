@@ -202,19 +202,66 @@ pub async fn apply(write: &mut Write, changes: &Changes) -> Result<u64, Error> {
     Ok(rows)
 }
 
-/// The sites of a tenant, by domain.
+/// Which part of a tenant's sites.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// What follows so many.
+    Skip(u64),
+    /// What follows this domain, whether it is there or not.
+    After(String),
+}
+
+/// Sites of a tenant, by domain, at most `size`.
 ///
 /// # Errors
 /// A database that cannot be reached.
-pub async fn sites(at: &Snapshot, tenant: Uuid) -> Result<Vec<Site>, Error> {
+pub async fn sites(at: &Snapshot, tenant: Uuid, part: &Part, size: u32) -> Result<Vec<Site>, Error> {
+    let (after, skip) = match part {
+        Part::Skip(skip) => (None, i64::try_from(*skip).unwrap_or(i64::MAX)),
+        Part::After(domain) => (Some(domain.as_str()), 0),
+    };
     let rows = sqlx::query_as!(
         Site,
-        "SELECT tenant, site, domain, name, timezone, created_at, version FROM sites WHERE tenant = $1 ORDER BY domain",
-        tenant
+        "SELECT tenant, site, domain, name, timezone, created_at, version FROM sites
+         WHERE tenant = $1 AND ($2::text IS NULL OR domain > $2) ORDER BY domain LIMIT $3 OFFSET $4",
+        tenant,
+        after,
+        i64::from(size),
+        skip
     )
     .fetch_all(at.pool())
     .await?;
     Ok(rows)
+}
+
+/// How many sites a tenant has.
+///
+/// # Errors
+/// A database that cannot be reached.
+pub async fn count_sites(at: &Snapshot, tenant: Uuid) -> Result<i64, Error> {
+    let count = sqlx::query_scalar!(
+        r#"SELECT count(*) AS "count!" FROM sites WHERE tenant = $1"#,
+        tenant
+    )
+    .fetch_one(at.pool())
+    .await?;
+    Ok(count)
+}
+
+/// A site of a tenant by its id.
+///
+/// # Errors
+/// A database that cannot be reached.
+pub async fn site_by_id(at: &Snapshot, tenant: Uuid, site: Uuid) -> Result<Option<Site>, Error> {
+    let row = sqlx::query_as!(
+        Site,
+        "SELECT tenant, site, domain, name, timezone, created_at, version FROM sites WHERE tenant = $1 AND site = $2",
+        tenant,
+        site
+    )
+    .fetch_optional(at.pool())
+    .await?;
+    Ok(row)
 }
 
 /// The site of a domain, whoever has it.

@@ -3,13 +3,13 @@
 //! The names that can be asked for are those that stand here. The rows are read from the generation that answers,
 //! by the role that may only SELECT, in the order in which they lie; what is told of a view is its columns as
 //! analysts see them. Nothing is gathered: pieces of some tens of kilobytes go out as they come, and whoever reads
-//! slowly holds the database back until the time is up.
+//! slowly holds the database back until the time is up: then the rest is not read, and the transaction ends.
 
 use std::{future::Future, time::Duration};
 
 use futures::StreamExt as _;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use uuid::Uuid;
 
 mod parquet;
@@ -91,6 +91,9 @@ pub enum ExportError {
     /// ClickHouse.
     #[error("ClickHouse does not give the rows")]
     Rows(#[from] clickhouse::Error),
+    /// It was not read, or not taken, in time.
+    #[error("not all of it was taken within {0:?}")]
+    TookTooLong(Duration),
 }
 
 /// Tables that somebody has changed: everything else is written into memory.
@@ -112,14 +115,15 @@ impl View {
         VIEWS.iter().find(known)
     }
 
-    /// Begins to read a generation of it, within this time, of one tenant or of all. Must be called within a runtime.
+    /// Begins to read a generation of it, of one tenant or of all. When all of it is not taken within this time, the
+    /// store is let go; so is the place among those who read at a time. Must be called within a runtime.
     pub fn export(
         &'static self,
         (tables, rows): (&Reader, &clickhouse::Reader),
         generation: i32,
         format: Format,
         tenant: Option<Uuid>,
-        limit: Duration,
+        (limit, place): (Duration, OwnedSemaphorePermit),
     ) -> Pieces {
         let (send, pieces) = mpsc::channel(WAITING);
         let of = Of {
@@ -130,21 +134,33 @@ impl View {
             limit,
         };
         match self.store {
-            Store::Postgres => told(send.clone(), of.send_from_postgres(tables.clone(), send)),
-            Store::ClickHouse => told(send.clone(), of.send_from_clickhouse(rows.clone(), send)),
+            Store::Postgres => {
+                let work = of.send_from_postgres(tables.clone(), send.clone());
+                told((limit, place), send, work);
+            }
+            Store::ClickHouse => {
+                let work = of.send_from_clickhouse(rows.clone(), send.clone());
+                told((limit, place), send, work);
+            }
         }
         pieces
     }
 }
 
-/// Works until the end, and says why when that comes too early.
-fn told(send: Sending, work: impl Future<Output = Result<(), ExportError>> + Send + 'static) {
+/// Works until the end, and says why when that comes too early. PostgreSQL's own limit is none while it waits for a
+/// listener.
+fn told(
+    (limit, place): (Duration, OwnedSemaphorePermit),
+    send: Sending,
+    work: impl Future<Output = Result<(), ExportError>> + Send + 'static,
+) {
     tokio::spawn(async move {
         let outcome = tokio::select! {
-            outcome = work => outcome,
+            outcome = tokio::time::timeout(limit, work) => outcome.unwrap_or(Err(ExportError::TookTooLong(limit))),
             // Whoever went away leaves the database alone.
             () = send.closed() => return,
         };
+        drop(place);
         if let Err(error) = outcome {
             // Nobody listens any more: then nobody misses it.
             let _ = send.send(Err(error)).await;

@@ -1,6 +1,6 @@
 //! What ANALYSTS.md says can be asked, asked by an analyst of the real engine.
 
-use read_models::clickhouse::scratch::Scratch;
+use read_models::{Projection, clickhouse::scratch::Scratch};
 use uuid::Uuid;
 
 /// The SQL of the page.
@@ -110,5 +110,35 @@ async fn an_analyst_sees_the_tenants_that_were_given() {
         live.query_raw(&who).fetch_one::<u64>().await.is_err(),
         "an analyst sees who sees what"
     );
+    scratch.erase().await.unwrap();
+}
+
+/// A projector compares PostgreSQL's views while another one makes them anew.
+#[tokio::test]
+async fn views_that_are_made_anew_at_the_same_time_are_nobodys_doing() {
+    let scratch = read_models::scratch::Scratch::for_test().await;
+    let writer = read_models::Writer::connect(&scratch.url()).await.unwrap();
+    let made = writer.prepare(Projection::Content, 1, "a fold").await.unwrap();
+    writer.show_live(Projection::Content, made.number).await.unwrap();
+    let (comparing, making) = (writer.clone(), writer.clone());
+    let comparing = async {
+        for _ in 0..100 {
+            let otherwise = comparing
+                .shown_otherwise(Projection::Content, made.number)
+                .await
+                .unwrap();
+            assert!(otherwise.is_empty(), "{otherwise:?}");
+        }
+    };
+    let making = async {
+        loop {
+            making.show_live(Projection::Content, made.number).await.unwrap();
+        }
+    };
+    tokio::select! {
+        () = comparing => {}
+        never = making => never,
+    }
+    writer.close().await;
     scratch.erase().await.unwrap();
 }

@@ -4,9 +4,9 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{Error, MapAccess, SeqAccess, Visitor},
+    de::{Error, MapAccess, Visitor},
 };
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 /// Properties as they were sent: numbers and truth values as texts, what is empty or null left out.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -125,58 +125,25 @@ pub(super) fn scalar<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Optio
 struct Scalar(Option<String>);
 
 impl<'de> Deserialize<'de> for Scalar {
+    /// From the value as it was written: a reader of JSON rounds integers of more than 64 bits.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ScalarVisitor;
-
-        impl<'de> Visitor<'de> for ScalarVisitor {
-            type Value = Scalar;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a text, a number or a truth value")
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<Scalar, E> {
-                Ok(Scalar(Some(text.to_owned())))
-            }
-
-            fn visit_string<E: Error>(self, text: String) -> Result<Scalar, E> {
-                Ok(Scalar(Some(text)))
-            }
-
-            fn visit_bool<E: Error>(self, value: bool) -> Result<Scalar, E> {
-                Ok(Scalar(Some(value.to_string())))
-            }
-
-            fn visit_u64<E: Error>(self, value: u64) -> Result<Scalar, E> {
-                Ok(Scalar(Some(value.to_string())))
-            }
-
-            fn visit_i64<E: Error>(self, value: i64) -> Result<Scalar, E> {
-                Ok(Scalar(Some(value.to_string())))
-            }
-
-            fn visit_f64<E: Error>(self, value: f64) -> Result<Scalar, E> {
-                Ok(Scalar(Some(value.to_string())))
-            }
-
-            fn visit_unit<E: Error>(self) -> Result<Scalar, E> {
-                Ok(Scalar(None))
-            }
-
-            // Values, because what is ignored may be nested to any depth.
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Scalar, A::Error> {
-                while seq.next_element::<Value>()?.is_some() {}
-                Ok(Scalar(None))
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Scalar, A::Error> {
-                while map.next_entry::<String, Value>()?.is_some() {}
-                Ok(Scalar(None))
-            }
-        }
-
-        deserializer.deserialize_any(ScalarVisitor)
+        let written = <&RawValue>::deserialize(deserializer)?.get();
+        let text = match written.as_bytes().first() {
+            Some(b'"') => serde_json::from_str(written).map(Some),
+            Some(b'-' | b'0'..=b'9') => number(written).map(Some),
+            Some(b't' | b'f') => Ok(Some(written.to_owned())),
+            Some(_) | None => Ok(None),
+        };
+        text.map(Self).map_err(D::Error::custom)
     }
+}
+
+/// Integers digit for digit; others in their shortest form.
+fn number(written: &str) -> serde_json::Result<String> {
+    if written.bytes().all(|byte| byte == b'-' || byte.is_ascii_digit()) {
+        return Ok(written.to_owned());
+    }
+    serde_json::from_str::<f64>(written).map(|number| number.to_string())
 }
 
 #[cfg(test)]
@@ -204,6 +171,31 @@ mod tests {
                 pair("d", "true")
             ]
         );
+    }
+
+    #[test]
+    fn integers_are_kept_digit_for_digit_and_other_numbers_in_their_shortest_form() {
+        for (written, kept) in [
+            ("18446744073709551615", "18446744073709551615"),
+            ("18446744073709551617", "18446744073709551617"),
+            (
+                "-123456789012345678901234567890",
+                "-123456789012345678901234567890",
+            ),
+            ("1.50", "1.5"),
+            ("1e3", "1000"),
+        ] {
+            let object = format!(r#"{{"a": {written} }}"#);
+            assert_eq!(props(&object).unwrap(), [pair("a", kept)]);
+            assert_eq!(
+                props(&serde_json::json!(object).to_string()).unwrap(),
+                [pair("a", kept)]
+            );
+        }
+        assert!(props(&format!(r#"{{"a":{}}}"#, "1".repeat(VALUE_MAX + 1))).is_err());
+        for no_number in ["1e400", "01", "1.", "-", "1-1"] {
+            assert!(props(&format!(r#"{{"a":{no_number}}}"#)).is_err(), "{no_number}");
+        }
     }
 
     #[test]

@@ -198,6 +198,16 @@ mod tests {
     }
 
     #[test]
+    fn large_integers_are_what_was_sent_and_what_is_no_number_is_named() {
+        let with = |fields: &str| format!(r#"{{"n":"a","u":"https://e.org/","d":"e.org",{fields}}}"#);
+        let hit = read(with(r#""p":{"order":123456789012345678901}"#).as_bytes())
+            .unwrap()
+            .hit;
+        assert_eq!(hit.props["order"], "123456789012345678901");
+        assert_eq!(faults(&with(r#""p":{"order":1e999}"#)), ["/p/order"]);
+    }
+
+    #[test]
     fn an_engagement_tells_time_and_depth() {
         let deed = |fields: &str| {
             let body = format!(r#"{{"n":"engagement","u":"https://e.org/","d":"e.org"{fields}}}"#);

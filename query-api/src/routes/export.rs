@@ -1,7 +1,5 @@
 //! `GET /api/v1/export/{view}`: a whole view as a file, streamed.
 
-use std::time::{Duration, Instant};
-
 use axum::{
     body::{Body, Bytes},
     extract::State,
@@ -15,7 +13,6 @@ use read_models::{
 };
 use serde::Deserialize;
 use service::{Path, Problem, Query};
-use tokio::sync::OwnedSemaphorePermit;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
@@ -55,7 +52,8 @@ pub(crate) struct Wanted {
 
 /// A view of the analysts' `live`, whole: the rows of the caller's tenant; for an operator those of all. Who exists
 /// and which keys there are is shown to admins only. The answer is cut off, not ended, when its rows cannot be read
-/// to the end. Two at a time: a third one is 503.
+/// to the end, when all of it is not taken within ten minutes (unless configured otherwise), and when nothing of it is
+/// taken for a minute. Two at a time: a third one is 503 with `Retry-After`.
 #[utoipa::path(
     get, path = "/api/v1/export/{view}", tag = "operation", operation_id = "export_view", security(("key" = [])),
     params(("view" = String, Path, description = "events, sessions, content; in PostgreSQL tenants, sites, principals, keys, content, content_versions, content_redirects, downloads"), Wanted),
@@ -78,7 +76,7 @@ pub(crate) async fn export(
     };
     let tenant = whose(&ask, view, wanted.tenant)?;
     ask.wait(app.progress(), view.projection, tenant, None).await?;
-    let permit = app.0.exports.clone().try_acquire_owned().map_err(|_| {
+    let place = app.0.exports.clone().try_acquire_owned().map_err(|_| {
         let text = "as many exports are running here as may; try again when one has ended";
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", text).retry_after(10)
     })?;
@@ -86,15 +84,13 @@ pub(crate) async fn export(
     let generation = live.ok_or(Error::NotLive(view.projection))?;
     let stores = (&app.0.tables, &app.0.clickhouse);
     let limit = app.0.export_time;
-    let mut pieces = view.export(stores, generation, format, tenant, limit);
+    let mut pieces = view.export(stores, generation, format, tenant, (limit, place));
     // What fails at once has a status of its own.
     let first = pieces.recv().await.transpose()?;
     let file = File {
         first,
         pieces,
         name: view.name,
-        deadline: Instant::now() + limit,
-        _permit: permit,
     };
     let body = Body::from_stream(stream::unfold(Some(file), File::next));
     Ok(([(header::CONTENT_TYPE, kind)], body).into_response())
@@ -146,8 +142,6 @@ struct File {
     first: Option<Vec<u8>>,
     pieces: Pieces,
     name: &'static str,
-    deadline: Instant,
-    _permit: OwnedSemaphorePermit,
 }
 
 impl File {
@@ -159,8 +153,7 @@ impl File {
         match this.pieces.recv().await? {
             Ok(piece) => Some((Ok(piece.into()), Some(this))),
             Err(error) => {
-                let left: Duration = this.deadline.saturating_duration_since(Instant::now());
-                tracing::warn!(view = this.name, ?error, ?left, "an export is cut off");
+                tracing::warn!(view = this.name, ?error, "an export is cut off");
                 Some((Err(error), None))
             }
         }

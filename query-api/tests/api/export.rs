@@ -306,6 +306,48 @@ async fn an_export_that_fails_in_the_middle_is_cut_off() {
     stage.end().await;
 }
 
+/// Two who ask and do not read: after the time for an export they hold nothing, in neither format, and keep nobody away.
+#[tokio::test]
+async fn who_does_not_take_an_export_holds_no_transaction() {
+    let mut stage = Stage::exporting_within(2).await;
+    let tenant = stage.tenant("a").await;
+    // More than sockets and queues take.
+    let endless = format!(
+        "ALTER TABLE downloads_1.downloads RENAME TO behind;
+         CREATE VIEW downloads_1.downloads AS
+         SELECT '{}'::uuid AS tenant, repeat(n::text, 1000) AS title FROM generate_series(1, 30000) n, generate_series(1, 1000);
+         SELECT annals.grant_readers('downloads_1')",
+        tenant.id
+    );
+    stage.sql(&endless).await;
+    let mut idle = Vec::new();
+    for format in ["csv", "parquet"] {
+        let path = format!("/api/v1/export/downloads?format={format}");
+        let request = stage
+            .request(reqwest::Method::GET, &path)
+            .bearer_auth(&tenant.key);
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{format}");
+        idle.push(answer);
+    }
+    stage
+        .until("nobody reads the view", async |stage| {
+            !stage.is_being_read("downloads_1.downloads").await
+        })
+        .await;
+    // They are still there, and others have their places.
+    let path = "/api/v1/export/content?format=csv&store=postgres";
+    assert_eq!(stage.get(path, Some(&tenant.key)).await.status, 200);
+    for mut answer in idle {
+        let reading = async {
+            while answer.chunk().await?.is_some() {}
+            Ok::<_, reqwest::Error>(())
+        };
+        assert!(reading.await.is_err(), "it ended as if it were whole");
+    }
+    stage.end().await;
+}
+
 /// An id that nobody has: no rows, and the file is whole.
 #[tokio::test]
 async fn an_export_without_rows_is_a_file_too() {

@@ -179,7 +179,6 @@ async fn what_has_no_parameters_refuses_them() {
     let piece = stage.draft(post(&tenant, "first")).await.content;
     let (key, operator) = (Some(tenant.key.as_str()), Some(OPERATOR));
     for (path, key) in [
-        ("/api/v1/sites".to_owned(), key),
         (format!("/api/v1/content/{piece}"), key),
         (by_slug(&tenant, "first"), key),
         (by_slug(&tenant, "first"), None),
@@ -246,5 +245,85 @@ async fn a_site_is_where_its_location_says() {
         .read(nowhere, Some(&tenant.key))
         .await
         .problem(404, "not-found");
+    stage.end().await;
+}
+
+/// More than any page holds: nobody gets all of them at once, and everybody gets all of them.
+#[tokio::test]
+async fn sites_come_in_pages() {
+    let mut stage = Stage::start().await;
+    let (tenant, other) = (stage.tenant("a").await, stage.tenant("b").await);
+    let many = format!(
+        "INSERT INTO directory_1.sites (tenant, site, domain, timezone, created_at, version)
+         SELECT '{}', gen_random_uuid(), 'site-' || lpad(n::text, 4, '0') || '.example', 'UTC', now(), 1 FROM generate_series(1, 1202) n",
+        tenant.id
+    );
+    stage.sql(&many).await;
+    let key = Some(tenant.key.as_str());
+    let domains = |list: &serde_json::Value| -> Vec<String> {
+        let items = list["items"].as_array().unwrap().iter();
+        items
+            .map(|item| item["domain"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let mut expected = vec![tenant.domain.clone()];
+    expected.extend((1..=1202).map(|n| format!("site-{n:04}.example")));
+
+    for (size, pages) in [("", 2), ("&size=100", 13), ("&size=100&total=false", 13)] {
+        let (mut seen, mut after, mut count) = (Vec::new(), String::new(), 0);
+        loop {
+            let list = stage
+                .read(&format!("/api/v1/sites?{after}{size}"), key)
+                .await
+                .ok();
+            if size.contains("total") {
+                assert!(list.get("total").is_none() && list.get("total_pages").is_none());
+            } else {
+                assert_eq!(
+                    (&list["total"], &list["total_pages"]),
+                    (&1203.into(), &pages.into())
+                );
+            }
+            seen.extend(domains(&list));
+            count += 1;
+            let Some(next) = list["next"].as_str() else { break };
+            after = format!("after={next}");
+        }
+        assert_eq!((&seen, count), (&expected, pages), "{size}");
+    }
+    // As it was asked for before there were pages.
+    let whole = stage.read("/api/v1/sites", key).await.ok();
+    assert_eq!(
+        (domains(&whole).len(), &whole["page"], &whole["size"]),
+        (1_000, &1.into(), &1_000.into())
+    );
+    for (page, from, to) in [(1, 0, 100), (3, 200, 300), (13, 1200, 1203), (14, 1203, 1203)] {
+        let list = stage
+            .read(&format!("/api/v1/sites?size=100&page={page}"), key)
+            .await
+            .ok();
+        assert_eq!(domains(&list), expected[from..to], "page {page}");
+        assert_eq!(
+            (&list["page"], list["next"].is_string()),
+            (&page.into(), page < 13)
+        );
+    }
+    let others = stage.read("/api/v1/sites", Some(&other.key)).await.ok();
+    assert_eq!(domains(&others), [other.domain.as_str()]);
+    for (query, faults) in [
+        ("size=101", vec!["/size"]),
+        ("size=0", vec!["/size"]),
+        ("page=0", vec!["/page"]),
+        ("page=2&after=a.example", vec!["/page"]),
+        ("bogus=1", vec!["/bogus"]),
+    ] {
+        let answer = stage.read(&format!("/api/v1/sites?{query}"), key).await;
+        assert_eq!(answer.problem(422, "invalid"), faults, "{query}");
+    }
+    let long = "a".repeat(1_001);
+    for after in [long.as_str(), "%00"] {
+        let answer = stage.read(&format!("/api/v1/sites?after={after}"), key).await;
+        assert!(answer.status.is_client_error(), "{after}: {}", answer.text);
+    }
     stage.end().await;
 }

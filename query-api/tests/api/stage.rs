@@ -95,21 +95,26 @@ fn variable(name: &str) -> String {
 
 impl Stage {
     pub(crate) async fn start() -> Self {
-        Self::begin(&Projection::ALL, 600).await
+        Self::begin(&Projection::ALL, (600, 60)).await
+    }
+
+    /// An export may take so many seconds.
+    pub(crate) async fn exporting_within(seconds: u64) -> Self {
+        Self::begin(&Projection::ALL, (600, seconds)).await
     }
 
     /// Keys count for so many seconds after the directory was complete.
     pub(crate) async fn doubting_after(seconds: u64) -> Self {
-        Self::begin(&Projection::ALL, seconds).await
+        Self::begin(&Projection::ALL, (seconds, 60)).await
     }
 
     /// Nobody has read anything to its end.
     pub(crate) async fn unfilled() -> Self {
-        Self::begin(&[], 600).await
+        Self::begin(&[], (600, 60)).await
     }
 
     /// Only these have ever had all of the log.
-    async fn begin(filled: &[Projection], keys_unconfirmed_seconds: u64) -> Self {
+    async fn begin(filled: &[Projection], (keys_unconfirmed_seconds, export_seconds): (u64, u64)) -> Self {
         let scratch = Scratch::for_test().await;
         let writer = Writer::connect(&scratch.url()).await.unwrap();
         let log = Uuid::now_v7();
@@ -131,7 +136,7 @@ impl Stage {
             query_cache_mib: 8,
             keys_unconfirmed_seconds,
             clickhouse_query_seconds: 20,
-            export_seconds: 60,
+            export_seconds,
         };
         let dependencies = Dependencies {
             operator_key: Some(OPERATOR.to_owned()),
@@ -413,6 +418,17 @@ impl Stage {
         let answer = self.send(request).await;
         assert_eq!(answer.status, 200, "{}", answer.text);
         answer.text
+    }
+
+    /// Whether anyone holds a transaction in which this table was read.
+    pub(crate) async fn is_being_read(&self, table: &str) -> bool {
+        let refused_if_read = format!(
+            "DO $$ BEGIN ASSERT NOT EXISTS (
+                SELECT FROM pg_locks WHERE relation = '{table}'::regclass AND pid <> pg_backend_pid()
+             ); END $$"
+        );
+        let scratch = self.scratch.as_ref().unwrap();
+        scratch.execute(&refused_if_read).await.is_err()
     }
 
     /// Statements of PostgreSQL's owner, as someone might send by hand.

@@ -2,6 +2,7 @@
 
 mod deadline;
 mod linger;
+mod taken;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -21,6 +22,7 @@ use tower::Service;
 use self::{
     deadline::{Deadline, Within},
     linger::Linger,
+    taken::Taken,
 };
 use crate::metrics;
 
@@ -30,6 +32,9 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// A body must be there as a whole within this, however steadily it trickles.
 const WHOLE_BODY_TIMEOUT: Duration = Duration::from_secs(120);
+/// Something of an answer must be taken within this, else its connection is closed, and whatever it was read from is let
+/// go (as nginx's `send_timeout` has it).
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// So many connections are served at a time; the next ones wait with the system until one ends. Each may hold a head
 /// of [`MAX_HEAD`], so this bounds memory, and it leaves descriptors for files and engines.
 const MAX_CONNECTIONS: usize = 4_096;
@@ -57,6 +62,7 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
             next: BODY_TIMEOUT,
             whole: WHOLE_BODY_TIMEOUT,
         },
+        answer: ANSWER_TIMEOUT,
     };
     serve_within(limits, listener, router, shutdown).await
 }
@@ -66,6 +72,7 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
 struct Limits {
     connections: usize,
     body: Within,
+    answer: Duration,
 }
 
 async fn serve_within(
@@ -111,7 +118,7 @@ async fn serve_within(
             &router,
             &builder,
             &graceful,
-            limits.body,
+            limits,
         );
     }
     drop(listener);
@@ -127,7 +134,7 @@ fn connection(
     router: &Router,
     builder: &http1::Builder,
     graceful: &GracefulShutdown,
-    within: Within,
+    limits: Limits,
 ) {
     // Answers are small and whole: waiting for more to send would only delay them.
     if let Err(error) = stream.set_nodelay(true) {
@@ -141,12 +148,13 @@ fn connection(
             if hyper::body::Body::is_end_stream(&body) {
                 Body::empty()
             } else {
-                Body::new(Deadline::new(within, body))
+                Body::new(Deadline::new(limits.body, body))
             }
         });
         router.clone().call(request)
     });
-    let connection = graceful.watch(builder.serve_connection(TokioIo::new(Linger::new(stream)), service));
+    let stream = Linger::new(Taken::new(limits.answer, stream));
+    let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), service));
     metrics::CONNECTIONS.inc();
     tokio::spawn(async move {
         if let Err(error) = connection.await {
@@ -223,6 +231,7 @@ mod tests {
                 next: LONG,
                 whole: LONG,
             },
+            answer: LONG,
         };
         let (address, shutdown) = start(limits, Router::new().route("/", get(count))).await;
         let mut first = TcpStream::connect(address).await.unwrap();
@@ -244,7 +253,11 @@ mod tests {
 
     /// What a handler says of a body of which one byte comes now and then; or never, when `every` is long.
     async fn trickle(body: Within, every: Duration) {
-        let limits = Limits { connections: 1, body };
+        let limits = Limits {
+            connections: 1,
+            body,
+            answer: LONG,
+        };
         let route = post(async |body: Result<Bytes, _>| if body.is_ok() { "whole" } else { "given up" });
         let (address, shutdown) = start(limits, Router::new().route("/", route)).await;
         let (mut read, mut write) = TcpStream::connect(address).await.unwrap().into_split();
@@ -291,5 +304,34 @@ mod tests {
             LONG * 2,
         )
         .await;
+    }
+
+    /// What nobody takes is given up: then the only place is free, though the connection is still open on this side.
+    #[tokio::test]
+    async fn an_answer_that_nobody_takes_is_given_up() {
+        // More than the system keeps for a connection.
+        let large = get(async || vec![b'x'; 64 << 20]);
+        let limits = Limits {
+            connections: 1,
+            body: Within {
+                next: LONG,
+                whole: LONG,
+            },
+            answer: Duration::from_millis(300),
+        };
+        let routes = Router::new()
+            .route("/large", large)
+            .route("/", get(async || "served"));
+        let (address, shutdown) = start(limits, routes).await;
+        let mut first = TcpStream::connect(address).await.unwrap();
+        first
+            .write_all(b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n")
+            .await
+            .unwrap();
+        first.readable().await.unwrap();
+        let mut second = TcpStream::connect(address).await.unwrap();
+        ask(&mut second).await;
+        drop(first);
+        shutdown.cancel();
     }
 }
