@@ -123,7 +123,9 @@ impl App {
         let ends = Ends::new(&log);
         let reporter = health.register("directory");
         let following = (reporter, &health);
-        let directory = Directory::follow(log.clone(), ends.clone(), kept, following, stop.clone());
+        let believed = Duration::from_secs(config.keys_confirmed_seconds);
+        let memory = (kept, believed);
+        let directory = Directory::follow(log.clone(), ends.clone(), memory, following, stop.clone());
         let level = directory.feature_level();
         let settings = Settings {
             stores: state,

@@ -20,6 +20,11 @@ pub struct Config {
     #[arg(long, env = "ANNALS_OPERATOR_KEY", hide_env_values = true, value_parser = operator_key)]
     pub operator_key: Option<String>,
 
+    /// A key is believed for so many seconds after this process was last sure that it knows the whole directory; then it
+    /// asks the log first, and answers 503 while the log does not say: a revocation may be among what it lacks.
+    #[arg(long, env = "ANNALS_KEYS_CONFIRMED_SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub keys_confirmed_seconds: u64,
+
     /// Networks (CIDR, comma-separated) of proxies whose `X-Forwarded-For` is believed. From anyone
     /// else the header is ignored and the connection's own address counts.
     #[arg(long, env = "ANNALS_TRUSTED_PROXIES", value_delimiter = ',')]
@@ -142,6 +147,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             operator_key: None,
+            keys_confirmed_seconds: 30,
             trusted_proxies: Vec::new(),
             allow_private_downloads: false,
             waiting_commands: NonZeroUsize::new(1024).expect("not zero"),

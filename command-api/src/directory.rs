@@ -33,8 +33,6 @@ use crate::{
 
 /// How long a request waits for the directory's end before it gives up with 503.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How old what is known may be before the log is asked whether more was revoked.
-const CONFIRMED: Duration = Duration::from_secs(30);
 /// What is said when others may write what this process cannot read.
 const BEHIND: &str = "the installation's feature level is above what this release knows: it gives up what holds newer \
                       events; bring it up to date";
@@ -66,6 +64,8 @@ struct Shared {
     ends: Ends,
     /// When the log was last asked, and what is known was all of it.
     confirmed: RwLock<Option<Instant>>,
+    /// How old that may be before the log is asked whether more was revoked.
+    believed: Duration,
 }
 
 impl Directory {
@@ -73,7 +73,7 @@ impl Directory {
     pub fn follow(
         log: Log,
         ends: Ends,
-        kept: Kept,
+        (kept, believed): (Kept, Duration),
         (reporter, health): (Reporter, &Health),
         shutdown: CancellationToken,
     ) -> Self {
@@ -85,6 +85,7 @@ impl Directory {
             next: watch::Sender::new(0),
             ends,
             confirmed: RwLock::default(),
+            believed,
         };
         let directory = Self(Arc::new(shared));
         let following = directory.clone().run(reporter, shutdown);
@@ -141,7 +142,7 @@ impl Directory {
     /// The log cannot be read in time.
     pub async fn key(&self, id: &KeyId) -> Result<Option<Key>, Error> {
         let confirmed = *self.0.confirmed.read().unwrap_or_else(PoisonError::into_inner);
-        if confirmed.is_none_or(|at| at.elapsed() > CONFIRMED) {
+        if confirmed.is_none_or(|at| at.elapsed() > self.0.believed) {
             self.catch_up().await?;
         }
         self.look(|known| known.key(id).cloned()).await

@@ -40,8 +40,8 @@ pub use commit::{Commit, CommitError, EncodeError, MAX_COMMIT, Prepared};
 pub use genesis::{Claim, Genesis, LogId};
 pub use hash::Hash;
 pub use log::{
-    AppendError, Appending, Batch, DEFAULT_PARTITIONS, KafkaConfig, Log, LogConfig, OpenError, ReadError,
-    Reader, Store, Stored,
+    AppendError, Appending, Batch, DEFAULT_PARTITIONS, EMBEDDED_PARTITIONS, KafkaConfig, Log, LogConfig,
+    OpenError, ReadError, Reader, Store, Stored,
 };
 pub use ownership::{Assignment, Hint, Hints, Known, Membership, Owners, Process};
 pub use partition::{Offset, Partition, Topic};

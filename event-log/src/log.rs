@@ -42,6 +42,11 @@ pub struct LogConfig {
 /// Partitions of the ledger and of the visits, when nothing else is asked for.
 pub const DEFAULT_PARTITIONS: u32 = 4;
 
+/// Partitions of an embedded log, of ledger and visits together, at most. Each is a keyspace of fjall 3.1, which hands its
+/// worker a message for each that has something to write or to merge when it opens, before the worker is there, by a queue
+/// of 1,000: with more it would wait for ever. Later on a partition may have two waiting.
+pub const EMBEDDED_PARTITIONS: u32 = 400;
+
 /// The largest record that a log takes: key, headers and value, in bytes.
 pub const MAX_RECORD: usize = 8 * 1024 * 1024 - 64 * 1024;
 

@@ -9,7 +9,10 @@ use crate::{
     embedded::Embedded,
     genesis::{Genesis, LogId},
     kafka::Kafka,
-    log::{Adapter, AppendError, Batch, DEFAULT_PARTITIONS, Inner, LogConfig, OpenError, ReadError, Store},
+    log::{
+        Adapter, AppendError, Batch, DEFAULT_PARTITIONS, EMBEDDED_PARTITIONS, Inner, LogConfig, OpenError,
+        ReadError, Store,
+    },
     partition::{Offset, Partition, Topic},
     record::Stated,
     slot::{SLOTS, SlotTable},
@@ -43,7 +46,10 @@ pub(crate) async fn open(config: LogConfig, missing: Missing) -> Result<Inner, O
         }
     }
     let adapter = match &config.store {
-        Store::Embedded { dir } => Adapter::Embedded(Embedded::open(dir).await?),
+        Store::Embedded { dir } => {
+            few_enough(&config)?;
+            Adapter::Embedded(Embedded::open(dir).await?)
+        }
         Store::Kafka(kafka) => Adapter::Kafka(Kafka::open(kafka, &config).await?),
     };
     match adopt(&adapter, &config, missing).await {
@@ -56,6 +62,20 @@ pub(crate) async fn open(config: LogConfig, missing: Missing) -> Result<Inner, O
             Err(error)
         }
     }
+}
+
+/// Whether the embedded store opens again with what is asked for. (A log that has more is opened when nothing is asked
+/// for, and perhaps waits for ever.)
+fn few_enough(config: &LogConfig) -> Result<(), OpenError> {
+    let [ledger, visits] =
+        [config.ledger_partitions, config.visits_partitions].map(|count| count.unwrap_or(DEFAULT_PARTITIONS));
+    if ledger + visits <= EMBEDDED_PARTITIONS {
+        return Ok(());
+    }
+    Err(OpenError::Foreign(format!(
+        "an embedded log has at most {EMBEDDED_PARTITIONS} partitions, those of ledger and visits together: {ledger} and \
+         {visits} are too many; ask for fewer (4 of each serve one process), or use Kafka"
+    )))
 }
 
 /// The directory first, because its genesis names the log; then every other partition.

@@ -10,7 +10,7 @@ mod parked;
 mod until;
 mod verify;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{Router, extract::DefaultBodyLimit};
 use event_log::Log;
@@ -38,6 +38,8 @@ struct Inner {
     reader: Reader,
     rows: clickhouse::Writer,
     operator_key: Option<OperatorKey>,
+    /// For so long a key of the directory is believed after the directory was last complete.
+    keys_unconfirmed: Duration,
     /// One verification at a time: each may take the memory that is set aside for it.
     verifying: Arc<Semaphore>,
 }
@@ -60,6 +62,7 @@ impl App {
             reader: Reader::connect(&config.postgres_url, 1)?,
             rows: clickhouse::Writer::new(&config.clickhouse(dependencies)),
             operator_key: operator_key.map(OperatorKey::new),
+            keys_unconfirmed: Duration::from_secs(config.keys_unconfirmed_seconds),
             verifying: Arc::new(Semaphore::new(1)),
         })))
     }

@@ -48,6 +48,16 @@ pub struct Config {
     /// Seconds between two slices of one projection that are verified in the background, at least.
     #[arg(long, env = "ANNALS_VERIFY_EVERY_SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=2_592_000))]
     pub verify_every_seconds: u64,
+    /// An operator's key of the directory counts only while the directory's tables were complete within so many seconds:
+    /// a revocation may be among what they lack.
+    #[arg(
+        id = "projectors_keys_unconfirmed_seconds",
+        long = "operator-keys-unconfirmed-seconds",
+        env = "ANNALS_KEYS_UNCONFIRMED_SECONDS",
+        default_value_t = 60,
+        value_parser = clap::value_parser!(u64).range(15..=86_400)
+    )]
+    pub keys_unconfirmed_seconds: u64,
 }
 
 impl Config {

@@ -7,11 +7,18 @@ mod kit;
 #[path = "kit/world.rs"]
 mod world;
 
-use std::time::{Duration, Instant};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use projectors::runner::Until;
 use read_models::{Projection, Reader, export::View, status, verify};
-use tokio::task::JoinHandle;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+};
 use tokio_util::sync::CancellationToken;
 use world::World;
 
@@ -262,5 +269,66 @@ async fn a_clickhouse_without_deduplication_is_named_until_it_is_there() {
     })
     .await;
     running.stop().await;
+    world.erase().await;
+}
+
+/// What operators are answered who show this key.
+async fn answered(address: SocketAddr, key: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!(
+        "GET /api/v1/projections/content/generations HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\nconnection: close\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+/// A revocation may be among what the directory's tables lack while nobody fills them.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operators_key_is_not_believed_for_ever_while_nobody_hears_of_revocations() {
+    const CONFIGURED: &str = "the operator key of the configuration";
+    let mut world = World::make().await;
+    world.live(34).await;
+    world.fold().await;
+    let key = service::key::Key::make();
+    let issued = format!(
+        "INSERT INTO directory_1.keys (tenant, key, principal, secret_hash, scopes, issued_at, version)
+         SELECT tenant, '{}', gen_random_uuid(), '{}', '{{operator}}', now(), 1 FROM directory_1.tenants LIMIT 1",
+        key.id(),
+        key.hash()
+    );
+    world.control.execute(&issued).await.unwrap();
+    let config = projectors::Config {
+        keys_unconfirmed_seconds: 2,
+        ..world.config()
+    };
+    let app = projectors::api::App::new(&config, &world.dependencies(Until::Shutdown), Some(CONFIGURED));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let shutdown = CancellationToken::new();
+    let routes = service::finish(projectors::api::router(app.unwrap()));
+    let serving = tokio::spawn(service::serve(listener, routes, shutdown.clone()));
+
+    let running = Running::start(&world);
+    told("the key counts while the directory is followed", async || {
+        let answer = answered(address, key.reveal()).await;
+        answer.starts_with("HTTP/1.1 200").then_some(answer)
+    })
+    .await;
+    running.stop().await;
+    let refused = told("the key is doubted", async || {
+        let answer = answered(address, key.reveal()).await;
+        answer.starts_with("HTTP/1.1 503").then_some(answer)
+    })
+    .await;
+    assert!(
+        refused.contains("whether this key still counts cannot be told"),
+        "{refused}"
+    );
+    let answer = answered(address, CONFIGURED).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    shutdown.cancel();
+    serving.await.unwrap().unwrap();
     world.erase().await;
 }

@@ -1,10 +1,11 @@
 //! Records in the log that are not ours, or not of this release.
 
+use command_api::Config;
 use event_log::{Hash, Headers, Log, Partition, Record, State};
 use reqwest::Method;
 use serde_json::json;
 
-use crate::world::{OPERATOR, World, until, within};
+use crate::world::{OPERATOR, World, config, until, within};
 
 /// What admission knows at the end of a partition.
 async fn at_the_end(log: &Log, partition: Partition) -> State {
@@ -178,4 +179,27 @@ async fn an_event_from_the_future_in_the_directory_stops_following_it() {
         .send()
         .await
         .problem(503, "not-served");
+}
+
+/// A revocation may be among what it cannot read: a key that it knows is not believed for long.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_cannot_follow_the_directory_does_not_believe_a_key_for_ever() {
+    let config = Config {
+        keys_confirmed_seconds: 1,
+        ..config()
+    };
+    let world = World::with(config).await;
+    let (api, tenant) = (&world.process, world.process.tenant().await);
+    let id = tenant.key.split('_').nth(1).unwrap();
+    let path = format!("/api/v1/keys/{id}");
+    let call = || api.call(Method::GET, &path).key(&tenant.key).send();
+    call().await.expect(200);
+    commit_from_the_future(&world.log, Partition::DIRECTORY).await;
+    until("the key is doubted", async || {
+        let answer = call().await;
+        (answer.status != 200).then(|| answer.problem(503, "not-served"))
+    })
+    .await;
+    // The first operator's key is not in the directory.
+    world.records("directory", 0).await;
 }

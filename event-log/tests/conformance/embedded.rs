@@ -3,9 +3,11 @@
 use std::{
     io::{BufRead, Write},
     path::PathBuf,
+    time::Duration,
 };
 
-use event_log::{AppendError, Log, OpenError, Partition, Record, Store};
+use event_log::{AppendError, EMBEDDED_PARTITIONS, Log, OpenError, Partition, Record, Store, Topic};
+use futures::future::join_all;
 
 use crate::suite::{self, Bench, config, open, record};
 
@@ -54,6 +56,38 @@ async fn a_folder_in_use_is_refused_in_words() {
     assert!(error.to_string().contains("in use by another process"), "{error}");
     log.close().await;
     open(&bench).await.close().await;
+}
+
+/// As many as may be: each has a table on the disk, so each has the store's worker look at it when the log opens again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn as_many_partitions_as_may_be_open_again_and_more_are_refused() {
+    let bench = Folder::new();
+    let mut config = config(bench.store());
+    config.ledger_partitions = Some(EMBEDDED_PARTITIONS - 1);
+    config.visits_partitions = Some(2);
+    let error = Log::open(config.clone()).await.expect_err("too many");
+    assert!(
+        matches!(&error, OpenError::Foreign(why) if why.contains("at most 400 partitions")),
+        "{error}"
+    );
+    assert!(!bench.path().exists(), "nothing was made");
+    config.visits_partitions = Some(1);
+    let log = Log::open(config.clone()).await.expect("opens");
+    // More than the journals take, so tables are written.
+    let value = "v".repeat(400_000);
+    let appends = log
+        .all(Topic::Ledger)
+        .map(|partition| log.append(partition, record(value.clone())));
+    for offset in join_all(appends.collect::<Vec<_>>()).await {
+        offset.expect("appended");
+    }
+    log.close().await;
+    let opening = tokio::time::timeout(Duration::from_secs(60), Log::open(config));
+    let log = opening.await.expect("it opens in time").expect("opens again");
+    for partition in log.all(Topic::Ledger) {
+        assert_eq!(log.end(partition).await, Ok(2), "{partition}");
+    }
+    log.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -13,8 +13,6 @@ use sha2::{Digest as _, Sha256};
 
 use super::{App, error::Error};
 
-/// How long ago the directory's tables may have been complete.
-const UNCONFIRMED: Duration = Duration::from_secs(60);
 /// How long one waits to hear that they are.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -37,7 +35,7 @@ async fn hears_of_revocations(app: &App) -> bool {
     let progress = app.0.reader.progress();
     let lately = || {
         let complete = progress.at_end(Projection::Directory, 0);
-        complete.is_some_and(|at| at.elapsed() < UNCONFIRMED)
+        complete.is_some_and(|at| at.elapsed() < app.0.keys_unconfirmed)
     };
     if !lately() {
         progress.ask_again(PATIENCE).await;

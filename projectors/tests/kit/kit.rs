@@ -528,6 +528,7 @@ pub fn config(scratch: &Scratch) -> projectors::Config {
         keep_generations_hours: 0,
         verify_rate: 0,
         verify_every_seconds: 1,
+        keys_unconfirmed_seconds: 60,
         clickhouse_write_seconds: 120,
     }
 }
