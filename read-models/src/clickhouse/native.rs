@@ -220,7 +220,7 @@ impl Block {
         let (texts, rows) = (dictionary.numbers.len(), &dictionary.rows);
         let width = match texts {
             ..=0x100 => 0,
-            ..=0x1_0000 => 1,
+            0x101..=0x1_0000 => 1,
             _ => 2,
         };
         self.head(name, kind);
