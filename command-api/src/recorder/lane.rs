@@ -10,7 +10,8 @@ use event_log::{
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use tokio::sync::{mpsc, oneshot};
 
-/// Records of a partition under way. Two: while one is acknowledged the next is on its way already.
+/// Records of a partition under way. One: what arrives meanwhile makes a larger next one, and a log takes a record of
+/// many visits at about the price of one.
 const UNDER_WAY: usize = 1;
 /// A record holds about so many bytes; a larger load has one of its own.
 const RECORD_BYTES: usize = 512 * 1024;
