@@ -23,8 +23,8 @@ const ACQUIRE: Duration = Duration::from_secs(5);
 
 /// What the server does with writers that hang, so that none keeps others from a checkpoint without end: a transaction
 /// whose process says nothing for so long is ended (a process that is frozen, or gone without a word), and so is the
-/// waiting for a lock, with an error that is tried again. (One that is frozen in the midst of COPY is ended by whoever
-/// takes over: `checkpoint/end_frozen.sql`. Where the network is at fault too, and where an answer is not taken, TCP's
+/// waiting for a lock, with an error that is tried again. (One that is frozen in the midst of COPY, or while it waits
+/// for ClickHouse, is ended by whoever takes over: `checkpoint/end_frozen.sql`. Where the network is at fault too, and where an answer is not taken, TCP's
 /// own limits count.)
 const LIMITS: [(&str, &str); 6] = [
     ("idle_in_transaction_session_timeout", "10s"),
@@ -120,7 +120,7 @@ impl Writer {
     /// They do not wait for the disk: rows and checkpoint are one transaction, so what a crash of the
     /// database takes away is folded again. The control tables do wait: ClickHouse cannot be rolled back.
     pub fn tables(&self, projection: Projection, generation: i32, connections: u32) -> Tables {
-        self.tables_of(projection, generation, connections, Vec::new())
+        self.tables_of(projection, generation, connections, self.options.clone())
     }
 
     /// The same for a writer whose transactions wait for another store: it may take that long.
@@ -136,7 +136,9 @@ impl Writer {
             "idle_in_transaction_session_timeout",
             format!("{}ms", longest.as_millis()),
         );
-        self.tables_of(projection, generation, connections, vec![limit])
+        // Whoever takes over does not wait as long: `checkpoint/end_frozen.sql` knows these by their name.
+        let options = self.options.clone().application_name("annals projectors waiting");
+        self.tables_of(projection, generation, connections, options.options([limit]))
     }
 
     fn tables_of(
@@ -144,9 +146,9 @@ impl Writer {
         projection: Projection,
         generation: i32,
         connections: u32,
-        limits: Vec<(&str, String)>,
+        options: PgConnectOptions,
     ) -> Tables {
-        let options = self.options.clone().options(limits).options([
+        let options = options.options([
             ("search_path", format!("{},annals", projection.schema(generation))),
             ("synchronous_commit", "off".to_owned()),
         ]);

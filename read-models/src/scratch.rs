@@ -81,7 +81,7 @@ impl Scratch {
     pub async fn connections(&self) -> Result<i64, Error> {
         let mut owner = PgConnection::connect_with(&connect::parse(&self.url())?).await?;
         let count = "SELECT count(*) FROM pg_stat_activity
-                     WHERE datname = current_database() AND application_name = 'annals projectors'";
+                     WHERE datname = current_database() AND application_name LIKE 'annals projectors%'";
         Ok(sqlx::query_scalar(count).fetch_one(&mut owner).await?)
     }
 

@@ -1,4 +1,5 @@
-//! A writer that is frozen in the midst of COPY holds its checkpoint, or rows, and no limit of the server's ends it.
+//! A writer that is frozen in the midst of COPY holds its checkpoint, or rows, and no limit of the server's ends it; one that
+//! waits for another store has a long one.
 
 use std::time::{Duration, Instant};
 
@@ -76,6 +77,29 @@ async fn one_that_is_frozen_ahead_of_its_turn_is_ended_by_whoever_takes_over() {
         assert!(Instant::now() < deadline, "it is still there");
     }
     copying.unwrap().finish().await.unwrap_err();
+    writer.close().await;
+    scratch.erase().await.unwrap();
+}
+
+#[tokio::test]
+async fn one_that_is_frozen_while_another_store_writes_is_ended_by_whoever_takes_over() {
+    let scratch = Scratch::for_test().await;
+    let writer = Writer::connect(&scratch.url()).await.unwrap();
+    let projection = Projection::ContentFacts;
+    let made = writer.prepare(projection, 1, "a fold").await.unwrap();
+    let before = writer.take_over(projection, made.number, 0).await.unwrap();
+    let hour = Duration::from_secs(3_600);
+    let tables = writer.waiting_tables(projection, made.number, 1, hour);
+    let frozen = tables.begin(&before).await.unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let after = loop {
+        match writer.take_over(projection, made.number, 0).await {
+            Ok(after) => break after,
+            Err(error) => assert!(Instant::now() < deadline && error.may_pass(), "{error:?}"),
+        }
+    };
+    assert!(after.fence > before.fence);
+    drop(frozen);
     writer.close().await;
     scratch.erase().await.unwrap();
 }

@@ -132,6 +132,8 @@ impl<'de> Deserialize<'de> for Scalar {
             Some(b'"') => serde_json::from_str(written).map(Some),
             Some(b'-' | b'0'..=b'9') => number(written).map(Some),
             Some(b't' | b'f') => Ok(Some(written.to_owned())),
+            // Read as a value, because what is left out may be nested to any depth.
+            Some(b'[' | b'{') => serde_json::from_str::<serde_json::Value>(written).map(|_| None),
             Some(_) | None => Ok(None),
         };
         text.map(Self).map_err(D::Error::custom)
