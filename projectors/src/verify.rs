@@ -12,6 +12,7 @@
 //! A little longer than a file should be: what is compared, in which order and when, is one thing.
 
 pub mod background;
+mod cell;
 mod content;
 mod difference;
 mod directory;

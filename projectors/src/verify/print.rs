@@ -8,11 +8,13 @@ use std::{fmt, hash::Hasher as _};
 
 use read_models::standing::Table;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
-use serde_json::Value;
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
 use uuid::Uuid;
 
-use super::difference::{LONG, shortened};
+use super::{
+    cell::Cell,
+    difference::{LONG, shortened},
+};
 
 /// The keys of a run.
 #[derive(Clone, Copy)]
@@ -25,17 +27,6 @@ pub(super) struct Printed {
     pub(super) key: u128,
     /// All of its columns.
     pub(super) whole: u128,
-}
-
-/// What a column says.
-#[derive(Clone, Copy)]
-pub(super) enum Cell<'a> {
-    Null,
-    Flag(bool),
-    Number(i128),
-    Text(&'a str),
-    Id(Uuid),
-    Json(&'a Value),
 }
 
 /// A row of a store, read once.
@@ -267,71 +258,6 @@ impl<'de> Visitor<'de> for RowOf<'_> {
             self.keys.sum(&mut printed, self.table, column, hash.finish());
         }
         Ok(Found { printed, version })
-    }
-}
-
-impl From<bool> for Cell<'_> {
-    fn from(flag: bool) -> Self {
-        Self::Flag(flag)
-    }
-}
-
-impl From<i64> for Cell<'_> {
-    fn from(number: i64) -> Self {
-        Self::Number(number.into())
-    }
-}
-
-impl From<u64> for Cell<'_> {
-    fn from(number: u64) -> Self {
-        Self::Number(number.into())
-    }
-}
-
-impl From<u32> for Cell<'_> {
-    fn from(number: u32) -> Self {
-        Self::Number(number.into())
-    }
-}
-
-impl From<Uuid> for Cell<'_> {
-    fn from(id: Uuid) -> Self {
-        Self::Id(id)
-    }
-}
-
-impl<'a> From<&'a str> for Cell<'a> {
-    fn from(text: &'a str) -> Self {
-        Self::Text(text)
-    }
-}
-
-impl<'a> From<&'a Value> for Cell<'a> {
-    fn from(value: &'a Value) -> Self {
-        Self::Json(value)
-    }
-}
-
-impl<'a, T: Into<Cell<'a>>> From<Option<T>> for Cell<'a> {
-    fn from(cell: Option<T>) -> Self {
-        cell.map_or(Self::Null, Into::into)
-    }
-}
-
-impl From<Cell<'_>> for Value {
-    fn from(cell: Cell<'_>) -> Self {
-        match cell {
-            Cell::Null => Self::Null,
-            Cell::Flag(flag) => flag.into(),
-            Cell::Number(number) => match (u64::try_from(number), i64::try_from(number)) {
-                (Ok(number), _) => number.into(),
-                (_, Ok(number)) => number.into(),
-                _ => number.to_string().into(),
-            },
-            Cell::Text(text) => text.into(),
-            Cell::Id(id) => id.to_string().into(),
-            Cell::Json(value) => value.clone(),
-        }
     }
 }
 

@@ -9,8 +9,9 @@ use read_models::standing::{Row, Slice, Table};
 use serde_json::Value;
 
 use super::{
+    cell::Cell,
     difference::shorten,
-    print::{Cell, Keys, Printed},
+    print::{Keys, Printed},
 };
 
 /// What a row takes of which the fingerprint is kept, in bytes: both hashes, and its place in the table of them.
