@@ -12,7 +12,6 @@
 //! A little longer than a file should be: what is compared, in which order and when, is one thing.
 
 pub mod background;
-mod cell;
 mod content;
 mod difference;
 mod directory;
@@ -37,7 +36,7 @@ use event_log::{Log, ReadError};
 use futures::{TryStreamExt as _, stream, stream::StreamExt as _};
 use read_models::{
     Projection, Writer, clickhouse,
-    standing::{Place, Slice, Standing, tables},
+    standing::{Place, RowsError, Slice, Standing, tables},
 };
 use serde::Serialize;
 use tokio::sync::mpsc;
@@ -156,6 +155,15 @@ pub enum Error {
     /// A fold panicked; its message was printed.
     #[error("a fold panicked")]
     Panicked,
+}
+
+impl From<RowsError> for Error {
+    fn from(error: RowsError) -> Self {
+        match error {
+            RowsError::Tables(error) => Self::Tables(error),
+            RowsError::Rows(error) => Self::Rows(error),
+        }
+    }
 }
 
 /// Why a slice was not compared.
@@ -359,18 +367,13 @@ impl Verifier {
             let mut seen = Comparison::of(table, &folded.expected);
             if projection == Projection::ContentFacts {
                 let is_beyond = |(partition, offset)| offset >= standing.next_offset(partition);
-                let take = |line: &[u8]| {
-                    if let Some(left) = seen.row(line, is_beyond)? {
-                        beyond.entry(left.version).or_default().push(left);
-                    }
-                    Ok(())
-                };
-                self.rows
-                    .each_row(projection, standing.generation, table, slice, "1", take)
-                    .await?;
+                let rows = self.rows.rows(projection, standing.generation, table, slice, "1");
+                for left in seen.all(rows.await?, progress, is_beyond).await? {
+                    beyond.entry(left.version).or_default().push(left);
+                }
             } else {
-                let take = |line: &[u8]| seen.row(line, |_| false).map(|_| ());
-                standing.each_row(table, slice, take).await?;
+                let rows = standing.rows(table, slice).await?;
+                seen.all(rows, progress, |_| false).await?;
             }
             let look = seen.finish();
             findings.take(look).await?;
@@ -440,13 +443,13 @@ impl Verifier {
             let (count, partition) = (records.passed, walk.partition().index);
             let before = folded.expected.held();
             let fold = move || {
-                for record in &records.admitted {
-                    folded.record(partition, record);
-                }
-                folded
+                let record = |record| folded.record(partition, record);
+                let events = records.admitted.iter().map(record).sum();
+                (folded, events)
             };
-            folded = in_background(fold).await?;
-            progress.passed(count).await?;
+            let events;
+            (folded, events) = in_background(fold).await?;
+            progress.passed(count, events).await?;
             let more = folded.expected.held().wrapping_sub(before);
             if held.fetch_add(more, Ordering::Relaxed).wrapping_add(more) > self.budget {
                 return Err(Short::Full);
@@ -495,9 +498,11 @@ impl Folded {
         self.unfit.extend(part.unfit);
     }
 
-    /// Folds a record.
-    fn record(&mut self, partition: u32, record: &walk::Admitted) {
-        for (index, event) in (0..).zip(record.events()) {
+    /// Folds a record; says how many events it holds.
+    fn record(&mut self, partition: u32, record: &walk::Admitted) -> u64 {
+        let events = record.events();
+        let count = events.len() as u64;
+        for (index, event) in (0..).zip(events) {
             let place = (partition, record.offset, index);
             if self.parked.contains(&place) {
                 continue;
@@ -520,6 +525,7 @@ impl Folded {
         for left in self.later.remove(&(partition, record.offset)).unwrap_or_default() {
             self.look.later(&self.expected, left);
         }
+        count
     }
 }
 
@@ -560,7 +566,8 @@ impl Progress {
         self.counts[1].fetch_add(more, Ordering::Relaxed);
     }
 
-    async fn passed(&self, records: u64) -> Result<(), Error> {
+    /// So many records more, with so many events in them.
+    async fn passed(&self, records: u64, events: u64) -> Result<(), Error> {
         let passed = self.counts[0].fetch_add(records, Ordering::Relaxed) + records;
         let told = Told::Progress {
             projection: self.projection.name(),
@@ -568,10 +575,15 @@ impl Progress {
             of: self.counts[1].load(Ordering::Relaxed).max(passed),
         };
         self.tell.send(told).await.map_err(|_| Error::Unheard)?;
-        self.throttle
-            .spent(usize::try_from(records).unwrap_or(usize::MAX))
-            .await;
+        self.spent(records.max(events)).await;
         Ok(())
+    }
+
+    /// Rests for as long as so many events, or rows of a table, should take.
+    async fn spent(&self, events: u64) {
+        self.throttle
+            .spent(usize::try_from(events).unwrap_or(usize::MAX))
+            .await;
     }
 }
 

@@ -22,7 +22,7 @@ use event_log::{Log, LogConfig, Partition, Store, export, restore::Target};
 use kit::TestLog;
 use read_models::{
     Projection,
-    standing::{Row, Slice, tables},
+    standing::{Slice, tables},
 };
 use sha2::{Digest as _, Sha256};
 use world::World;
@@ -86,23 +86,20 @@ async fn rows(world: &World) -> BTreeMap<(&'static str, &'static str), BTreeMap<
         let mut standing = control.standing(projection, None).await.unwrap();
         for table in tables(projection) {
             let mut of_table = BTreeMap::new();
-            let take = |row: &[u8]| {
-                let row: Row = serde_json::from_slice(row)?;
+            let rows = match projection {
+                Projection::Directory | Projection::Content | Projection::Downloads => {
+                    standing.rows(table, Slice::WHOLE).await.unwrap()
+                }
+                Projection::Visits | Projection::ContentFacts => {
+                    let generation = standing.generation;
+                    let asked = clickhouse.rows(projection, generation, table, Slice::WHOLE, "1");
+                    asked.await.unwrap()
+                }
+            };
+            for row in rows.all().await.unwrap() {
                 let line = serde_json::to_string(&row).unwrap();
                 let twice = of_table.insert(table.name_of(&row), line);
                 assert_eq!(twice, None, "a row is there twice");
-                Ok(())
-            };
-            match projection {
-                Projection::Directory | Projection::Content | Projection::Downloads => {
-                    standing.each_row(table, Slice::WHOLE, take).await.unwrap();
-                }
-                Projection::Visits | Projection::ContentFacts => {
-                    clickhouse
-                        .each_row(projection, standing.generation, table, Slice::WHOLE, "1", take)
-                        .await
-                        .unwrap();
-                }
             }
             found.insert((projection.name(), table.name), of_table);
         }

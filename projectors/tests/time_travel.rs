@@ -42,21 +42,18 @@ async fn holds(
     let mut standing = writer.standing(projection, Some(generation)).await.unwrap();
     let mut found = BTreeMap::new();
     for table in tables(projection) {
-        let mut rows = Vec::new();
-        let take = |row: &[u8]| {
-            rows.push(serde_json::from_slice::<serde_json::Value>(row)?.to_string());
-            Ok(())
-        };
-        match projection {
+        let rows = match projection {
             Projection::Directory | Projection::Content | Projection::Downloads => {
-                standing.each_row(table, Slice::WHOLE, take).await.unwrap();
+                standing.rows(table, Slice::WHOLE).await.unwrap()
             }
             Projection::Visits | Projection::ContentFacts => {
                 let rows = world.rows.writer();
-                let asked = rows.each_row(projection, generation, table, Slice::WHOLE, "1", take);
-                asked.await.unwrap();
+                let asked = rows.rows(projection, generation, table, Slice::WHOLE, "1");
+                asked.await.unwrap()
             }
-        }
+        };
+        let rows = rows.all().await.unwrap().into_iter();
+        let mut rows: Vec<String> = rows.map(|row| serde_json::Value::from(row).to_string()).collect();
         rows.sort();
         found.insert(table.name, rows);
     }

@@ -1,19 +1,23 @@
 //! A generation as it stands at one moment, row by row: what a fold that is done again is compared with.
 //!
-//! Rows are JSON of every column that somebody wrote (columns that the database makes by itself are left out), in
-//! both stores alike: times are microseconds since 1970, decimal numbers are texts, ids are texts. Columns are
-//! read from the catalogue, so that one which nobody thought of here is compared all the same.
-//!
-//! A little longer than a file should be: both stores are read alike, side by side.
+//! A row has every column that somebody wrote (columns that the database makes by itself are left out), in both stores
+//! alike: times are microseconds since 1970, decimal numbers are texts. Columns are read from the catalogue, so that one
+//! which nobody thought of here is compared all the same.
+
+mod cell;
+mod rows;
 
 use std::collections::HashSet;
 
-use futures::TryStreamExt as _;
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, Row as _};
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
 
-use crate::{Error, Projection, Writer, checkpoint::index, clickhouse};
+pub use self::{
+    cell::Cell,
+    rows::{Rows, RowsError, row},
+};
+use crate::{Error, Projection, Writer, checkpoint::index};
 
 /// One row, by column.
 pub type Row = Map<String, Value>;
@@ -324,46 +328,6 @@ impl Standing {
         self.next_offsets.get(place).copied().unwrap_or_default()
     }
 
-    /// Shows every row of a table in PostgreSQL that is in a slice, as a JSON object (a [`Row`]).
-    ///
-    /// # Errors
-    /// A database that cannot be reached, a table that is not there, a row that `take` cannot read.
-    pub async fn each_row(
-        &mut self,
-        table: &Table,
-        slice: Slice,
-        mut take: impl FnMut(&[u8]) -> serde_json::Result<()>,
-    ) -> Result<(), Error> {
-        let schema = self.projection.schema(self.generation);
-        // Names of our own templates: plain words, so they may stand in a statement.
-        let columns: Vec<String> = sqlx::query_scalar(
-            "SELECT CASE atttypid WHEN 'timestamptz'::regtype
-                    THEN format('(extract(epoch FROM %1$I) * 1000000)::bigint AS %1$I', attname)
-                    ELSE quote_ident(attname) END
-             FROM pg_attribute
-             WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
-             ORDER BY attnum",
-        )
-        .bind(format!("{schema}.{}", table.name))
-        .fetch_all(&mut self.connection)
-        .await?;
-        if columns.is_empty() {
-            let text = format!("the table {schema}.{} is not there", table.name);
-            return Err(Error::Configuration(text));
-        }
-        let statement = format!(
-            "SELECT to_json(s)::text FROM (SELECT {} FROM {schema}.{} WHERE {}) s",
-            columns.join(", "),
-            table.name,
-            slice.in_postgres(table.slice)
-        );
-        let mut rows = sqlx::query(AssertSqlSafe(statement)).fetch(&mut self.connection);
-        while let Some(row) = rows.try_next().await? {
-            take(row.try_get::<&str, _>(0)?.as_bytes()).map_err(|error| sqlx::Error::Decode(error.into()))?;
-        }
-        Ok(())
-    }
-
     /// Lets go of that moment.
     ///
     /// # Errors
@@ -371,87 +335,6 @@ impl Standing {
     pub async fn end(self) -> Result<(), Error> {
         Ok(self.connection.close().await?)
     }
-}
-
-impl clickhouse::Writer {
-    /// Shows every row of a table in ClickHouse that is in a slice and fulfils a condition, which is SQL of our own
-    /// making, as a JSON object (a [`Row`]). Of rows with versions (`sessions`, `facts`) the last one.
-    ///
-    /// # Errors
-    /// When ClickHouse does not answer, the table is not there, or `take` cannot read a row.
-    pub async fn each_row(
-        &self,
-        projection: Projection,
-        generation: i32,
-        table: &Table,
-        slice: Slice,
-        condition: &str,
-        mut take: impl FnMut(&[u8]) -> serde_json::Result<()>,
-    ) -> Result<(), clickhouse::Error> {
-        let client = match projection {
-            Projection::Visits => self.visits(generation),
-            Projection::ContentFacts => self.facts(generation),
-            Projection::Directory | Projection::Content | Projection::Downloads => {
-                let text = format!("{projection} has no tables in ClickHouse");
-                return Err(clickhouse::Error::Custom(text));
-            }
-        };
-        let columns: Vec<String> = client
-            .query_raw(
-                "SELECT multiIf(type LIKE '%DateTime64%', format('toUnixTimestamp64Micro({0}) AS `{0}`', name), \
-                 type LIKE '%Decimal%', format('toString({0}) AS `{0}`', name), name) \
-                 FROM system.columns WHERE database = currentDatabase() AND table = {table:String} ORDER BY position",
-            )
-            .param("table", table.name)
-            .fetch_all()
-            .await?;
-        if columns.is_empty() {
-            let text = format!(
-                "the table {}.{} is not there",
-                projection.schema(generation),
-                table.name
-            );
-            return Err(clickhouse::Error::Custom(text));
-        }
-        let versions = match table.name {
-            "sessions" | "facts" => " FINAL",
-            _ => "",
-        };
-        // The aliases of converted columns must not be what the condition means.
-        let statement = format!(
-            "SELECT {} FROM (SELECT * FROM {}{versions} WHERE {} AND {condition}) \
-             SETTINGS output_format_json_quote_64bit_integers = 0",
-            columns.join(", "),
-            table.name,
-            slice.in_clickhouse(table.slice),
-        );
-        let mut answer = client.query_raw(&statement).fetch_bytes("JSONEachRow")?;
-        let mut rest: Vec<u8> = Vec::new();
-        // However long all of it takes, something comes within the time of a write.
-        let what = || format!("rows of {}", table.name);
-        while let Some(bytes) = clickhouse::within(self.limits().write, what, answer.next()).await? {
-            rest.extend_from_slice(&bytes);
-            let Some(end) = rest.iter().rposition(|byte| *byte == b'\n') else {
-                continue;
-            };
-            let lines = rest[..end].split(|byte| *byte == b'\n');
-            for line in lines.filter(|line| !line.is_empty()) {
-                // An error in the middle of an answer is a text as well, and no JSON.
-                take(line).map_err(|_| unreadable(line))?;
-            }
-            rest.drain(..=end);
-        }
-        if rest.is_empty() {
-            Ok(())
-        } else {
-            Err(unreadable(&rest))
-        }
-    }
-}
-
-fn unreadable(line: &[u8]) -> clickhouse::Error {
-    let text: String = String::from_utf8_lossy(line).chars().take(300).collect();
-    clickhouse::Error::Custom(format!("not a row: {text}"))
 }
 
 #[cfg(test)]

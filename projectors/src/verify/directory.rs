@@ -22,7 +22,7 @@ pub(super) fn take(rows: &mut Expected, event: &Happened<'_>) -> Result<(), Stri
         return Ok(());
     }
     let tenant = ("tenant", event.tenant.as_str().into());
-    let of_subject = |rows: &Expected, table: &Table, column: &'static str| {
+    let of_subject = |rows: &Expected, table: &'static Table, column: &'static str| {
         let id = event.id()?;
         Ok::<_, String>(rows.key(table, [tenant, (column, id.as_str().into())]))
     };

@@ -6,18 +6,21 @@ use std::{
     convert::Infallible,
 };
 
-use read_models::standing::{Row, Table};
+use read_models::standing::{Cell, Row, Rows, RowsError, Table, row};
 use tokio::sync::mpsc;
 
 use super::{
-    Error, TOLD, Told,
+    Error, Progress, TOLD, Told,
     difference::Difference,
-    print::{Found, Keys, Printed},
+    print::{Found, Printed, Shape},
     rows::{Expected, Kept, Wanted},
 };
 
 /// Rows that a second look is taken at, at most.
 const LOOKED_AT: usize = 10_000;
+
+/// Rows that are looked at between two rests, of which there are some when the cost is bounded.
+const AT_ONCE: u64 = 256;
 
 /// A row that is there, and is compared when the fold has come to its version.
 pub(super) struct Left {
@@ -70,14 +73,14 @@ impl Look {
 
     fn compare<E>(
         &mut self,
-        keys: Keys,
         table: &Table,
+        shape: &mut Shape,
         expected: Option<&Kept>,
         found: Printed,
         row: impl FnOnce() -> Result<Row, E>,
     ) -> Result<(), E> {
         let Some(wanted) = &self.wanted else {
-            if expected.is_none_or(|kept| kept.whole(keys, table) != found.whole) {
+            if expected.is_none_or(|kept| kept.whole(shape) != found.whole) {
                 self.suspect(found.key);
             }
             return Ok(());
@@ -100,7 +103,8 @@ impl Look {
         } = left;
         let (keys, rows) = expected.of(table);
         let expected = rows.and_then(|rows| rows.get(&printed.key));
-        let Ok(()) = self.compare(keys, table, expected, printed, || Ok::<_, Infallible>(row));
+        let mut shape = Shape::of(keys, table);
+        let Ok(()) = self.compare(table, &mut shape, expected, printed, || Ok::<_, Infallible>(row));
     }
 
     /// A row that stands where the log has nothing.
@@ -128,7 +132,8 @@ impl Look {
 /// A table that is being compared.
 pub(super) struct Comparison<'a> {
     table: &'static Table,
-    keys: Keys,
+    /// Of rows that are there, and of those that are expected.
+    shapes: [Shape; 2],
     expected: Option<&'a HashMap<u128, Kept>>,
     found: HashSet<u128>,
     look: Look,
@@ -140,28 +145,51 @@ impl<'a> Comparison<'a> {
         let (keys, rows) = expected.of(table);
         Self {
             table,
-            keys,
+            shapes: [Shape::of(keys, table), Shape::of(keys, table)],
             expected: rows,
             found: HashSet::new(),
             look: Look::at(expected),
         }
     }
 
-    /// A row that is there, as it is shown. It comes back when it is to be left.
+    /// Compares all rows that are there with those that are expected; gives what is to be left.
+    pub(super) async fn all(
+        &mut self,
+        mut rows: Rows<'_>,
+        progress: &Progress,
+        is_beyond: impl Fn((u32, u64)) -> bool,
+    ) -> Result<Vec<Left>, Error> {
+        let (names, mut left) = (rows.names(), Vec::new());
+        let mut looked_at = 0;
+        while let Some(cells) = rows.next().await? {
+            let row = self.row(&names, &cells, &is_beyond);
+            left.extend(row.map_err(RowsError::from)?);
+            looked_at += 1;
+            if looked_at == AT_ONCE {
+                progress.spent(std::mem::take(&mut looked_at)).await;
+            }
+        }
+        progress.spent(looked_at).await;
+        Ok(left)
+    }
+
+    /// A row that is there. It comes back when it is to be left.
     ///
     /// # Errors
     /// It cannot be read.
-    pub(super) fn row(
+    fn row(
         &mut self,
-        line: &[u8],
+        names: &[String],
+        cells: &[Cell<'_>],
         is_beyond: impl FnOnce((u32, u64)) -> bool,
     ) -> serde_json::Result<Option<Left>> {
         self.look.rows += 1;
-        let Found { printed, version } = self.keys.read(self.table, line)?;
+        let [there, own] = &mut self.shapes;
+        let Found { printed, version } = there.read(names, cells)?;
         let expected = self.expected.and_then(|rows| rows.get(&printed.key));
         // The same key twice is one row too many.
         let expected = expected.filter(|_| self.found.insert(printed.key));
-        let row = || serde_json::from_slice(line);
+        let row = || row(names, cells);
         if is_beyond(version) {
             return Ok(Some(Left {
                 table: self.table,
@@ -170,7 +198,7 @@ impl<'a> Comparison<'a> {
                 version,
             }));
         }
-        self.look.compare(self.keys, self.table, expected, printed, row)?;
+        self.look.compare(self.table, own, expected, printed, row)?;
         Ok(None)
     }
 

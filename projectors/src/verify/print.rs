@@ -1,20 +1,17 @@
 //! Fingerprints of rows: what millions of rows are compared by.
 //!
 //! A row's fingerprint is the sum of its columns' keyed hashes, so columns come in any order, and a column that only
-//! one side has is a difference. The keys are new in every run: nobody can make two rows that look alike. A row as a
-//! store shows it, JSON, is hashed as it is read, and nothing of it is kept.
+//! one side has is a difference. The keys are new in every run: nobody can make two rows that look alike. A row of a
+//! store is hashed as it is read, and nothing of it is kept.
 
 use std::{fmt, hash::Hasher as _};
 
-use read_models::standing::Table;
-use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use read_models::standing::{Cell, Table};
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
 use uuid::Uuid;
 
-use super::{
-    cell::Cell,
-    difference::{LONG, shortened},
-};
+use super::difference::{LONG, shortened};
 
 /// The keys of a run.
 #[derive(Clone, Copy)]
@@ -36,6 +33,22 @@ pub(super) struct Found {
     pub(super) version: (u32, u64),
 }
 
+/// The columns of a table, each with the beginning of its hash: they come in the same order again and again.
+pub(super) struct Shape {
+    keys: Keys,
+    table: &'static Table,
+    empty: Printed,
+    columns: Vec<Named>,
+    /// Which column is likely to come now.
+    next: usize,
+}
+
+struct Named {
+    name: String,
+    is_key: bool,
+    begun: Hash,
+}
+
 impl Keys {
     /// New ones.
     pub(super) fn new() -> Self {
@@ -43,43 +56,96 @@ impl Keys {
         Self(one, other)
     }
 
-    /// A row of a table that has no columns yet.
-    pub(super) fn begin(self, table: &str) -> Printed {
-        let key = self.column(table, Cell::Null);
-        Printed { key, whole: 0 }
+    /// What a row is known by.
+    pub(super) fn key<const N: usize>(self, table: &'static Table, columns: [(&str, Cell<'_>); N]) -> u128 {
+        let mut shape = Shape::of(self, table);
+        let mut printed = shape.begin();
+        for (column, cell) in columns {
+            shape.add(&mut printed, column, cell);
+        }
+        printed.key
     }
+}
 
-    /// Adds a column.
-    pub(super) fn add(self, to: &mut Printed, table: &Table, column: &str, cell: Cell<'_>) {
-        self.sum(to, table, column, self.column(column, cell));
-    }
-
-    /// A row as a store shows it.
-    ///
-    /// # Errors
-    /// It is no JSON object.
-    pub(super) fn read(self, table: &Table, line: &[u8]) -> serde_json::Result<Found> {
-        let mut json = serde_json::Deserializer::from_slice(line);
-        let found = RowOf { keys: self, table }.deserialize(&mut json)?;
-        json.end()?;
-        Ok(found)
-    }
-
-    fn sum(self, to: &mut Printed, table: &Table, column: &str, print: u128) {
-        to.whole = to.whole.wrapping_add(print);
-        if table.key.contains(&column) {
-            to.key = to.key.wrapping_add(print);
+impl Shape {
+    /// Of a table's rows, whose columns are not known yet.
+    pub(super) fn of(keys: Keys, table: &'static Table) -> Self {
+        let mut name = Hash::named(keys, table.name);
+        name.null();
+        let key = name.finish();
+        Self {
+            keys,
+            table,
+            empty: Printed { key, whole: 0 },
+            columns: Vec::new(),
+            next: 0,
         }
     }
 
-    fn column(self, name: &str, cell: Cell<'_>) -> u128 {
-        let mut hash = Hash::named(self, name);
-        hash.cell(cell);
-        hash.finish()
+    /// A row that has no columns yet.
+    pub(super) const fn begin(&mut self) -> Printed {
+        self.next = 0;
+        self.empty
+    }
+
+    /// Adds a column that a fold made.
+    pub(super) fn add(&mut self, to: &mut Printed, column: &str, cell: Cell<'_>) {
+        let read = self.column(to, column, cell);
+        debug_assert!(read.is_ok(), "what is in memory can always be read");
+    }
+
+    /// A row of a store.
+    ///
+    /// # Errors
+    /// The store wrote something as JSON that is none.
+    pub(super) fn read(&mut self, names: &[String], cells: &[Cell<'_>]) -> serde_json::Result<Found> {
+        let mut printed = self.begin();
+        let mut version = (0, 0);
+        for (column, cell) in names.iter().zip(cells) {
+            self.column(&mut printed, column, *cell)?;
+            if let Cell::Number(number) = cell {
+                match column.as_str() {
+                    "log_partition" => version.0 = u32::try_from(*number).unwrap_or(u32::MAX),
+                    "log_offset" => version.1 = u64::try_from(*number).unwrap_or(u64::MAX),
+                    _ => {}
+                }
+            }
+        }
+        Ok(Found { printed, version })
+    }
+
+    fn column(&mut self, to: &mut Printed, name: &str, cell: Cell<'_>) -> serde_json::Result<()> {
+        let place = match self.columns.get(self.next) {
+            Some(likely) if likely.name == name => self.next,
+            Some(_) | None => self.place(name),
+        };
+        self.next = place + 1;
+        let column = &self.columns[place];
+        let mut hash = column.begun.clone();
+        hash.cell(cell)?;
+        let print = hash.finish();
+        to.whole = to.whole.wrapping_add(print);
+        if column.is_key {
+            to.key = to.key.wrapping_add(print);
+        }
+        Ok(())
+    }
+
+    fn place(&mut self, name: &str) -> usize {
+        let known = self.columns.iter().position(|column| column.name == name);
+        known.unwrap_or_else(|| {
+            self.columns.push(Named {
+                name: name.to_owned(),
+                is_key: self.table.key.contains(&name),
+                begun: Hash::named(self.keys, name),
+            });
+            self.columns.len() - 1
+        })
     }
 }
 
 /// The hash of something with a name.
+#[derive(Clone)]
 struct Hash {
     keys: Keys,
     hasher: SipHasher13,
@@ -110,19 +176,29 @@ impl Hash {
         self.hasher.finish128().as_u128()
     }
 
-    fn cell(&mut self, cell: Cell<'_>) {
+    fn cell(&mut self, cell: Cell<'_>) -> serde_json::Result<()> {
         match cell {
-            Cell::Null => self.hasher.write_u8(NULL),
-            Cell::Flag(flag) => self.hasher.write(&[FLAG, flag.into()]),
+            Cell::Null => self.null(),
+            Cell::Flag(flag) => self.flag(flag),
             Cell::Number(number) => self.number(number),
             Cell::Text(text) => self.text(text),
             Cell::Id(id) => self.text(id.hyphenated().encode_lower(&mut Uuid::encode_buffer())),
-            Cell::Json(value) => {
-                // What is in memory can always be read.
-                let read = Feed(self).deserialize(value);
-                debug_assert!(read.is_ok(), "a value cannot be hashed");
+            Cell::Json(value) => Feed(self).deserialize(value)?,
+            Cell::Raw(text) => {
+                let mut json = serde_json::Deserializer::from_str(text);
+                Feed(self).deserialize(&mut json)?;
+                json.end()?;
             }
         }
+        Ok(())
+    }
+
+    fn null(&mut self) {
+        self.hasher.write_u8(NULL);
+    }
+
+    fn flag(&mut self, flag: bool) {
+        self.hasher.write(&[FLAG, flag.into()]);
     }
 
     fn number(&mut self, number: i128) {
@@ -140,45 +216,45 @@ impl Hash {
     }
 }
 
-/// Feeds a value to a hash; says the number when it is one that counts.
+/// Feeds a value to a hash.
 struct Feed<'a>(&'a mut Hash);
 
 impl<'de> DeserializeSeed<'de> for Feed<'_> {
-    type Value = Option<u64>;
+    type Value = ();
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<u64>, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
 impl<'de> Visitor<'de> for Feed<'_> {
-    type Value = Option<u64>;
+    type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON value")
     }
 
-    fn visit_unit<E>(self) -> Result<Option<u64>, E> {
-        self.0.cell(Cell::Null);
-        Ok(None)
+    fn visit_unit<E>(self) -> Result<(), E> {
+        self.0.null();
+        Ok(())
     }
 
-    fn visit_bool<E>(self, flag: bool) -> Result<Option<u64>, E> {
-        self.0.cell(Cell::Flag(flag));
-        Ok(None)
+    fn visit_bool<E>(self, flag: bool) -> Result<(), E> {
+        self.0.flag(flag);
+        Ok(())
     }
 
-    fn visit_i64<E>(self, number: i64) -> Result<Option<u64>, E> {
+    fn visit_i64<E>(self, number: i64) -> Result<(), E> {
         self.0.number(number.into());
-        Ok(None)
+        Ok(())
     }
 
-    fn visit_u64<E>(self, number: u64) -> Result<Option<u64>, E> {
+    fn visit_u64<E>(self, number: u64) -> Result<(), E> {
         self.0.number(number.into());
-        Ok(Some(number))
+        Ok(())
     }
 
-    fn visit_f64<E>(self, number: f64) -> Result<Option<u64>, E> {
+    fn visit_f64<E>(self, number: f64) -> Result<(), E> {
         // A database may write 100 for 1e2.
         if number.fract() == 0.0 && number.abs() < 1e19 {
             self.0.number(number as i128);
@@ -186,25 +262,25 @@ impl<'de> Visitor<'de> for Feed<'_> {
             self.0.hasher.write_u8(FRACTION);
             self.0.hasher.write_u64(number.to_bits());
         }
-        Ok(None)
+        Ok(())
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<Option<u64>, E> {
+    fn visit_str<E>(self, text: &str) -> Result<(), E> {
         self.0.text(text);
-        Ok(None)
+        Ok(())
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Option<u64>, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
         self.0.hasher.write_u8(LIST);
         let mut length = 0;
         while list.next_element_seed(Feed(self.0))?.is_some() {
             length += 1;
         }
         self.0.hasher.write_u64(length);
-        Ok(None)
+        Ok(())
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Option<u64>, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let mut sum = 0_u128;
         loop {
             let mut entry = Hash::new(self.0.keys);
@@ -216,48 +292,7 @@ impl<'de> Visitor<'de> for Feed<'_> {
         }
         self.0.hasher.write_u8(MAP);
         self.0.hasher.write(&sum.to_le_bytes());
-        Ok(None)
-    }
-}
-
-/// Reads a row.
-struct RowOf<'a> {
-    keys: Keys,
-    table: &'a Table,
-}
-
-impl<'de> DeserializeSeed<'de> for RowOf<'_> {
-    type Value = Found;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Found, D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for RowOf<'_> {
-    type Value = Found;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a row")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Found, A::Error> {
-        let mut printed = self.keys.begin(self.table.name);
-        let mut version = (0, 0);
-        // Columns have names that need no escapes.
-        while let Some(column) = map.next_key::<&str>()? {
-            let mut hash = Hash::named(self.keys, column);
-            let number = map.next_value_seed(Feed(&mut hash))?;
-            match (column, number) {
-                ("log_partition", Some(partition)) => {
-                    version.0 = u32::try_from(partition).map_err(A::Error::custom)?;
-                }
-                ("log_offset", Some(offset)) => version.1 = offset,
-                _ => {}
-            }
-            self.keys.sum(&mut printed, self.table, column, hash.finish());
-        }
-        Ok(Found { printed, version })
+        Ok(())
     }
 }
 
@@ -272,6 +307,13 @@ mod tests {
         *,
     };
 
+    /// A row as a store gives it: lists and objects as texts.
+    fn stored(row: &serde_json::Map<String, serde_json::Value>) -> (Vec<String>, Vec<String>) {
+        row.iter()
+            .map(|(name, value)| (name.clone(), value.to_string()))
+            .unzip()
+    }
+
     #[test]
     fn a_fingerprint_tells_what_a_comparison_tells() {
         let table = &read_models::standing::tables(read_models::Projection::Content)[1];
@@ -284,7 +326,7 @@ mod tests {
             ("body", long.clone().into()),
             ("metadata", json!({"a": [1e2, {"b": null, "c": false}], "d": 0.5})),
         ]);
-        let own = expected.printed(keys, table);
+        let own = expected.printed(&mut Shape::of(keys, table));
         let mut differing = HashSet::new();
         for (found, same_key, same_row) in [
             (
@@ -340,7 +382,9 @@ mod tests {
             (json!({"body": long, "version": 3, "tenant": "one"}), true, false),
         ] {
             let line = found.to_string();
-            let printed = keys.read(table, line.as_bytes()).unwrap().printed;
+            let (names, texts) = stored(found.as_object().unwrap());
+            let cells: Vec<Cell<'_>> = texts.iter().map(|text| Cell::Raw(text)).collect();
+            let printed = Shape::of(keys, table).read(&names, &cells).unwrap().printed;
             assert_eq!(printed.key == own.key, same_key, "{line}");
             assert_eq!(printed.whole == own.whole, same_row, "{line}");
             let row = serde_json::from_str(&line).unwrap();
@@ -353,8 +397,34 @@ mod tests {
         }
         assert_ne!(
             own,
-            expected.printed(Keys::new(), table),
+            expected.printed(&mut Shape::of(Keys::new(), table)),
             "another run has other keys"
         );
+    }
+
+    #[test]
+    fn a_cell_is_what_it_would_be_in_json() {
+        let table = &read_models::standing::tables(read_models::Projection::Content)[0];
+        let mut shape = Shape::of(Keys::new(), table);
+        let mut printed = |cell: Cell<'_>| {
+            let mut printed = shape.begin();
+            shape.add(&mut printed, "title", cell);
+            printed.whole
+        };
+        let (id, long) = (Uuid::new_v4(), "ä".repeat(LONG));
+        let texts = [format!("\"{id}\""), format!("\"{long}\"")];
+        for (cell, json) in [
+            (Cell::Null, "null"),
+            (Cell::Flag(true), "true"),
+            (Cell::Number(-7), "-7"),
+            (Cell::Number(u64::MAX.into()), "18446744073709551615"),
+            (Cell::Text(""), "\"\""),
+            (Cell::Text("a\"b\n"), "\"a\\\"b\\n\""),
+            (Cell::Id(id), &texts[0]),
+            (Cell::Text(&long), &texts[1]),
+            (Cell::Json(&json!({"a": [1, "b"]})), r#" {"a":[1.0,"b"]}"#),
+        ] {
+            assert_eq!(printed(cell), printed(Cell::Raw(json)), "{json}");
+        }
     }
 }

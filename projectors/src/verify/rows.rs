@@ -5,13 +5,12 @@ use std::{
     sync::Arc,
 };
 
-use read_models::standing::{Row, Slice, Table};
+use read_models::standing::{Cell, Row, Slice, Table};
 use serde_json::Value;
 
 use super::{
-    cell::Cell,
     difference::shorten,
-    print::{Keys, Printed},
+    print::{Keys, Printed, Shape},
 };
 
 /// What a row takes of which the fingerprint is kept, in bytes: both hashes, and its place in the table of them.
@@ -56,10 +55,10 @@ impl Columns {
         self.0.iter().map(column).collect()
     }
 
-    pub(super) fn printed(&self, keys: Keys, table: &Table) -> Printed {
-        let mut printed = keys.begin(table.name);
+    pub(super) fn printed(&self, shape: &mut Shape) -> Printed {
+        let mut printed = shape.begin();
         for (column, value) in &self.0 {
-            keys.add(&mut printed, table, column, value.into());
+            shape.add(&mut printed, column, value.into());
         }
         printed
     }
@@ -90,9 +89,9 @@ pub(super) enum Kept {
 }
 
 impl Kept {
-    pub(super) fn whole(&self, keys: Keys, table: &Table) -> u128 {
+    pub(super) fn whole(&self, shape: &mut Shape) -> u128 {
         match self {
-            Self::Columns(columns) => columns.printed(keys, table).whole,
+            Self::Columns(columns) => columns.printed(shape).whole,
             Self::Whole(whole) => *whole,
         }
     }
@@ -108,7 +107,7 @@ impl Kept {
 /// A row that is final, as it is made.
 pub(super) struct Making {
     table: &'static Table,
-    keys: Keys,
+    shape: Shape,
     printed: Printed,
     /// When rows are told.
     columns: Option<Columns>,
@@ -118,9 +117,10 @@ impl Making {
     /// Adds a column.
     pub(super) fn add<'a>(&mut self, column: &'static str, cell: impl Into<Cell<'a>>) {
         let cell = cell.into();
-        self.keys.add(&mut self.printed, self.table, column, cell);
+        self.shape.add(&mut self.printed, column, cell);
         if let Some(columns) = &mut self.columns {
-            columns.set(column, cell);
+            // What is in memory can always be read.
+            columns.set(column, Value::try_from(cell).unwrap_or_default());
         }
     }
 }
@@ -134,6 +134,8 @@ pub(super) struct Expected {
     keys: Keys,
     wanted: Wanted,
     tables: HashMap<&'static str, HashMap<u128, Kept>>,
+    /// Of final rows, by table.
+    shapes: HashMap<&'static str, Shape>,
     held: usize,
     /// What a fold has to know of every aggregate, in any slice; about a hundred bytes each.
     pub(super) known: HashMap<u128, [String; 3]>,
@@ -146,6 +148,7 @@ impl Expected {
             keys,
             wanted,
             tables: HashMap::new(),
+            shapes: HashMap::new(),
             held: 0,
             known: HashMap::new(),
         }
@@ -171,12 +174,8 @@ impl Expected {
     }
 
     /// What a row is known by: the columns of its key.
-    pub(super) fn key<'a, const N: usize>(&self, table: &Table, columns: [(&str, Cell<'a>); N]) -> u128 {
-        let mut printed = self.keys.begin(table.name);
-        for (column, cell) in columns {
-            self.keys.add(&mut printed, table, column, cell);
-        }
-        printed.key
+    pub(super) fn key<const N: usize>(&self, table: &'static Table, columns: [(&str, Cell<'_>); N]) -> u128 {
+        self.keys.key(table, columns)
     }
 
     /// The row that is folded on.
@@ -193,11 +192,13 @@ impl Expected {
     }
 
     /// Begins a row that is final.
-    pub(super) fn make(&self, table: &'static Table) -> Making {
+    pub(super) fn make(&mut self, table: &'static Table) -> Making {
+        let known = self.shapes.remove(table.name);
+        let mut shape = known.unwrap_or_else(|| Shape::of(self.keys, table));
         Making {
             table,
-            keys: self.keys,
-            printed: self.keys.begin(table.name),
+            printed: shape.begin(),
+            shape,
             columns: self.wanted.is_some().then(Columns::default),
         }
     }
@@ -207,6 +208,7 @@ impl Expected {
         let Printed { key, whole } = row.printed;
         let wanted = self.wanted.as_ref().is_some_and(|wanted| wanted.contains(&key));
         let columns = row.columns.filter(|_| wanted);
+        self.shapes.insert(row.table.name, row.shape);
         self.keep(row.table, key, columns.map_or(Kept::Whole(whole), Kept::Columns));
     }
 

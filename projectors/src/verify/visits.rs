@@ -18,7 +18,7 @@ use events::{VisitorId, visit::ImportLine};
 use futures::{TryStreamExt as _, stream, stream::StreamExt as _};
 use read_models::{
     Projection,
-    standing::{Place, Row, Standing, Table, tables},
+    standing::{Place, Row, Rows, Standing, Table, tables},
 };
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -111,13 +111,12 @@ impl Part<'_> {
         while let Some(records) = self.walk.next(until).await? {
             let count = records.passed;
             let work = move || {
-                for record in &records.admitted {
-                    fold.record(record);
-                }
-                fold
+                let events = records.admitted.iter().map(|record| fold.record(record)).sum();
+                (fold, events)
             };
-            fold = in_background(work).await?;
-            self.progress.passed(count).await?;
+            let events;
+            (fold, events) = in_background(work).await?;
+            self.progress.passed(count, events).await?;
             for unfit in std::mem::take(&mut fold.unfit) {
                 self.findings.lock().await.differs(unfit).await?;
             }
@@ -142,8 +141,8 @@ impl Part<'_> {
             "log_partition = {} AND log_offset >= {from} AND log_offset < {to}",
             self.partition.index
         );
-        let take = |line: &[u8]| seen.row(line, |_| false).map(|_| ());
-        self.each_row(EVENTS, &expected, &condition, take).await?;
+        let rows = self.rows(EVENTS, &expected, &condition).await?;
+        seen.all(rows, self.progress, |_| false).await?;
         self.findings.lock().await.take(seen.finish()).await
     }
 
@@ -156,13 +155,13 @@ impl Part<'_> {
         let mut later: HashMap<u64, Vec<Left>> = HashMap::new();
         let mut seen = Comparison::of(SESSIONS, &fold.sessions);
         let condition = format!("log_partition = {}", self.partition.index);
-        let take = |line: &[u8]| {
-            if let Some(left) = seen.row(line, |(_, offset)| offset >= next)? {
-                later.entry(left.version.1).or_default().push(left);
-            }
-            Ok(())
-        };
-        self.each_row(SESSIONS, &fold.sessions, &condition, take).await?;
+        let rows = self.rows(SESSIONS, &fold.sessions, &condition).await?;
+        for left in seen
+            .all(rows, self.progress, |(_, offset)| offset >= next)
+            .await?
+        {
+            later.entry(left.version.1).or_default().push(left);
+        }
         let look = seen.finish();
         self.findings.lock().await.take(look).await?;
         let Some(last) = later.keys().max().copied() else {
@@ -179,25 +178,15 @@ impl Part<'_> {
         Ok(self.findings.lock().await.take(fold.look).await?)
     }
 
-    async fn each_row(
+    async fn rows(
         &self,
-        table: &Table,
+        table: &'static Table,
         expected: &Expected,
         condition: &str,
-        take: impl FnMut(&[u8]) -> serde_json::Result<()>,
-    ) -> Result<(), Error> {
-        self.verifier
-            .rows
-            .each_row(
-                Projection::Visits,
-                self.generation,
-                table,
-                expected.slice,
-                condition,
-                take,
-            )
-            .await?;
-        Ok(())
+    ) -> Result<Rows<'static>, Error> {
+        let (rows, slice) = (&self.verifier.rows, expected.slice);
+        let rows = rows.rows(Projection::Visits, self.generation, table, slice, condition);
+        Ok(rows.await?)
     }
 }
 
@@ -337,28 +326,33 @@ impl Fold {
         }
     }
 
-    fn record(&mut self, record: &Admitted) {
-        match record.whole() {
+    /// Folds a record; says how many events it holds.
+    fn record(&mut self, record: &Admitted) -> u64 {
+        let count = match record.whole() {
             Some(events) if !self.parked.contains(&record.offset) => {
                 for (index, event) in (0..).zip(&events) {
                     if event.kind.starts_with("visit.") {
                         self.event((self.partition, record.offset, index), Ok(event));
                     }
                 }
+                events.len()
             }
             Some(_) | None => self.one_by_one(record),
-        }
+        };
         self.next = record.offset + 1;
         for left in self.later.remove(&record.offset).unwrap_or_default() {
             self.put_again(&left.row);
             self.look.later(&self.sessions, left);
         }
+        count as u64
     }
 
     /// Events of a record that has some that cannot be read.
-    fn one_by_one(&mut self, record: &Admitted) {
+    fn one_by_one(&mut self, record: &Admitted) -> usize {
         let parked = self.parked.contains(&record.offset);
-        for (index, text) in (0..).zip(record.texts()) {
+        let texts = record.texts();
+        let count = texts.len();
+        for (index, text) in (0..).zip(texts) {
             // What does not even say that it is a visit, and whose, is nobody's.
             let is_of_a_visit = read::<Stub<'_>>(text).is_ok_and(|stub| stub.kind.starts_with("visit."));
             if is_of_a_visit && (!parked || is_readable(text)) {
@@ -366,6 +360,7 @@ impl Fold {
                 self.event((self.partition, record.offset, index), event.as_ref());
             }
         }
+        count
     }
 
     fn event(&mut self, place: Place, event: Result<&Raw<'_>, &String>) {

@@ -53,14 +53,8 @@ impl<F: Fold> Given<F> {
         let known = tables(F::PROJECTION).iter().find(|it| it.name == table);
         let known = known.unwrap_or_else(|| panic!("there is no table {table}"));
         let mut standing = self.tables.writer.standing(F::PROJECTION, None).await.unwrap();
-        let mut rows: Vec<Row> = Vec::new();
-        standing
-            .each_row(known, Slice::WHOLE, |row| {
-                rows.push(serde_json::from_slice(row)?);
-                Ok(())
-            })
-            .await
-            .unwrap();
+        let rows = standing.rows(known, Slice::WHOLE).await.unwrap();
+        let mut rows: Vec<Row> = rows.all().await.unwrap();
         standing.end().await.unwrap();
         rows.sort_by_key(|row| known.name_of(row));
         assert_eq!(rows.len(), expected.len(), "{table}: {rows:#?}");

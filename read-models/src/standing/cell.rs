@@ -1,17 +1,25 @@
-//! What a column of a row says, in whatever form a fold has it.
+//! What a column of a row says, in whatever form a store or a fold has it.
 
 use serde_json::Value;
 use uuid::Uuid;
 
 /// What a column says.
-#[derive(Clone, Copy)]
-pub(super) enum Cell<'a> {
+#[derive(Debug, Clone, Copy)]
+pub enum Cell<'a> {
+    /// Nothing.
     Null,
+    /// Yes or no.
     Flag(bool),
+    /// A whole number; of a time microseconds since 1970.
     Number(i128),
+    /// A text, or a decimal number.
     Text(&'a str),
+    /// An id, which is a text in its usual form.
     Id(Uuid),
+    /// JSON as a fold has it.
     Json(&'a Value),
+    /// JSON as a store writes it.
+    Raw(&'a str),
 }
 
 impl From<bool> for Cell<'_> {
@@ -62,9 +70,12 @@ impl<'a, T: Into<Cell<'a>>> From<Option<T>> for Cell<'a> {
     }
 }
 
-impl From<Cell<'_>> for Value {
-    fn from(cell: Cell<'_>) -> Self {
-        match cell {
+impl TryFrom<Cell<'_>> for Value {
+    /// What a store wrote is no JSON.
+    type Error = serde_json::Error;
+
+    fn try_from(cell: Cell<'_>) -> Result<Self, Self::Error> {
+        Ok(match cell {
             Cell::Null => Self::Null,
             Cell::Flag(flag) => flag.into(),
             Cell::Number(number) => match (u64::try_from(number), i64::try_from(number)) {
@@ -75,6 +86,7 @@ impl From<Cell<'_>> for Value {
             Cell::Text(text) => text.into(),
             Cell::Id(id) => id.to_string().into(),
             Cell::Json(value) => value.clone(),
-        }
+            Cell::Raw(text) => return serde_json::from_str(text),
+        })
     }
 }

@@ -1,0 +1,444 @@
+//! The rows of a table, one after the other, as they come from a store.
+//!
+//! Stores send them in their own binary form, not as JSON: millions of rows are compared, and most of what that costs
+//! would be to write and to read texts.
+
+use std::{pin::Pin, sync::Arc};
+
+use ::clickhouse::query::BytesCursor;
+use futures::{Stream, TryStreamExt as _};
+use sqlx::{AssertSqlSafe, PgConnection, Row as _, postgres::PgRow};
+use uuid::Uuid;
+
+use super::{Cell, Row, Slice, Standing, Table};
+use crate::{Error, Projection, clickhouse};
+
+/// How a column comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Flag,
+    Id,
+    Text,
+    Json,
+    Signed,
+    Unsigned,
+}
+
+#[derive(Debug, Clone)]
+struct Column {
+    form: Form,
+    /// Whether ClickHouse says first if there is something.
+    nullable: bool,
+}
+
+/// The rows of a table in a slice.
+pub struct Rows<'a> {
+    names: Arc<[String]>,
+    columns: Vec<Column>,
+    source: Source<'a>,
+}
+
+enum Source<'a> {
+    Postgres {
+        rows: Pin<Box<dyn Stream<Item = sqlx::Result<PgRow>> + Send + 'a>>,
+        row: Option<PgRow>,
+    },
+    ClickHouse {
+        answer: BytesCursor,
+        limit: std::time::Duration,
+        table: &'static str,
+        /// What came, and how much of it was given.
+        bytes: Vec<u8>,
+        given: usize,
+    },
+}
+
+/// Why rows do not come.
+#[derive(Debug, thiserror::Error)]
+pub enum RowsError {
+    /// PostgreSQL.
+    #[error("the tables cannot be read")]
+    Tables(#[from] Error),
+    /// ClickHouse.
+    #[error("ClickHouse cannot be read")]
+    Rows(#[from] clickhouse::Error),
+}
+
+impl From<serde_json::Error> for RowsError {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Tables(sqlx::Error::Decode(error.into()).into())
+    }
+}
+
+impl Rows<'_> {
+    /// The columns, in the order in which every row has them.
+    pub fn names(&self) -> Arc<[String]> {
+        self.names.clone()
+    }
+
+    /// The next row; none at the end.
+    ///
+    /// # Errors
+    /// A store that does not answer, or says what cannot be read.
+    pub async fn next(&mut self) -> Result<Option<Vec<Cell<'_>>>, RowsError> {
+        let Self { columns, source, .. } = self;
+        match source {
+            Source::Postgres { rows, row } => {
+                *row = rows.try_next().await.map_err(Error::from)?;
+                let Some(row) = row else { return Ok(None) };
+                let cells = columns
+                    .iter()
+                    .enumerate()
+                    .map(|(at, it)| in_postgres(row, at, it));
+                Ok(Some(cells.collect::<sqlx::Result<_>>().map_err(Error::from)?))
+            }
+            Source::ClickHouse {
+                answer,
+                limit,
+                table,
+                bytes,
+                given,
+            } => {
+                let length = loop {
+                    if let Some(length) = length_of(columns, &bytes[*given..]) {
+                        break length;
+                    }
+                    bytes.drain(..*given);
+                    *given = 0;
+                    // However long all of it takes, something comes within the time of a write.
+                    let what = || format!("rows of {table}");
+                    match clickhouse::within(*limit, what, answer.next()).await? {
+                        Some(more) => bytes.extend_from_slice(&more),
+                        None if bytes.is_empty() => return Ok(None),
+                        None => return Err(unreadable(bytes).into()),
+                    }
+                };
+                let row = &bytes[*given..*given + length];
+                *given += length;
+                let mut rest = row;
+                let cells = columns.iter().map(|it| in_clickhouse(it, &mut rest));
+                let cells: Option<Vec<_>> = cells.collect();
+                Ok(Some(cells.ok_or_else(|| unreadable(row))?))
+            }
+        }
+    }
+
+    /// All that are left, by column: for a table that is known to be small.
+    ///
+    /// # Errors
+    /// As [`Self::next`].
+    pub async fn all(mut self) -> Result<Vec<Row>, RowsError> {
+        let (names, mut all) = (self.names(), Vec::new());
+        while let Some(cells) = self.next().await? {
+            all.push(row(&names, &cells)?);
+        }
+        Ok(all)
+    }
+}
+
+/// A row by column.
+///
+/// # Errors
+/// A store wrote something as JSON that is none.
+pub fn row(names: &[String], cells: &[Cell<'_>]) -> serde_json::Result<Row> {
+    let column = |(name, cell): (&String, &Cell<'_>)| Ok((name.clone(), (*cell).try_into()?));
+    names.iter().zip(cells).map(column).collect()
+}
+
+fn in_postgres<'a>(row: &'a PgRow, at: usize, column: &Column) -> sqlx::Result<Cell<'a>> {
+    // What is asked for has this type.
+    Ok(match column.form {
+        Form::Flag => row.try_get_unchecked::<Option<bool>, _>(at)?.into(),
+        Form::Id => row.try_get_unchecked::<Option<Uuid>, _>(at)?.into(),
+        Form::Text => row.try_get_unchecked::<Option<&str>, _>(at)?.into(),
+        Form::Json => {
+            let text = row.try_get_unchecked::<Option<&str>, _>(at)?;
+            text.map_or(Cell::Null, Cell::Raw)
+        }
+        Form::Signed | Form::Unsigned => row.try_get_unchecked::<Option<i64>, _>(at)?.into(),
+    })
+}
+
+/// The length of the row that begins here, in `RowBinary`; none when not all of it is here.
+fn length_of(columns: &[Column], bytes: &[u8]) -> Option<usize> {
+    let mut rest = bytes;
+    for column in columns {
+        if column.nullable && take(&mut rest, 1)? != [0] {
+            continue;
+        }
+        let length = match column.form {
+            Form::Flag => 1,
+            Form::Signed | Form::Unsigned => 8,
+            Form::Id => 16,
+            Form::Text | Form::Json => length(&mut rest)?,
+        };
+        take(&mut rest, length)?;
+    }
+    Some(bytes.len() - rest.len())
+}
+
+fn in_clickhouse<'a>(column: &Column, rest: &mut &'a [u8]) -> Option<Cell<'a>> {
+    if column.nullable && take(rest, 1)? != [0] {
+        return Some(Cell::Null);
+    }
+    let eight = |rest: &mut &[u8]| take(rest, 8)?.try_into().ok();
+    Some(match column.form {
+        Form::Flag => Cell::Flag(take(rest, 1)? != [0]),
+        Form::Signed => i64::from_le_bytes(eight(rest)?).into(),
+        Form::Unsigned => u64::from_le_bytes(eight(rest)?).into(),
+        // Two numbers, the upper one first.
+        Form::Id => {
+            let (upper, lower) = (eight(rest)?, eight(rest)?);
+            Uuid::from_u64_pair(u64::from_le_bytes(upper), u64::from_le_bytes(lower)).into()
+        }
+        Form::Text => Cell::Text(text(rest)?),
+        Form::Json => Cell::Raw(text(rest)?),
+    })
+}
+
+fn take<'a>(rest: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
+    let (taken, left) = rest.split_at_checked(length)?;
+    *rest = left;
+    Some(taken)
+}
+
+fn text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
+    let length = length(rest)?;
+    std::str::from_utf8(take(rest, length)?).ok()
+}
+
+/// A length before a text: seven bits in each byte, the lowest first.
+fn length(rest: &mut &[u8]) -> Option<usize> {
+    let mut length = 0;
+    for shift in (0..usize::BITS).step_by(7) {
+        let [byte] = take(rest, 1)? else { return None };
+        length |= usize::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Some(length);
+        }
+    }
+    None
+}
+
+fn unreadable(bytes: &[u8]) -> clickhouse::Error {
+    let text: String = String::from_utf8_lossy(bytes).chars().take(300).collect();
+    clickhouse::Error::Custom(format!("not a row: {text}"))
+}
+
+impl Standing {
+    /// Every row of a table in PostgreSQL that is in a slice.
+    ///
+    /// # Errors
+    /// A database that cannot be reached, a table that is not there.
+    pub async fn rows(&mut self, table: &'static Table, slice: Slice) -> Result<Rows<'_>, Error> {
+        let schema = self.projection.schema(self.generation);
+        // Names of our own templates: plain words, so they may stand in a statement.
+        let known: Vec<(String, String, String)> = sqlx::query_as(
+            "SELECT attname::text,
+                    format(CASE WHEN form = 'number' THEN '%1$I::bigint'
+                                WHEN form = 'time' THEN '(extract(epoch FROM %1$I) * 1000000)::bigint'
+                                WHEN form = 'other' THEN 'to_json(%1$I)::text'
+                                WHEN form = 'text' OR form = 'json' THEN '%1$I::text'
+                                ELSE '%1$I' END, attname),
+                    form
+             FROM (SELECT attname, attnum, CASE atttypid::regtype::text
+                              WHEN 'boolean' THEN 'flag' WHEN 'uuid' THEN 'id'
+                              WHEN 'text' THEN 'text' WHEN 'character varying' THEN 'text'
+                              WHEN 'smallint' THEN 'number' WHEN 'integer' THEN 'number' WHEN 'bigint' THEN 'number'
+                              WHEN 'timestamp with time zone' THEN 'time'
+                              WHEN 'jsonb' THEN 'json' WHEN 'json' THEN 'json'
+                              ELSE 'other' END AS form
+                   FROM pg_attribute
+                   WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped AND attgenerated = '') columns
+             ORDER BY attnum",
+        )
+        .bind(format!("{schema}.{}", table.name))
+        .fetch_all(&mut self.connection)
+        .await?;
+        if known.is_empty() {
+            let text = format!("the table {schema}.{} is not there", table.name);
+            return Err(Error::Configuration(text));
+        }
+        let shown: Vec<&str> = known.iter().map(|(_, shown, _)| shown.as_str()).collect();
+        let statement = format!(
+            "SELECT {} FROM {schema}.{} WHERE {}",
+            shown.join(", "),
+            table.name,
+            slice.in_postgres(table.slice)
+        );
+        let column = |form: &str| Column {
+            form: match form {
+                "flag" => Form::Flag,
+                "id" => Form::Id,
+                "text" => Form::Text,
+                "number" | "time" => Form::Signed,
+                _ => Form::Json,
+            },
+            nullable: true,
+        };
+        let columns = known.iter().map(|(_, _, form)| column(form)).collect();
+        let connection: &mut PgConnection = &mut self.connection;
+        Ok(Rows {
+            names: known.into_iter().map(|(name, ..)| name).collect(),
+            columns,
+            source: Source::Postgres {
+                rows: sqlx::query(AssertSqlSafe(statement)).fetch(connection),
+                row: None,
+            },
+        })
+    }
+}
+
+impl clickhouse::Writer {
+    /// Every row of a table in ClickHouse that is in a slice and fulfils a condition, which is SQL of our own making. Of
+    /// rows with versions (`sessions`, `facts`) the last one.
+    ///
+    /// # Errors
+    /// When ClickHouse does not answer, or the table is not there.
+    pub async fn rows(
+        &self,
+        projection: Projection,
+        generation: i32,
+        table: &'static Table,
+        slice: Slice,
+        condition: &str,
+    ) -> Result<Rows<'static>, clickhouse::Error> {
+        let client = match projection {
+            Projection::Visits => self.visits(generation),
+            Projection::ContentFacts => self.facts(generation),
+            Projection::Directory | Projection::Content | Projection::Downloads => {
+                let text = format!("{projection} has no tables in ClickHouse");
+                return Err(clickhouse::Error::Custom(text));
+            }
+        };
+        let known: Vec<(String, String)> = client
+            .query_raw(
+                "SELECT name, type FROM system.columns \
+                 WHERE database = currentDatabase() AND table = {table:String} ORDER BY position",
+            )
+            .param("table", table.name)
+            .fetch_all()
+            .await?;
+        if known.is_empty() {
+            let text = format!(
+                "the table {}.{} is not there",
+                projection.schema(generation),
+                table.name
+            );
+            return Err(clickhouse::Error::Custom(text));
+        }
+        let (shown, columns): (Vec<String>, Vec<Column>) = known
+            .iter()
+            .map(|(name, of)| shown_by_clickhouse(name, of))
+            .unzip();
+        let versions = match table.name {
+            "sessions" | "facts" => " FINAL",
+            _ => "",
+        };
+        let statement = format!(
+            "SELECT {} FROM {}{versions} WHERE {} AND {condition}",
+            shown.join(", "),
+            table.name,
+            slice.in_clickhouse(table.slice),
+        );
+        Ok(Rows {
+            names: known.into_iter().map(|(name, _)| name).collect(),
+            columns,
+            source: Source::ClickHouse {
+                answer: client.query_raw(&statement).fetch_bytes("RowBinary")?,
+                limit: self.limits().write,
+                table: table.name,
+                bytes: Vec::new(),
+                given: 0,
+            },
+        })
+    }
+}
+
+/// What shows a column, and how it comes.
+fn shown_by_clickhouse(name: &str, of: &str) -> (String, Column) {
+    let within = |of: &str, wrap: &str| {
+        let inner = of.strip_prefix(wrap)?.strip_prefix('(')?.strip_suffix(')')?;
+        Some(inner.to_owned())
+    };
+    let of = within(of, "LowCardinality").unwrap_or_else(|| of.to_owned());
+    let (of, nullable) = match within(&of, "Nullable") {
+        Some(of) => (of, true),
+        None => (of, false),
+    };
+    let (shown, form) = match of.as_str() {
+        "Bool" => (format!("`{name}`"), Form::Flag),
+        "UUID" => (format!("`{name}`"), Form::Id),
+        "String" => (format!("`{name}`"), Form::Text),
+        "UInt8" | "UInt16" | "UInt32" | "UInt64" => (format!("toUInt64(`{name}`)"), Form::Unsigned),
+        "Int8" | "Int16" | "Int32" | "Int64" => (format!("toInt64(`{name}`)"), Form::Signed),
+        of if of.starts_with("DateTime64") => (format!("toUnixTimestamp64Micro(`{name}`)"), Form::Signed),
+        of if of.starts_with("Decimal") => (format!("toString(`{name}`)"), Form::Text),
+        _ => {
+            let shown = format!("ifNull(toJSONString(`{name}`), 'null')");
+            let form = Form::Json;
+            return (
+                shown,
+                Column {
+                    form,
+                    nullable: false,
+                },
+            );
+        }
+    };
+    (shown, Column { form, nullable })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_of_clickhouse_is_read_when_all_of_it_is_here() {
+        let types = [
+            "LowCardinality(String)",
+            "Nullable(UUID)",
+            "Nullable(UInt8)",
+            "DateTime64(6, 'UTC')",
+            "Bool",
+            "Map(LowCardinality(String), String)",
+        ];
+        let columns: Vec<Column> = types.map(|of| shown_by_clickhouse("column", of).1).into();
+        let (long, id) = (
+            "a".repeat(300),
+            Uuid::from_u128(0x0123_4567_89ab_cdef_0011_2233_4455_6677),
+        );
+        let (upper, lower) = id.as_u64_pair();
+        let mut bytes = vec![0xac, 0x02];
+        bytes.extend_from_slice(long.as_bytes());
+        bytes.push(0);
+        bytes.extend_from_slice(&upper.to_le_bytes());
+        bytes.extend_from_slice(&lower.to_le_bytes());
+        bytes.push(1);
+        bytes.extend_from_slice(&(-5_i64).to_le_bytes());
+        bytes.extend_from_slice(b"\x01\x02{}");
+        for end in 0..bytes.len() {
+            assert_eq!(length_of(&columns, &bytes[..end]), None, "{end} bytes");
+        }
+        let length = bytes.len();
+        bytes.push(7);
+        assert_eq!(length_of(&columns, &bytes), Some(length));
+        let mut rest = &bytes[..length];
+        let cells: Vec<Cell<'_>> = columns
+            .iter()
+            .map(|column| in_clickhouse(column, &mut rest).unwrap())
+            .collect();
+        let [
+            Cell::Text(text),
+            Cell::Id(found),
+            Cell::Null,
+            Cell::Number(-5),
+            Cell::Flag(true),
+            Cell::Raw("{}"),
+        ] = cells[..]
+        else {
+            panic!("{cells:?}")
+        };
+        assert_eq!((text, found, rest), (long.as_str(), id, &[][..]));
+    }
+}
