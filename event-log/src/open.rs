@@ -69,12 +69,13 @@ pub(crate) async fn open(config: LogConfig, missing: Missing) -> Result<Inner, O
 fn few_enough(config: &LogConfig) -> Result<(), OpenError> {
     let [ledger, visits] =
         [config.ledger_partitions, config.visits_partitions].map(|count| count.unwrap_or(DEFAULT_PARTITIONS));
-    if ledger + visits <= EMBEDDED_PARTITIONS {
+    if ledger.saturating_add(visits) <= EMBEDDED_PARTITIONS {
         return Ok(());
     }
     Err(OpenError::Foreign(format!(
         "an embedded log has at most {EMBEDDED_PARTITIONS} partitions, those of ledger and visits together: {ledger} and \
-         {visits} are too many; ask for fewer (4 of each serve one process), or use Kafka"
+         {visits} are too many; ask for fewer (4 of each serve one process), or use Kafka. A log that was made with more is \
+         opened when neither number is set"
     )))
 }
 

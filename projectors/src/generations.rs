@@ -236,7 +236,7 @@ impl Supervisor {
                 if whole && near && row.position > 0 {
                     // A bound is on what others may feel.
                     let processes = if row.rate.is_some() { 1 } else { PROCESSES };
-                    self.prove(which, Goal::Indexed(processes));
+                    self.prove(which, row, Goal::Indexed(processes));
                 }
                 continue;
             }
@@ -247,10 +247,10 @@ impl Supervisor {
                 }
                 if row.state == "freezing" {
                     if row.position == row.log_end {
-                        self.prove(which, Goal::Frozen);
+                        self.prove(which, row, Goal::Frozen);
                     }
                 } else if row.position > 0 && near {
-                    self.prove(which, Goal::Live);
+                    self.prove(which, row, Goal::Live);
                 }
             }
         }
@@ -300,7 +300,7 @@ impl Supervisor {
                 let which = (projection, row.generation);
                 let whole = share.is_ours(which, &row.fold_hash, Unit::Whole);
                 if whole && time + SETTLED <= chrono::Utc::now() {
-                    self.prove(which, Goal::Cut(time.into()));
+                    self.prove(which, row, Goal::Cut(time.into()));
                 }
             }
         }
@@ -494,20 +494,26 @@ impl Supervisor {
     }
 
     /// Begins to prove a generation, or to find its cut, unless that is being done.
-    fn prove(&mut self, which: (Projection, i32), goal: Goal) {
+    fn prove(&mut self, which: (Projection, i32), row: &Known, goal: Goal) {
         if self.proving.contains(&which) {
             return;
         }
         self.proving.push(which);
+        let verifier = Verifier::new(
+            self.dependencies.log.clone(),
+            self.opened.writer.clone(),
+            self.rows.clone(),
+        );
         let proof = Proof {
             projection: which.0,
             generation: which.1,
             goal,
-            verifier: Verifier::new(
-                self.dependencies.log.clone(),
-                self.opened.writer.clone(),
-                self.rows.clone(),
-            ),
+            // A bound is on what others may feel.
+            verifier: if row.rate.is_some() {
+                verifier.on_one_core()
+            } else {
+                verifier
+            },
             dependencies: self.dependencies.clone(),
             control: self.opened.writer.clone(),
             rows: self.rows.clone(),

@@ -120,6 +120,13 @@ async fn what_was_changed_by_hand_in_clickhouse_is_named() {
         format!(
             "INSERT INTO {sessions} SELECT * REPLACE (78 AS session, 99999999 AS log_offset) FROM {sessions} LIMIT 1"
         ),
+        // In a partition that the log does not have.
+        format!(
+            "INSERT INTO {events} SELECT * REPLACE (99 AS log_partition) FROM {events} WHERE log_offset = 13 LIMIT 1"
+        ),
+        format!(
+            "INSERT INTO {sessions} SELECT * REPLACE (79 AS session, 99 AS log_partition) FROM {sessions} LIMIT 1"
+        ),
         format!(
             "ALTER TABLE {facts} UPDATE title = 'by hand' WHERE content = (SELECT max(content) FROM {facts}) SETTINGS mutations_sync = 1"
         ),
@@ -151,6 +158,10 @@ async fn what_was_changed_by_hand_in_clickhouse_is_named() {
         additional.iter().any(|row| row.starts_with("0/12/")),
         "{additional:?}"
     );
+    assert!(
+        additional.iter().any(|row| row.starts_with("99/13/")),
+        "{additional:?}"
+    );
     let session = told(&differences, "sessions", What::Differs);
     assert!(
         session.store.as_ref().unwrap().contains_key("pageviews"),
@@ -161,7 +172,7 @@ async fn what_was_changed_by_hand_in_clickhouse_is_named() {
         .iter()
         .filter(|it| it.table == "sessions" && it.what == What::Additional)
         .collect();
-    for session in ["/77", "/78"] {
+    for session in ["/77", "/78", "/79"] {
         assert!(
             made_up.iter().any(|it| it.row.ends_with(session)),
             "{session}: {made_up:?}"

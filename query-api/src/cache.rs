@@ -54,6 +54,14 @@ impl Mark {
         }
     }
 
+    /// What the directory was told of by now: the rest is nothing to a key or a site.
+    pub(crate) fn of_directory(progress: &Progress) -> Self {
+        Self {
+            directory: progress.changes(Projection::Directory),
+            content: 0,
+        }
+    }
+
     const fn covers(self, needed: Self) -> bool {
         self.directory >= needed.directory && self.content >= needed.content
     }

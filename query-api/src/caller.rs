@@ -138,7 +138,7 @@ impl App {
     }
 
     async fn known_key(&self, id: &str) -> Result<Option<Arc<KnownKey>>, Error> {
-        let needed = Mark::now(self.progress());
+        let needed = Mark::of_directory(self.progress());
         if let Some(known) = self.0.keys.get(id, needed) {
             return Ok(known);
         }

@@ -82,7 +82,7 @@ impl App {
             return Ok(None);
         }
         let domain = Domain::normal(domain);
-        let needed = Mark::now(self.progress());
+        let needed = Mark::of_directory(self.progress());
         let name = domain.clone();
         let read = async |_| -> Result<_, Error> {
             let directory = self.0.tables.live(Projection::Directory)?;
@@ -98,7 +98,7 @@ impl App {
 
     /// The site of a tenant that has this id.
     async fn site_by_id(&self, tenant: Uuid, site: Uuid) -> Result<Option<Arc<Site>>, Error> {
-        let needed = Mark::now(self.progress());
+        let needed = Mark::of_directory(self.progress());
         let read = async |_| -> Result<_, Error> {
             let directory = self.0.tables.live(Projection::Directory)?;
             Ok(directory::site_by_id(&directory, tenant, site)

@@ -16,7 +16,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::{Error, Projection, Tables, Topic, Writer, transaction::Transaction};
+use crate::{Error, Projection, Tables, Topic, Writer, connect::waiting, transaction::Transaction};
 
 /// A fence that stands in ClickHouse is above the one before it by at most this.
 const REACH: i64 = 1_000_000;
@@ -207,7 +207,9 @@ impl Writer {
         };
         // Also where the checkpoint was free: one that writes ahead of its turn holds rows only, in the way of whoever
         // writes the same ones.
-        let ended = sqlx::query(include_str!("checkpoint/end_frozen.sql")).execute(self.hints());
+        let ended = sqlx::query(include_str!("checkpoint/end_frozen.sql"))
+            .bind(waiting(projection, generation))
+            .execute(self.hints());
         if let Err(error) = ended.await {
             tracing::debug!(%error, "whoever is frozen is not ended");
         }

@@ -24,8 +24,8 @@ const ACQUIRE: Duration = Duration::from_secs(5);
 /// What the server does with writers that hang, so that none keeps others from a checkpoint without end: a transaction
 /// whose process says nothing for so long is ended (a process that is frozen, or gone without a word), and so is the
 /// waiting for a lock, with an error that is tried again. (One that is frozen in the midst of COPY, or while it waits
-/// for ClickHouse, is ended by whoever takes over: `checkpoint/end_frozen.sql`. Where the network is at fault too, and where an answer is not taken, TCP's
-/// own limits count.)
+/// for ClickHouse, is ended by whoever takes over: `checkpoint/end_frozen.sql`. Where the network is at fault too, and
+/// where an answer is not taken, TCP's own limits count.)
 const LIMITS: [(&str, &str); 6] = [
     ("idle_in_transaction_session_timeout", "10s"),
     ("lock_timeout", "10s"),
@@ -34,6 +34,11 @@ const LIMITS: [(&str, &str); 6] = [
     ("tcp_keepalives_interval", "5s"),
     ("tcp_keepalives_count", "2"),
 ];
+
+/// What a connection is called whose transactions wait for another store: `checkpoint/end_frozen.sql` knows it by this.
+pub(crate) fn waiting(projection: Projection, generation: i32) -> String {
+    format!("annals projectors waiting {projection} {generation}")
+}
 
 /// Connections of one generation on which ranges are written ahead of their turn, beside the one whose turn it is: a
 /// connection is one process of PostgreSQL, which uses one core.
@@ -137,7 +142,10 @@ impl Writer {
             format!("{}ms", longest.as_millis()),
         );
         // Whoever takes over does not wait as long: `checkpoint/end_frozen.sql` knows these by their name.
-        let options = self.options.clone().application_name("annals projectors waiting");
+        let options = self
+            .options
+            .clone()
+            .application_name(&waiting(projection, generation));
         self.tables_of(projection, generation, connections, options.options([limit]))
     }
 

@@ -38,8 +38,9 @@ pub(super) struct Look {
     /// At the first look: rows that are not the same, and how many more there are.
     suspects: HashSet<u128>,
     more: u64,
-    /// At the second.
+    /// At the second; and rows that were not the same at the first, and are now.
     differences: u64,
+    passing: u64,
     told: Vec<Difference>,
 }
 
@@ -52,6 +53,7 @@ impl Look {
             suspects: HashSet::new(),
             more: 0,
             differences: 0,
+            passing: 0,
             told: Vec::new(),
         }
     }
@@ -87,6 +89,8 @@ impl Look {
         };
         if wanted.contains(&found.key) {
             let row = row()?;
+            let same = expected.is_some_and(|kept| kept.whole(shape) == found.whole);
+            self.passing += u64::from(same);
             let difference = match expected {
                 Some(Kept::Columns(expected)) => Difference::between(table, &expected.row(), &row),
                 Some(Kept::Whole(_)) | None => Some(Difference::additional(table, &row)),
@@ -217,6 +221,8 @@ impl<'a> Comparison<'a> {
 pub(super) struct Findings {
     pub(super) rows: u64,
     pub(super) differences: u64,
+    /// Of the slice that is looked at: rows that were not the same at the first look only.
+    pub(super) passing: u64,
     /// Of the slice that is looked at: what a second look is to be taken at.
     pub(super) suspects: HashSet<u128>,
     /// What was told: of a slice that is begun again in halves, once.
@@ -229,6 +235,7 @@ impl Findings {
         Self {
             rows: 0,
             differences: 0,
+            passing: 0,
             suspects: HashSet::new(),
             told: HashSet::new(),
             tell,
@@ -258,6 +265,7 @@ impl Findings {
                 }
             }
         }
+        self.passing += look.passing;
         let untold = look.differences - look.told.len() as u64;
         for difference in look.told {
             self.differs(difference).await?;

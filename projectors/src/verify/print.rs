@@ -159,6 +159,10 @@ const FRACTION: u8 = 3;
 const TEXT: u8 = 4;
 const LIST: u8 = 5;
 const MAP: u8 = 6;
+const END: u8 = 7;
+
+/// Whole numbers from here on are read as such that may have a fraction.
+const WHOLE: f64 = 18_446_744_073_709_551_616.0;
 
 impl Hash {
     fn new(keys: Keys) -> Self {
@@ -255,12 +259,15 @@ impl<'de> Visitor<'de> for Feed<'_> {
     }
 
     fn visit_f64<E>(self, number: f64) -> Result<(), E> {
-        // A database may write 100 for 1e2.
-        if number.fract() == 0.0 && number.abs() < 1e19 {
-            self.0.number(number as i128);
-        } else {
-            self.0.hasher.write_u8(FRACTION);
-            self.0.hasher.write_u64(number.to_bits());
+        // A database may write 100 for 1e2: the digits that are there, and then as many zeros as it takes. What has more of
+        // them than a whole number may have is read as it was written here.
+        let whole = number.fract() == 0.0 && number.abs() < WHOLE;
+        match whole.then(|| number.to_string().parse()) {
+            Some(Ok(number)) => self.0.number(number),
+            Some(Err(_)) | None => {
+                self.0.hasher.write_u8(FRACTION);
+                self.0.hasher.write_u64(number.to_bits());
+            }
         }
         Ok(())
     }
@@ -276,6 +283,7 @@ impl<'de> Visitor<'de> for Feed<'_> {
         while list.next_element_seed(Feed(self.0))?.is_some() {
             length += 1;
         }
+        self.0.hasher.write_u8(END);
         self.0.hasher.write_u64(length);
         Ok(())
     }
@@ -423,6 +431,10 @@ mod tests {
             (Cell::Id(id), &texts[0]),
             (Cell::Text(&long), &texts[1]),
             (Cell::Json(&json!({"a": [1, "b"]})), r#" {"a":[1.0,"b"]}"#),
+            (Cell::Json(&json!(1.2345678901234568e18)), "1234567890123456800"),
+            (Cell::Json(&json!(1.8e19)), "18000000000000000000"),
+            (Cell::Json(&json!(-1.2e19)), "-12000000000000000000"),
+            (Cell::Json(&json!(1.2345678901234568e20)), "123456789012345680000"),
         ] {
             assert_eq!(printed(cell), printed(Cell::Raw(json)), "{json}");
         }

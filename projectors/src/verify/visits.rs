@@ -27,7 +27,7 @@ use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use super::{
-    Error, Progress, Short, Verifier, at_once,
+    Error, Progress, Short, Verifier,
     difference::Difference,
     in_background,
     look::{Comparison, Findings, Left, Look},
@@ -48,14 +48,6 @@ const CHUNK: usize = 32 << 20;
 /// 1970-01-02 to 2099-12-31: the times that the tables can hold.
 const TIMES: (i64, i64) = (86_400_000_000, 4_102_444_799_999_999);
 
-const UTM: [(&str, &str); 5] = [
-    ("source", "utm_source"),
-    ("medium", "utm_medium"),
-    ("campaign", "utm_campaign"),
-    ("content", "utm_content"),
-    ("term", "utm_term"),
-];
-
 /// Compares a slice of every partition.
 pub(super) async fn compare(
     verifier: &Verifier,
@@ -64,7 +56,7 @@ pub(super) async fn compare(
     findings: &mut Findings,
     progress: &Progress,
 ) -> Result<(), Short> {
-    let (at_once, findings) = (at_once(progress), Mutex::new(findings));
+    let (at_once, findings) = (verifier.at_once(Topic::Visits, progress), Mutex::new(findings));
     let parts = verifier.log.all(Topic::Visits).map(|partition| {
         let next = standing.next_offset(partition.index);
         let parked = standing.parked.iter().chain(&standing.skipped);
@@ -84,6 +76,21 @@ pub(super) async fn compare(
     });
     let mut parts = stream::iter(parts).buffer_unordered(at_once);
     while let Some(()) = parts.try_next().await? {}
+    // Rows of a partition that the log does not have.
+    let of_log = verifier.log.all(Topic::Visits).count();
+    for table in [EVENTS, SESSIONS] {
+        let condition = format!("log_partition >= {of_log}");
+        let rows = verifier.rows.rows(
+            Projection::Visits,
+            standing.generation,
+            table,
+            expected.slice,
+            &condition,
+        );
+        let mut seen = Comparison::of(table, &expected);
+        seen.all(rows.await?, progress, |_| false).await?;
+        findings.lock().await.take(seen.finish()).await?;
+    }
     Ok(())
 }
 
@@ -269,7 +276,7 @@ struct Session {
     /// Times of the events that origin, first and last page come from.
     times: [i64; 3],
     pages: [String; 2],
-    origin: Origin<String>,
+    origin: Origin<Box<str>>,
     import: Option<Uuid>,
     offset: u64,
     touched: u64,
@@ -434,7 +441,7 @@ impl Fold {
         offset: u64,
         [view, engagement, interactive]: [bool; 3],
     ) -> u64 {
-        let of_visitor = self.open.entry(key).or_default();
+        let of_visitor = self.open.entry(key).or_insert_with(|| Vec::with_capacity(1));
         let nearest = of_visitor
             .iter()
             .enumerate()
@@ -586,43 +593,54 @@ impl Session {
     }
 }
 
-/// Where a visit came from, as columns: empty texts for what is absent.
-struct Origin<T>([(&'static str, T); 11]);
+/// Where a visit came from: the texts of these columns, empty for what is absent.
+struct Origin<T>([T; 11]);
+
+const ORIGIN: [&str; 11] = [
+    "hostname",
+    "referrer",
+    "source",
+    "device",
+    "browser",
+    "os",
+    "utm_source",
+    "utm_medium",
+    "utm_campaign",
+    "utm_content",
+    "utm_term",
+];
 
 impl<'a> Origin<&'a str> {
     fn said(data: &'a Data<'_>) -> Self {
         let said = &data.visit;
         let text = |text: &'a Option<Cow<'_, str>>| text.as_deref().unwrap_or_default();
-        let [source, medium, campaign, content, term] = UTM.map(|(name, column)| {
-            let text = said.utm.get(name).and_then(Value::as_str);
-            (column, text.unwrap_or_default())
-        });
+        let utm = |name| said.utm.get(name).and_then(Value::as_str).unwrap_or_default();
         Self([
-            ("hostname", text(&said.hostname)),
-            ("referrer", text(&said.referrer)),
-            ("source", text(&said.source)),
-            ("device", text(&said.device)),
-            ("browser", text(&said.browser)),
-            ("os", text(&said.os)),
-            source,
-            medium,
-            campaign,
-            content,
-            term,
+            text(&said.hostname),
+            text(&said.referrer),
+            text(&said.source),
+            text(&said.device),
+            text(&said.browser),
+            text(&said.os),
+            utm("source"),
+            utm("medium"),
+            utm("campaign"),
+            utm("content"),
+            utm("term"),
         ])
     }
 }
 
-impl Origin<String> {
+impl Origin<Box<str>> {
     fn of(data: &Data<'_>) -> Self {
         let Origin(said) = Origin::said(data);
-        Self(said.map(|(column, text)| (column, text.to_owned())))
+        Self(said.map(Into::into))
     }
 }
 
 impl<T: AsRef<str>> Origin<T> {
     fn columns(&self, row: &mut Making) {
-        for (column, text) in &self.0 {
+        for (column, text) in ORIGIN.into_iter().zip(&self.0) {
             row.add(column, text.as_ref());
         }
     }

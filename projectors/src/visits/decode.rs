@@ -266,6 +266,14 @@ mod tests {
         assert_eq!(pairs, [("a", "2"), ("b", "3")]);
     }
 
+    #[test]
+    fn what_is_no_list_of_events_is_left_to_the_decoder_of_the_domain() {
+        for value in ["", "]", "[", "[]", "[,]", ",]"] {
+            assert_eq!(scan::visits(value.as_bytes()), None, "{value:?}");
+        }
+        assert!(decode(b"]").odd.is_some());
+    }
+
     fn text() -> impl Strategy<Value = String> {
         prop_oneof!["[a-z/]{0,12}", any::<String>()]
     }

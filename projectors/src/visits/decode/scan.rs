@@ -26,7 +26,8 @@ pub(super) fn visits(value: &[u8]) -> Option<Vec<(u32, Visit<'_>)>> {
         visits.push((u32::try_from(visits.len()).ok()?, scan.visit()?));
         before = ",";
     }
-    (scan.0 == "]").then_some(visits)
+    // A list without events is none of ours.
+    (!visits.is_empty() && scan.0 == "]").then_some(visits)
 }
 
 /// What is still to be read.
