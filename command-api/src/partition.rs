@@ -18,7 +18,7 @@ pub mod state;
 pub mod timers;
 
 use std::{
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock, atomic::AtomicU64},
     time::{Duration, Instant},
 };
 
@@ -171,6 +171,7 @@ impl Handle {
             sharing: sharing.clone(),
             health: health.clone(),
             tasks: tasks.clone(),
+            seen: AtomicU64::default(),
         };
         let name = format!("the supervision of {partition}");
         tasks.spawn(health.clone().vital(name, supervision.run(first)));
@@ -255,7 +256,11 @@ impl Handle {
             Standing::Elsewhere
             | Standing::Beyond(_)
             | Standing::Here(
-                Status::Serving { .. } | Status::SteppedDown(_) | Status::Unreadable(_) | Status::Unkept(_),
+                Status::Serving { .. }
+                | Status::SteppedDown(_)
+                | Status::Lost { .. }
+                | Status::Unreadable(_)
+                | Status::Unkept(_),
             ) => true,
             Standing::Unknown | Standing::Here(Status::Starting | Status::Recovering) => false,
         })
@@ -282,7 +287,9 @@ impl Handle {
             Standing::Elsewhere
             | Standing::Unknown
             | Standing::Beyond(_)
-            | Standing::Here(Status::SteppedDown(_) | Status::Unreadable(_) | Status::Unkept(_)) => true,
+            | Standing::Here(
+                Status::SteppedDown(_) | Status::Lost { .. } | Status::Unreadable(_) | Status::Unkept(_),
+            ) => true,
             Standing::Here(Status::Starting | Status::Recovering | Status::Serving { .. }) => false,
         })
         .await;

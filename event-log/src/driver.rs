@@ -175,6 +175,13 @@ pub enum Status {
     Recovering,
     /// Another writer has the partition.
     SteppedDown(String),
+    /// The log ends before what was read from it: nobody should write on top of that.
+    Lost {
+        /// The next offset after what was read.
+        next: Offset,
+        /// For people.
+        why: String,
+    },
     /// This release, or this process, cannot read what stands in the partition: which place, and why.
     Unreadable(String),
     /// This process cannot keep what is decided: why.

@@ -13,7 +13,10 @@
 //! Longer than a file should be: when to claim, serve, let go and claim again are one loop and its steps.
 
 use std::{
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -80,6 +83,8 @@ pub(super) struct Supervision {
     pub(super) sharing: Arc<Sharing>,
     pub(super) health: Health,
     pub(super) tasks: TaskTracker,
+    /// The first offset that this run of the process has not seen in the log.
+    pub(super) seen: AtomicU64,
 }
 
 /// How serving ended.
@@ -249,6 +254,12 @@ impl Supervision {
             let mut told = true;
             match now {
                 Status::SteppedDown(_) => {
+                    self.close();
+                    return (Ended::Lost, epoch, driving);
+                }
+                Status::Lost { next, why } => {
+                    tracing::error!(partition = %self.partition, why, "giving the partition up");
+                    self.seen.fetch_max(next, Ordering::Relaxed);
                     self.close();
                     return (Ended::Lost, epoch, driving);
                 }
@@ -456,19 +467,18 @@ impl Supervision {
         if damaged {
             store.clear()?;
         }
-        let standing = if self.partition == Partition::DIRECTORY {
-            // It is folded into memory, so only its keys are here.
-            None
-        } else {
-            store.standing()?
-        };
-        let mut start = match standing {
+        self.is_there().await?;
+        let mut start = match store.standing()? {
             None => None,
             Some(standing) => self.confirmed(standing).await?.map(|state| Start {
                 next: standing.at + 1,
                 state,
             }),
         };
+        if self.partition == Partition::DIRECTORY {
+            // It is folded into memory, so only its keys are on the disk.
+            start = None;
+        }
         let mut keeper = None;
         if let Some(snapshots) = &self.settings.snapshots
             && self.partition != Partition::DIRECTORY
@@ -500,6 +510,38 @@ impl Supervision {
         Ok(((state, start.unwrap_or_default()), keeper))
     }
 
+    /// Whether the log still has what this run of the process has seen in it.
+    async fn is_there(&self) -> Result<(), Unknown> {
+        let offset = self.seen.load(Ordering::Relaxed);
+        loop {
+            let (partition, first) = (self.partition, 0);
+            match self.log.end(partition).await {
+                Ok(end) if end >= offset => return Ok(()),
+                Ok(end) => {
+                    return Err(Unknown::Lost(ReadError::OutOfRange {
+                        partition,
+                        offset,
+                        first,
+                        end,
+                    }));
+                }
+                Err(error) => self.look_again(error).await?,
+            }
+        }
+    }
+
+    /// Rests when the log cannot be read now.
+    async fn look_again(&self, error: ReadError) -> Result<(), Unknown> {
+        match error {
+            ReadError::Failed { .. } => {
+                tracing::warn!(partition = %self.partition, %error, "looking again");
+                tokio::time::sleep(LOOK_AGAIN).await;
+                Ok(())
+            }
+            ReadError::OutOfRange { .. } | ReadError::NoPartition(_) => Err(Unknown::Lost(error)),
+        }
+    }
+
     /// The state of admission where a store stands; none, when the log does not have what it was made of.
     async fn confirmed(&self, standing: state_store::Standing) -> Result<Option<event_log::State>, Unknown> {
         loop {
@@ -512,13 +554,7 @@ impl Supervision {
                     );
                     return Ok(None);
                 }
-                Err(error @ ReadError::Failed { .. }) => {
-                    tracing::warn!(partition = %self.partition, %error, "looking again");
-                    tokio::time::sleep(LOOK_AGAIN).await;
-                }
-                Err(error @ (ReadError::OutOfRange { .. } | ReadError::NoPartition(_))) => {
-                    return Err(Unknown::Lost(error));
-                }
+                Err(error) => self.look_again(error).await?,
             }
         }
     }
@@ -536,7 +572,9 @@ fn count_claim(partition: Partition, status: &Status) {
         Status::Starting => return,
         Status::Serving { .. } => "serving",
         Status::Recovering => "recovering",
-        Status::SteppedDown(_) | Status::Unreadable(_) | Status::Unkept(_) => "stepped_down",
+        Status::SteppedDown(_) | Status::Lost { .. } | Status::Unreadable(_) | Status::Unkept(_) => {
+            "stepped_down"
+        }
     };
     metrics::CLAIMS
         .with_label_values(&[partition.to_string().as_str(), outcome])
@@ -584,6 +622,7 @@ pub(super) async fn report(
             Standing::Here(Status::SteppedDown(_)) => {
                 reporter.degraded("another process serves it, or it cannot be served");
             }
+            Standing::Here(Status::Lost { why, .. }) => reporter.down(why.as_str()),
             Standing::Here(Status::Unreadable(why) | Status::Unkept(why)) => reporter.degraded(why.as_str()),
         }
         tokio::select! {

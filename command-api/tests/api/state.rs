@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::json;
 use service::health::State;
 
-use crate::world::{Process, Tenant, World};
+use crate::world::{OPERATOR, Process, Tenant, World};
 
 pub(crate) fn copy(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir_all(to)?;
@@ -73,6 +73,46 @@ async fn a_state_that_is_behind_of_another_log_or_lost_is_made_good_from_the_log
     }
 }
 
+fn says_what_is_lost(world: &World, check: &str) {
+    let readiness = world.process.health.readiness();
+    let lost = readiness
+        .checks
+        .iter()
+        .find(|(name, found)| name.starts_with(check) && found.state == State::Down);
+    let detail = lost.and_then(|(_, check)| check.detail.clone()).unwrap();
+    assert!(
+        detail.contains("ANNALS_STATE_DIR") && detail.contains("has no offset"),
+        "{detail}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_that_has_lost_admitted_commits_is_not_written_to() {
+    let world = World::new().await;
+    world.process.tenant().await;
+    let earlier = tempfile::TempDir::new().unwrap();
+    let world = world
+        .restart_after(|dir| copy(&dir.join("log"), earlier.path()).unwrap())
+        .await;
+    world.process.tenant().await;
+    let world = world
+        .restart_after(|dir| replace(earlier.path(), &dir.join("log")))
+        .await;
+    let name = json!({"name": "on top"});
+    let refused = world
+        .process
+        .post("/api/v1/tenants", OPERATOR, &name)
+        .send()
+        .await;
+    refused.problem(503, "not-served");
+    says_what_is_lost(&world, "commands directory/");
+
+    let world = world
+        .restart_after(|dir| fs::remove_dir_all(dir.join("state")).unwrap())
+        .await;
+    world.process.tenant().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_has_lost_admitted_commits_is_not_written_to() {
     let world = World::new().await;
@@ -91,16 +131,7 @@ async fn a_log_that_has_lost_admitted_commits_is_not_written_to() {
     revise(&world.process, &tenant, &id, "On top")
         .await
         .problem(503, "not-served");
-    let readiness = world.process.health.readiness();
-    let lost = readiness
-        .checks
-        .iter()
-        .find(|(name, check)| name.starts_with("commands ledger/") && check.state == State::Down);
-    let detail = lost.and_then(|(_, check)| check.detail.clone()).unwrap();
-    assert!(
-        detail.contains("ANNALS_STATE_DIR") && detail.contains("has no offset"),
-        "{detail}"
-    );
+    says_what_is_lost(&world, "commands ledger/");
 
     let world = world
         .restart_after(|dir| fs::remove_dir_all(dir.join("state")).unwrap())

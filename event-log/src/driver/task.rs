@@ -192,13 +192,16 @@ impl<D: Decider> Task<D> {
                 self.appends.clear();
                 self.reading = Reading::default();
                 self.status.send_replace(match down {
+                    Down::Truncated { next, .. } => Status::Lost {
+                        next,
+                        why: down.to_string(),
+                    },
                     Down::Unreadable(what) => Status::Unreadable(what),
                     Down::Unkept(why) => Status::Unkept(why),
                     Down::Damaged { .. } => Status::Unreadable(format!("{}: {down}", self.partition)),
-                    Down::HigherEpoch { .. }
-                    | Down::ClaimVoid { .. }
-                    | Down::Truncated { .. }
-                    | Down::Released => Status::SteppedDown(down.to_string()),
+                    Down::HigherEpoch { .. } | Down::ClaimVoid { .. } | Down::Released => {
+                        Status::SteppedDown(down.to_string())
+                    }
                 });
             }
             Effect::Void { offset, why } => {
