@@ -9,6 +9,9 @@ use service::{FieldError, Problem};
 
 use crate::forward::Told;
 
+/// The kind of [`Error::Running`].
+pub(crate) const STILL_RUNNING: &str = "still-running";
+
 /// Why a request was not done.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -153,7 +156,7 @@ impl Error {
             Self::KeyReused => {
                 Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency-key-reused", detail)
             }
-            Self::Running => Problem::new(StatusCode::CONFLICT, "still-running", detail).retry_after(1),
+            Self::Running => Problem::new(StatusCode::CONFLICT, STILL_RUNNING, detail).retry_after(1),
             Self::CommitTooLarge(_) => {
                 Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "commit-too-large", detail)
             }

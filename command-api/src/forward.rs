@@ -10,6 +10,7 @@
 pub mod arrived;
 
 use std::{
+    borrow::Cow,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -17,7 +18,7 @@ use std::{
 use axum::extract::State;
 use bytes::{Bytes, BytesMut};
 use event_log::{Hint, Partition};
-use events::{CommandId, directory::Scope};
+use events::{CommandId, TenantId, directory::Scope};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
@@ -27,7 +28,7 @@ use self::arrived::{Arrived, FORWARDED};
 use crate::{
     App,
     command::{Body, CommandRequest},
-    error::Error,
+    error::{Error, STILL_RUNNING},
     metrics,
     partition::{UNKNOWN, idempotency::Hash, places::Places},
 };
@@ -53,7 +54,9 @@ pub struct Forwarder {
     http: Option<reqwest::Client>,
     permits: Semaphore,
     /// By where the owner is: one that does not answer takes half of them at most.
-    places: Arc<Places<String>>,
+    owners: Arc<Places<String>>,
+    /// By tenant: one that sends more than an owner answers leaves the others room at that owner.
+    tenants: Arc<Places<TenantId>>,
 }
 
 /// What an owner said.
@@ -65,6 +68,19 @@ pub struct Told {
     pub headers: HeaderMap,
     /// All of it.
     pub body: Bytes,
+}
+
+impl Told {
+    /// Whether it says that a command with this key is under way.
+    fn is_still_running(&self) -> bool {
+        #[derive(Deserialize)]
+        struct Kind<'a> {
+            #[serde(rename = "type", borrow)]
+            kind: Cow<'a, str>,
+        }
+        let kind = serde_json::from_slice::<Kind<'_>>(&self.body);
+        self.status == StatusCode::CONFLICT && kind.is_ok_and(|it| it.kind.ends_with(STILL_RUNNING))
+    }
 }
 
 /// What became of asking an owner.
@@ -92,8 +108,15 @@ impl Forwarder {
         Self {
             http: http.ok(),
             permits: Semaphore::new(at_once.min(Semaphore::MAX_PERMITS)),
-            places: Places::new(at_once.div_ceil(2)),
+            owners: Places::new(at_once.div_ceil(2)),
+            tenants: Places::new(at_once.div_ceil(4)),
         }
+    }
+
+    /// Room for one more request on its way.
+    fn place(&self, owner: String, tenant: TenantId) -> Option<impl Sized + use<'_>> {
+        let permit = self.permits.try_acquire().ok()?;
+        Some((permit, self.owners.take(owner)?, self.tenants.take(tenant)?))
     }
 
     async fn ask(&self, app: &App, url: &str, arrived: &Arrived) -> Asked {
@@ -158,8 +181,8 @@ impl App {
         let count = |outcome: &str| metrics::FORWARDED.with_label_values(&[outcome]).inc();
         let owner = self.sharing().owners.known().borrow().of(partition).cloned();
         let owner = owner.and_then(|owner| owner.hint.url).unwrap_or_default();
-        let place = self.forwarder().places.take(owner);
-        let (Ok(_permit), Some(_place)) = (self.forwarder().permits.try_acquire(), place) else {
+        let forwarder = self.forwarder();
+        let Some(_place) = forwarder.place(owner, arrived.caller.principal().tenant) else {
             count("turned_away");
             return Error::Busy;
         };
@@ -175,10 +198,12 @@ impl App {
             };
             let url = hint.url.clone().unwrap_or_default();
             let asked = tokio::select! {
-                asked = self.forwarder().ask(self, &url, arrived) => asked,
+                asked = forwarder.ask(self, &url, arrived) => asked,
                 () = self.superseded(partition, &hint) => Asked::Unknown("another process took over".to_owned()),
             };
             match asked {
+                // The first try is still under way there: nobody sent it twice but this process.
+                Asked::Told(told) if unknown && told.is_still_running() => break,
                 Asked::Told(told) => {
                     count("answered");
                     return Error::Answered(Box::new(told));
@@ -231,9 +256,10 @@ impl App {
     async fn superseded(&self, partition: Partition, by: &Hint) {
         let mut hints = self.sharing().owners.known();
         let later = hints.wait_for(|hints| {
+            // The same owner in a later epoch decides anew what it had not done: it still answers.
             hints
                 .of(partition)
-                .is_some_and(|known| known.hint.epoch > by.epoch)
+                .is_some_and(|known| known.hint.epoch > by.epoch && known.hint.owner != by.owner)
         });
         if later.await.is_err() {
             std::future::pending::<()>().await;
@@ -317,5 +343,38 @@ pub async fn used(
         Ok(used) => Ok(axum::Json(UsedAnswer { used })),
         Err(Error::NotHere) => Err(Error::Misdirected),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neither_an_owner_nor_a_tenant_takes_the_room_of_the_others() {
+        let forwarder = Forwarder::new(8);
+        let [one, two, three] = [(); 3].map(|()| TenantId::new(Uuid::now_v7()));
+        let place = |owner: &str, tenant| forwarder.place(owner.to_owned(), tenant);
+        let held = [place("a", one).unwrap(), place("a", one).unwrap()];
+        assert!(place("a", one).is_none(), "it has its share");
+        assert!(place("b", one).is_none(), "at any owner");
+        let more = [place("a", two).unwrap(), place("a", two).unwrap()];
+        assert!(place("a", three).is_none(), "this owner has its share");
+        let others = [place("b", three).unwrap(), place("b", three).unwrap()];
+        drop(held);
+        assert!(place("b", one).is_some());
+        drop((more, others));
+    }
+
+    #[test]
+    fn what_is_under_way_elsewhere_is_known_from_what_is_refused() {
+        let told = |status, kind: &str| Told {
+            status,
+            headers: HeaderMap::new(),
+            body: format!(r#"{{"type":"/problems/{kind}","title":"x","status":409}}"#).into(),
+        };
+        assert!(told(StatusCode::CONFLICT, STILL_RUNNING).is_still_running());
+        assert!(!told(StatusCode::CONFLICT, "slug-taken").is_still_running());
+        assert!(!told(StatusCode::OK, STILL_RUNNING).is_still_running());
     }
 }

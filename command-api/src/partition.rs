@@ -183,8 +183,8 @@ impl Handle {
     /// # Errors
     /// It was refused, too many wait, or the partition is not served here.
     pub async fn ask(&self, context: Context, command: Command) -> Result<(Answer, Offset), Error> {
-        let until = context.until;
-        let place = self.place(context.principal.tenant)?;
+        let (until, tenant) = (context.until, context.principal.tenant);
+        let place = self.place(tenant)?;
         let (reply, answered) = oneshot::channel();
         self.send(Request::Ask {
             command,
@@ -197,7 +197,13 @@ impl Handle {
         match done {
             Done::Admitted(answer) => Ok((answer, next)),
             Done::Unchanged(unchanged) => Ok((unchanged.into(), next)),
-            Done::Stored(offset) => Ok((self.stored(offset).await?, offset + 1)),
+            Done::Stored(offset) => {
+                // Reading waits too: a tenant that repeats itself takes its own share of that, and nobody waits for ever.
+                let _place = self.place(tenant)?;
+                let stored = tokio::time::timeout_at(until.into(), self.stored(offset)).await;
+                let stored = stored.map_err(|_| Error::NotServed("a stored answer cannot be read now"))?;
+                Ok((stored?, offset + 1))
+            }
         }
     }
 
