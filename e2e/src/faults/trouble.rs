@@ -229,9 +229,17 @@ impl Trouble {
         if self.is_any_ill(started_as) {
             return Ok(());
         }
+        // Of several brokers others lead when one says nothing for longer than its session of 9 s; then it wakes and does
+        // not know that.
+        let is_one_of_several = self.engines.brokers.len() > 1
+            && self.engines.brokers.iter().any(|(broker, _)| *broker == name);
         if self.random.random_bool(0.6) {
             self.engines.signal(name, "-STOP").await?;
-            self.ill(target, Remedy::GoOn, 100..4_000, "is stopped");
+            let millis = match is_one_of_several && self.random.random_bool(0.5) {
+                true => 11_000..16_000,
+                false => 100..4_000,
+            };
+            self.ill(target, Remedy::GoOn, millis, "is stopped");
         } else {
             self.engines.signal(name, "-KILL").await?;
             self.ill(target, Remedy::Start, 10..2_000, "is killed");

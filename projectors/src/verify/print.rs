@@ -90,19 +90,27 @@ impl Shape {
 
     /// Adds a column that a fold made.
     pub(super) fn add(&mut self, to: &mut Printed, column: &str, cell: Cell<'_>) {
-        let read = self.column(to, column, cell);
+        let place = match self.columns.get(self.next) {
+            Some(likely) if likely.name == column => self.next,
+            Some(_) | None => self.place(column),
+        };
+        self.next = place + 1;
+        let read = self.column(to, place, cell);
         debug_assert!(read.is_ok(), "what is in memory can always be read");
     }
 
-    /// A row of a store.
+    /// A row of a store; all rows have the same columns in the same order.
     ///
     /// # Errors
     /// The store wrote something as JSON that is none.
     pub(super) fn read(&mut self, names: &[String], cells: &[Cell<'_>]) -> serde_json::Result<Found> {
         let mut printed = self.begin();
         let mut version = (0, 0);
-        for (column, cell) in names.iter().zip(cells) {
-            self.column(&mut printed, column, *cell)?;
+        for (place, (column, cell)) in names.iter().zip(cells).enumerate() {
+            if place == self.columns.len() {
+                self.place(column);
+            }
+            self.column(&mut printed, place, *cell)?;
             if let Cell::Number(number) = cell {
                 match column.as_str() {
                     "log_partition" => version.0 = u32::try_from(*number).unwrap_or(u32::MAX),
@@ -114,12 +122,7 @@ impl Shape {
         Ok(Found { printed, version })
     }
 
-    fn column(&mut self, to: &mut Printed, name: &str, cell: Cell<'_>) -> serde_json::Result<()> {
-        let place = match self.columns.get(self.next) {
-            Some(likely) if likely.name == name => self.next,
-            Some(_) | None => self.place(name),
-        };
-        self.next = place + 1;
+    fn column(&self, to: &mut Printed, place: usize, cell: Cell<'_>) -> serde_json::Result<()> {
         let column = &self.columns[place];
         let mut hash = column.begun.clone();
         hash.cell(cell)?;
