@@ -56,6 +56,8 @@ pub(crate) struct Request {
     path: String,
     body: Option<Value>,
     headers: Vec<(&'static str, String)>,
+    /// Whether it is never sent again once it may have come through.
+    once: bool,
 }
 
 /// Who answers a request, where the services are separate.
@@ -82,6 +84,10 @@ pub(crate) struct Answer {
 pub(crate) enum ClientError {
     #[error("cannot reach {url}: {cause}\nIs it running (`annals serve`, `./dev up`)? Is ANNALS_URL right?")]
     Unreachable { url: Url, cause: String },
+    #[error(
+        "{url} was asked and gave no answer ({cause}): it may have done it. Look how things stand before asking again"
+    )]
+    Unanswered { url: Url, cause: String },
     #[error("https is not built in: {0}; give the address of the service itself or of a proxy beside it")]
     Https(Url),
     #[error("{0}")]
@@ -138,6 +144,7 @@ impl Request {
             path: path.into(),
             body,
             headers: Vec::new(),
+            once: false,
         }
         .idempotency_key(key)
     }
@@ -150,6 +157,7 @@ impl Request {
             path: path.into(),
             body: None,
             headers: Vec::new(),
+            once: false,
         }
     }
 
@@ -176,6 +184,13 @@ impl Request {
             body,
             ..Self::projector(path)
         }
+    }
+
+    /// That may have done something though no answer came, and would do something else the next time: it is not sent
+    /// again.
+    pub(crate) const fn once(mut self) -> Self {
+        self.once = true;
+        self
     }
 
     /// The same command for every run that says this key.
@@ -233,7 +248,12 @@ impl Client {
         loop {
             let (error, asked) = match self.once(&url, &request).await {
                 Ok(Outcome::Answer(answer)) => return Ok(answer),
+                // Half of it may be done.
+                Ok(Outcome::Busy(problem, _)) if request.once => return Err(ClientError::Problem(problem)),
                 Ok(Outcome::Busy(problem, asked)) => (ClientError::Problem(problem), asked),
+                Err(ClientError::Unanswered { url, cause }) if !request.once => {
+                    (ClientError::Unreachable { url, cause }, None)
+                }
                 Err(error @ ClientError::Unreachable { .. }) => (error, None),
                 Err(error) => return Err(error),
             };
@@ -331,9 +351,13 @@ impl Client {
     }
 
     async fn once(&self, url: &Url, request: &Request) -> Result<Outcome, ClientError> {
-        let unreachable = |error: reqwest::Error| ClientError::Unreachable {
-            url: url.clone(),
-            cause: chain(&error),
+        let unreachable = |error: reqwest::Error| {
+            let (url, cause) = (url.clone(), chain(&error));
+            if error.is_connect() {
+                ClientError::Unreachable { url, cause }
+            } else {
+                ClientError::Unanswered { url, cause }
+            }
         };
         let mut builder = self.http.request(request.method.clone(), url.clone());
         if let Some(key) = &self.key {
@@ -403,7 +427,9 @@ impl ClientError {
     pub(crate) fn status(&self) -> Option<u16> {
         match self {
             Self::Problem(problem) => Some(problem.status),
-            Self::Unreachable { .. } | Self::Https(_) | Self::NotJson { .. } => None,
+            Self::Unreachable { .. } | Self::Unanswered { .. } | Self::Https(_) | Self::NotJson { .. } => {
+                None
+            }
         }
     }
 }

@@ -4,6 +4,7 @@
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
+use read_models::Projection;
 use reqwest::Method;
 use serde_json::{Value, json};
 use url::form_urlencoded::byte_serialize;
@@ -94,7 +95,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How often it is looked how far it is.
 const EVERY: Duration = Duration::from_millis(300);
 
-pub(crate) const PROJECTIONS: [&str; 5] = ["directory", "content", "downloads", "visits", "content_facts"];
+/// All projections, by name.
+pub(crate) fn projections() -> Vec<&'static str> {
+    Projection::ALL.iter().map(|it| it.name()).collect()
+}
 
 impl Rebuild {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
@@ -196,7 +200,7 @@ impl Rollback {
         let client = Client::new(&self.connection, PATIENCE)?;
         let path = format!("api/v1/projections/{}/rollback", self.projection);
         let answer = client
-            .send(Request::operation(Method::POST, path, None))
+            .send(Request::operation(Method::POST, path, None).once())
             .await?
             .body;
         println!(
@@ -217,7 +221,7 @@ impl Generations {
                 let client = Client::new(&connection, Duration::from_secs(2))?;
                 let names = match &projection {
                     Some(one) => vec![one.as_str()],
-                    None => PROJECTIONS.to_vec(),
+                    None => projections(),
                 };
                 for name in names {
                     for generation in generations(&client, name).await? {

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::{
     client::{Client, Connection, Problem, Request},
     progress::Progress,
-    rebuild::PROJECTIONS,
+    rebuild::projections,
 };
 
 /// Fold the log again and compare what comes out with the tables, row by row; ends with 3 when something differs.
@@ -35,7 +35,7 @@ impl Verify {
         let client = Client::new(&self.connection, Duration::from_secs(2))?;
         let projections = match &self.projection {
             Some(one) => vec![one.as_str()],
-            None => PROJECTIONS.to_vec(),
+            None => projections(),
         };
         let mut equal = true;
         for projection in projections {

@@ -99,8 +99,10 @@ impl Expected {
                     .strip_prefix('"')
                     .and_then(|tag| tag.strip_suffix('"'))
                     .ok_or_else(if_match)?;
+                // Of a piece that was read by its slug the tag goes on with its id.
+                let version = quoted.split_once('-').map_or(quoted, |(version, _)| version);
                 // If-Match compares strongly (RFC 9110, 13.1.1): a weak tag fits nothing.
-                versions.push(if weak { 0 } else { quoted.parse().unwrap_or(0) });
+                versions.push(if weak { 0 } else { version.parse().unwrap_or(0) });
             }
         }
         Ok(if versions.is_empty() {

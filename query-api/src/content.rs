@@ -101,6 +101,13 @@ impl Outcome {
     }
 }
 
+/// What a piece was asked for by.
+#[derive(Debug, Clone, Copy)]
+enum By {
+    Id,
+    Slug,
+}
+
 impl App {
     /// A tenant's piece, from memory or the tables.
     pub(crate) async fn piece(
@@ -112,7 +119,11 @@ impl App {
         let read = async |known: Option<Option<Arc<Rendered>>>| -> Result<_, Error> {
             let tables = self.0.tables.live(Projection::Content)?;
             match content::read::by_id(&tables, tenant, id).await? {
-                Some(row) => Ok(Some(self.rendered(&tables, row, known.flatten().as_ref()).await?)),
+                Some(row) => {
+                    let known = known.flatten();
+                    let rendered = self.rendered(&tables, row, known.as_ref(), By::Id).await?;
+                    Ok(Some(rendered))
+                }
                 None => Ok(None),
             }
         };
@@ -137,7 +148,7 @@ impl App {
                     None => Outcome::Absent,
                     Some(Found::Here(row)) => {
                         let known = known.as_ref().and_then(Outcome::piece);
-                        Outcome::Here(self.rendered(&tables, *row, known).await?)
+                        Outcome::Here(self.rendered(&tables, *row, known, By::Slug).await?)
                     }
                     Some(Found::Moved { slug, status, .. }) => {
                         // Slugs and domains are made of characters that need no escape; others lead nowhere.
@@ -163,6 +174,7 @@ impl App {
         tables: &Snapshot,
         row: content::Content,
         known: Option<&Arc<Rendered>>,
+        by: By,
     ) -> Result<Arc<Rendered>, Error> {
         let (id, tenant, version) = (row.content, row.tenant, row.version);
         let public = row.status == "published";
@@ -174,7 +186,11 @@ impl App {
             Some(_) | None => {
                 let site = self.domain(tenant, row.site).await?;
                 let html = html(row.body.clone()).await?;
-                Page::versioned(&Piece::new(row, site, html), version)
+                let piece = Piece::new(row, site, html);
+                match by {
+                    By::Id => Page::versioned(&piece, version),
+                    By::Slug => Page::versioned_of(&piece, version, id),
+                }
             }
         };
         Ok(Arc::new(Rendered {

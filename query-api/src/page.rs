@@ -8,6 +8,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use service::position;
 use sha2::{Digest, Sha256};
+use uuid::Uuid;
 
 use crate::ask::Ask;
 
@@ -30,9 +31,19 @@ pub(crate) enum Audience {
 impl Page {
     /// An aggregate's state: its ETag is its version, as commands take it in `If-Match`.
     pub(crate) fn versioned(value: &impl Serialize, version: i64) -> Self {
+        Self::tagged(value, &format!("\"{version}\""))
+    }
+
+    /// The state of the aggregate that is at an address now. Another one may be there later, at the same version: the ETag
+    /// names which one it is, behind its version.
+    pub(crate) fn versioned_of(value: &impl Serialize, version: i64, id: Uuid) -> Self {
+        Self::tagged(value, &format!("\"{version}-{}\"", id.simple()))
+    }
+
+    fn tagged(value: &impl Serialize, etag: &str) -> Self {
         Self {
             body: written(value),
-            etag: header_value(&format!("\"{version}\"")),
+            etag: header_value(etag),
         }
     }
 

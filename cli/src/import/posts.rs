@@ -176,7 +176,10 @@ impl Posts {
 /// Whether every further post would fail for the same reason.
 fn is_fatal(error: &ClientError) -> bool {
     match error {
-        ClientError::Unreachable { .. } | ClientError::Https(_) | ClientError::NotJson { .. } => true,
+        ClientError::Unreachable { .. }
+        | ClientError::Unanswered { .. }
+        | ClientError::Https(_)
+        | ClientError::NotJson { .. } => true,
         ClientError::Problem(problem) => matches!(problem.status, 401 | 403 | 429 | 503),
     }
 }

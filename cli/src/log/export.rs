@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use event_log::{Log, Offset, Partition, Topic, export};
+use event_log::{Log, Offset, Partition, Stored, Topic, export};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
@@ -53,11 +53,13 @@ impl Export {
         };
         for place in places {
             let mut sink = Sink::open(&self.folder, &place)?;
-            let page = place.read(&client, Some(sink.next), 1).await?;
+            let page = place.read(&client, Some(sink.from()), 1).await?;
             let progress = sink.progress(page["end"].as_u64().unwrap_or_default());
             let path = format!(
                 "api/v1/log/{}/{}/records?from={}",
-                place.topic, place.index, sink.next
+                place.topic,
+                place.index,
+                sink.from()
             );
             let mut ended = false;
             let write = |line: &[u8]| -> anyhow::Result<()> {
@@ -77,6 +79,7 @@ impl Export {
             sink.finish()?;
             let again = || format!("{place} is not complete; the same command goes on where it stopped");
             written.with_context(again)?;
+            sink.agrees()?;
             anyhow::ensure!(ended, "the answer ended early: {}", again());
             progress.finish();
         }
@@ -99,7 +102,7 @@ impl Export {
 
 async fn copy(log: &Log, partition: Partition, mut sink: Sink) -> anyhow::Result<()> {
     let (lines, mut pieces) = mpsc::channel::<Vec<u8>>(WAITING);
-    let (from, end) = (sink.next, log.end(partition).await?);
+    let (from, end) = (sink.from(), log.end(partition).await?);
     let progress = sink.progress(end);
     let reading = async {
         let done = export::export(log, partition, from, &lines).await;
@@ -116,6 +119,7 @@ async fn copy(log: &Log, partition: Partition, mut sink: Sink) -> anyhow::Result
     let (read, written) = tokio::join!(reading, writing);
     read?;
     written?;
+    sink.agrees()?;
     progress.finish();
     Ok(())
 }
@@ -133,6 +137,8 @@ struct Sink {
     of: String,
     /// The offset after the last whole line.
     next: Offset,
+    /// What that line says, until the log has said the same: it could be another log's.
+    last: Option<Stored>,
 }
 
 impl Sink {
@@ -146,23 +152,67 @@ impl Sink {
             .write(true)
             .open(&path)
             .with_context(|| format!("cannot write to {}", path.display()))?;
-        let (whole, next) =
+        let (whole, last) =
             standing(&mut file).with_context(|| format!("{} is no export", path.display()))?;
+        let next = last.as_ref().map_or(0, |last| last.offset + 1);
         file.set_len(whole)?;
         file.seek(SeekFrom::Start(whole))?;
         let file = BufWriter::new(file);
         let of = place.to_string();
-        Ok(Self { file, path, of, next })
+        Ok(Self {
+            file,
+            path,
+            of,
+            next,
+            last,
+        })
+    }
+
+    /// From where the log is to be read: the last record that is here comes again, to be compared.
+    const fn from(&self) -> Offset {
+        match self.last {
+            Some(_) => self.next - 1,
+            None => self.next,
+        }
     }
 
     fn progress(&self, end: Offset) -> Progress {
-        Progress::new(format!("records of {}", self.of), end, self.next)
+        Progress::new(format!("records of {}", self.of), end, self.from())
     }
 
-    fn write(&mut self, lines: &[u8]) -> anyhow::Result<()> {
+    fn write(&mut self, mut lines: &[u8]) -> anyhow::Result<()> {
+        if let Some(last) = self.last.take() {
+            let (first, rest) = lines.split_at(
+                lines
+                    .iter()
+                    .position(|byte| *byte == b'\n')
+                    .map_or(lines.len(), |end| end + 1),
+            );
+            let found = export::from_line(first.trim_ascii_end()).map_err(anyhow::Error::msg)?;
+            anyhow::ensure!(
+                found == last,
+                "{} is the export of another log: its last record, at offset {}, is not what this log has there. Nothing was \
+                 written; export into an empty folder",
+                self.path.display(),
+                last.offset
+            );
+            lines = rest;
+        }
         self.file
             .write_all(lines)
             .with_context(|| format!("cannot write to {}", self.path.display()))
+    }
+
+    /// After all of the log was read: whether it has what is here.
+    fn agrees(&self) -> anyhow::Result<()> {
+        let (path, next) = (self.path.display(), self.next);
+        let ends_before = || {
+            format!(
+                "this log ends before {path} does, at offset {next}: it is the export of another one, or the log lost records"
+            )
+        };
+        anyhow::ensure!(self.last.is_none(), ends_before());
+        Ok(())
     }
 
     fn finish(&mut self) -> anyhow::Result<()> {
@@ -175,16 +225,16 @@ impl Sink {
 /// The offset after the last record in a partition's file.
 pub(super) fn end(path: &Path) -> anyhow::Result<Offset> {
     let cannot = || format!("cannot read {}", path.display());
-    let (_, next) = standing(&mut File::open(path).with_context(cannot)?).with_context(cannot)?;
-    Ok(next)
+    let (_, last) = standing(&mut File::open(path).with_context(cannot)?).with_context(cannot)?;
+    Ok(last.map_or(0, |last| last.offset + 1))
 }
 
-/// How long a file is up to the end of its last whole line, and the offset after the record that it says.
-fn standing(file: &mut File) -> anyhow::Result<(u64, Offset)> {
+/// How long a file is up to the end of its last whole line, and the record that it says.
+fn standing(file: &mut File) -> anyhow::Result<(u64, Option<Stored>)> {
     let (whole, last) = last_line(file)?;
     let last = last.map(|line| export::from_line(&line));
     let last = last.transpose().map_err(anyhow::Error::msg)?;
-    Ok((whole, last.map_or(0, |stored| stored.offset + 1)))
+    Ok((whole, last))
 }
 
 /// How long the file is up to the end of its last whole line, and that line.
@@ -213,6 +263,43 @@ fn last_line(file: &mut File) -> std::io::Result<(u64, Option<Vec<u8>>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn what_another_log_left_in_the_folder_is_not_gone_on_with() {
+        let (one, other, folder) = (
+            tempfile::tempdir().unwrap(),
+            tempfile::tempdir().unwrap(),
+            tempfile::tempdir().unwrap(),
+        );
+        let partition = Partition::DIRECTORY;
+        let path = file(folder.path(), &Place::from(partition));
+        let sink = || Sink::open(folder.path(), &Place::from(partition)).unwrap();
+        let log = Log::open(embedded(one.path())).await.unwrap();
+        copy(&log, partition, sink()).await.unwrap();
+        let written = fs::read(&path).unwrap();
+        assert!(!written.is_empty());
+        copy(&log, partition, sink()).await.unwrap();
+        assert_eq!(fs::read(&path).unwrap(), written, "again");
+        // One that was written further than the log goes.
+        let mut longer = written.clone();
+        longer.extend_from_slice(
+            &String::from_utf8(written.clone())
+                .unwrap()
+                .replacen(":0", ":1", 1)
+                .into_bytes(),
+        );
+        fs::write(&path, &longer).unwrap();
+        let refused = copy(&log, partition, sink()).await.unwrap_err().to_string();
+        assert!(refused.contains("ends before"), "{refused}");
+        log.close().await;
+
+        fs::write(&path, &written).unwrap();
+        let log = Log::open(embedded(other.path())).await.unwrap();
+        let refused = copy(&log, partition, sink()).await.unwrap_err().to_string();
+        assert!(refused.contains("the export of another log"), "{refused}");
+        assert_eq!(fs::read(&path).unwrap(), written);
+        log.close().await;
+    }
 
     #[test]
     fn the_last_whole_line_is_found_wherever_it_ends() {

@@ -27,8 +27,8 @@ pub struct ImportAnswer {
     id: Uuid,
     /// `running` or `completed`.
     status: String,
-    /// The first line, from 0, that the log does not have.
-    next: u64,
+    /// The first line, from 0, that the log does not have; absent when it was just completed.
+    next: Option<u64>,
     /// Its version; also the `ETag`.
     version: u64,
 }

@@ -78,7 +78,8 @@ pub struct VisitBody {
     scroll_depth: Option<u8>,
     /// The import that it is a line of; one for the whole batch.
     import: Option<Uuid>,
-    /// Which line, from 0.
+    /// Which line, from 0. Lines ascend, in a batch and from batch to batch, and some may be left out: a line below one
+    /// that was taken counts as taken (`already-imported`). So send the next batch when the one before is answered.
     line: Option<u64>,
 }
 

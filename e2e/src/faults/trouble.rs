@@ -231,8 +231,8 @@ impl Trouble {
         }
         // Of several brokers others lead when one says nothing for longer than its session of 9 s; then it wakes and does
         // not know that.
-        let is_one_of_several = self.engines.brokers.len() > 1
-            && self.engines.brokers.iter().any(|(broker, _)| *broker == name);
+        let is_one_of_several =
+            self.engines.brokers.len() > 1 && self.engines.brokers.iter().any(|(broker, _)| *broker == name);
         if self.random.random_bool(0.6) {
             self.engines.signal(name, "-STOP").await?;
             let millis = match is_one_of_several && self.random.random_bool(0.5) {

@@ -84,6 +84,15 @@ pub(crate) struct Asked {
     total: Option<bool>,
 }
 
+/// Of which of several.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct OfTenant {
+    /// Whose; for operators, where several tenants have an aggregate of that name.
+    tenant: Option<Uuid>,
+}
+
 impl From<Shown> for Parked {
     fn from(row: Shown) -> Self {
         Self {
@@ -155,7 +164,7 @@ pub(crate) async fn list(
 #[utoipa::path(
     get, path = "/api/v1/parked/{projection}/{subject}", tag = "operation", operation_id = "show_parked",
     security(("key" = [])),
-    params(("projection" = String, Path), ("subject" = String, Path, description = "the aggregate")),
+    params(("projection" = String, Path), ("subject" = String, Path, description = "the aggregate"), OfTenant),
     responses(
         (status = 200, body = ParkedEvents),
         (status = "default", body = Problem, content_type = "application/problem+json")
@@ -165,8 +174,9 @@ pub(crate) async fn show(
     State(app): State<App>,
     ask: Ask,
     Path((projection, subject)): Path<(String, String)>,
+    Query(asked): Query<OfTenant>,
 ) -> Result<Json<ParkedEvents>, Error> {
-    let tenant = ask.caller(Right::Administer)?.administers();
+    let tenant = ask.caller(Right::Administer)?.administers().or(asked.tenant);
     let nothing = || Problem::not_found("nothing of that is parked");
     let projection: Projection = projection.parse().map_err(|_| nothing())?;
     let which = Which {

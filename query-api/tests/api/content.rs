@@ -72,6 +72,35 @@ async fn what_is_not_published_is_for_its_tenant_only() {
 }
 
 #[tokio::test]
+async fn another_piece_under_the_same_slug_is_not_what_the_asker_has() {
+    let mut stage = Stage::start().await;
+    let tenant = stage.tenant("a").await;
+    let mut first = stage.draft(post(&tenant, "first")).await;
+    let path = by_slug(&tenant, "first");
+    let known = stage.read(&path, None).await.header("etag").to_owned();
+    let ask = async |stage: &Stage| {
+        let request = stage.request(reqwest::Method::GET, &path);
+        stage.send(request.header("if-none-match", &known)).await
+    };
+    assert_eq!(ask(&stage).await.status.as_u16(), 304);
+    // It gives its slug up, and another piece takes it, at the same version.
+    "gone".clone_into(&mut first.slug);
+    stage.update(&first).await;
+    let mut second = post(&tenant, "first");
+    second.version = first.version;
+    let second = stage.draft(second).await;
+    stage
+        .until("the other piece is there", async |stage| {
+            let now = stage.read(&path, None).await;
+            now.ok()["id"] == second.content.to_string()
+        })
+        .await;
+    let answer = ask(&stage).await;
+    assert_eq!(answer.ok()["id"], second.content.to_string());
+    stage.end().await;
+}
+
+#[tokio::test]
 async fn an_old_slug_leads_to_the_new_one() {
     let mut stage = Stage::start().await;
     let tenant = stage.tenant("a").await;

@@ -1,6 +1,7 @@
 //! A file becomes a post: which field of the front matter means what.
 
 use chrono::{DateTime, Utc};
+use events::content::Language;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
@@ -89,7 +90,9 @@ impl Post {
             language: match take_text(&mut fields, "language")? {
                 Some(language) => Some(language),
                 None => take_text(&mut fields, "lang")?,
-            },
+            }
+            // As it will be there; what is no language is for the server to refuse.
+            .map(|text| Language::new(&text).map_or(text, String::from)),
             metadata: fields,
             publication,
         })
@@ -282,12 +285,12 @@ mod tests {
     fn a_post_of_jekyll_keeps_everything() {
         let post = read(
             "_posts/2016-07-25-Conf Lineup.md",
-            "---\nlayout: post\ntitle: 2016\ntags: a, b , a\npublished: false\nlang: de\n---\nBody",
+            "---\nlayout: post\ntitle: 2016\ntags: a, b , a\npublished: false\nlang: DE-at\n---\nBody",
         );
         assert_eq!(post.slug, "conf-lineup");
         assert_eq!(post.title, "2016");
         assert_eq!(post.tags, ["a", "b"]);
-        assert_eq!(post.language.as_deref(), Some("de"));
+        assert_eq!(post.language.as_deref(), Some("de-AT"));
         assert_eq!(post.publication, Publication::Draft);
         assert_eq!(post.metadata["date"], "2016-07-25T00:00:00+00:00");
         assert_eq!(post.metadata["layout"], "post");
