@@ -42,7 +42,8 @@ pub struct Config {
     /// Hours for which a generation is kept, and kept up to date, after another one took its place; 0 for ever.
     #[arg(long, env = "ANNALS_KEEP_GENERATIONS_HOURS", default_value_t = 168)]
     pub keep_generations_hours: u32,
-    /// Records of the log that verification in the background may read a second; 0: nothing is verified unasked.
+    /// Events of the log, and rows of the tables, that verification in the background may read a second; 0: nothing is
+    /// verified unasked.
     #[arg(long, env = "ANNALS_VERIFY_RATE", default_value_t = 2_000)]
     pub verify_rate: u32,
     /// Seconds between two slices of one projection that are verified in the background, at least.
