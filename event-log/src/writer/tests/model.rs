@@ -178,6 +178,11 @@ fn every_interleaving_of_a_few_owners_keeps_every_promise() {
             requests: 1,
             ..SMALL
         });
+        // One that goes on from a snapshot.
+        explore(Bounds {
+            snapshots: 1,
+            ..SMALL
+        });
         return;
     };
     let numbers: Vec<u8> = text
