@@ -64,8 +64,8 @@ impl Export {
             let mut ended = false;
             let write = |line: &[u8]| -> anyhow::Result<()> {
                 if line.starts_with(b"{\"offset\":") {
-                    progress.add(1);
-                    return sink.write(line);
+                    progress.add(sink.write(line)?);
+                    return Ok(());
                 }
                 let last: Value = serde_json::from_slice(line)?;
                 if last["problem"].is_object() {
@@ -111,8 +111,7 @@ async fn copy(log: &Log, partition: Partition, mut sink: Sink) -> anyhow::Result
     };
     let writing = async {
         while let Some(piece) = pieces.recv().await {
-            progress.add(piece.iter().filter(|byte| **byte == b'\n').count() as u64);
-            sink.write(&piece)?;
+            progress.add(sink.write(&piece)?);
         }
         sink.finish()
     };
@@ -177,10 +176,11 @@ impl Sink {
     }
 
     fn progress(&self, end: Offset) -> Progress {
-        Progress::new(format!("records of {}", self.of), end, self.from())
+        Progress::new(format!("records of {}", self.of), end, self.next)
     }
 
-    fn write(&mut self, mut lines: &[u8]) -> anyhow::Result<()> {
+    /// Writes lines but for the one that is here already; says how many.
+    fn write(&mut self, mut lines: &[u8]) -> anyhow::Result<u64> {
         if let Some(last) = self.last.take() {
             let (first, rest) = lines.split_at(
                 lines
@@ -200,7 +200,8 @@ impl Sink {
         }
         self.file
             .write_all(lines)
-            .with_context(|| format!("cannot write to {}", self.path.display()))
+            .with_context(|| format!("cannot write to {}", self.path.display()))?;
+        Ok(lines.iter().filter(|byte| **byte == b'\n').count() as u64)
     }
 
     /// After all of the log was read: whether it has what is here.
