@@ -4,6 +4,7 @@
 //! alike: times are microseconds since 1970, decimal numbers are texts. Columns are read from the catalogue, so that one
 //! which nobody thought of here is compared all the same.
 
+mod binary;
 mod cell;
 mod rows;
 

@@ -1,8 +1,8 @@
 //! Verification that nobody asks for: now and then a slice of a projection that answers is compared with the log.
 //!
 //! What it may cost is bounded: so many events of the log and rows of the tables a second, one slice at a time in a
-//! process, small memory, and no snapshot of PostgreSQL while the log is read. How far each projection is, and what was found, stands in
-//! `annals.verified`; processes take turns there. An outage is no difference: the slice is compared again.
+//! process, small memory, and no snapshot of PostgreSQL while the log is read. How far each projection is, and what was
+//! found, stands in `annals.verified`; processes take turns there. An outage is no difference: the slice is compared again.
 
 use std::{collections::HashMap, time::Duration};
 
