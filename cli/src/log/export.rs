@@ -78,7 +78,10 @@ impl Export {
             let written = client.texts(Request::operator(path), write).await;
             sink.finish()?;
             let again = || format!("{place} is not complete; the same command goes on where it stopped");
-            written.with_context(again)?;
+            written.map_err(|error| match error.is::<Foreign>() {
+                true => error,
+                false => error.context(again()),
+            })?;
             sink.agrees()?;
             anyhow::ensure!(ended, "the answer ended early: {}", again());
             progress.finish();
@@ -127,6 +130,14 @@ async fn copy(log: &Log, partition: Partition, mut sink: Sink) -> anyhow::Result
 pub(super) fn file(folder: &Path, place: &Place) -> PathBuf {
     folder.join(format!("{}-{}.ndjson", place.topic, place.index))
 }
+
+/// What is there is not of this log.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{0} is the export of another log: its last record, at offset {1}, is not what this log has there. Nothing was written; \
+     export into an empty folder"
+)]
+struct Foreign(String, Offset);
 
 /// A partition's file, to be gone on with.
 struct Sink {
@@ -189,13 +200,9 @@ impl Sink {
                     .map_or(lines.len(), |end| end + 1),
             );
             let found = export::from_line(first.trim_ascii_end()).map_err(anyhow::Error::msg)?;
-            anyhow::ensure!(
-                found == last,
-                "{} is the export of another log: its last record, at offset {}, is not what this log has there. Nothing was \
-                 written; export into an empty folder",
-                self.path.display(),
-                last.offset
-            );
+            if found != last {
+                return Err(Foreign(self.path.display().to_string(), last.offset).into());
+            }
             lines = rest;
         }
         self.file
