@@ -1,15 +1,19 @@
 #!/usr/bin/env python3
-"""Derives the history of a log from what `annals log export` wrote, by schemas/LEDGER.md alone.
+"""Derives the history of a log from what `annals log export` wrote, or from Kafka, by schemas/LEDGER.md alone.
 
     python3 schemas/history.py FOLDER            what each partition holds, as a JSON line
     python3 schemas/history.py FOLDER --commits  and before that each event of each admitted commit
+    python3 schemas/history.py --kafka HOST:PORT [--prefix annals]
+                                                 the same, up to where the topics end now
 
-Shares no code with Annals and needs the standard library only; the rules are those of ledger-vectors/check.py.
-It ends with 1 when the files are no log, or commits do not fit: what no writer leaves behind.
+Shares no code with Annals; the rules are those of ledger-vectors/check.py. It needs the standard library only,
+and for Kafka the package confluent-kafka.
+It ends with 1 when this is no log, or commits do not fit: what no writer leaves behind.
 """
 
 import argparse
 import collections
+import functools
 import json
 import pathlib
 import sys
@@ -22,22 +26,63 @@ TOPICS = ["annals.directory", "annals.ledger", "annals.visits"]
 EVENT = ["type", "subject", "time", "tenant", "aggregateversion", "data"]
 
 
-def records(path):
-    """The records of a partition. A last line without an end was not written whole."""
-    with path.open(encoding="utf-8") as lines:
-        for line in lines:
+def lines(path):
+    """The records of a partition that was exported. A last line without an end was not written whole."""
+    with path.open(encoding="utf-8") as text:
+        for line in text:
             if line.endswith("\n"):
                 record = json.loads(line)
                 headers = [(octets(name), octets(value)) for name, value in record["headers"]]
                 yield record["offset"], headers, octets(record["value"])
 
 
-def genesis(path):
+def messages(settings, topic, index):
+    """The records of a partition of a topic, up to where it ends now."""
+    from confluent_kafka import Consumer, KafkaError, TopicPartition
+
+    consumer = Consumer(settings)
+    place, end = consumer.get_watermark_offsets(TopicPartition(topic, index), timeout=30)
+    consumer.assign([TopicPartition(topic, index, place)])
+    while place < end:
+        for message in consumer.consume(10_000, timeout=1):
+            if message.error() and message.error().code() != KafkaError._PARTITION_EOF:
+                sys.exit(f"{topic}/{index}: {message.error()}")
+            place = end if message.error() else message.offset() + 1
+            if not message.error() and place <= end:
+                headers = [(name.encode(), value or b"") for name, value in message.headers() or []]
+                yield message.offset(), headers, message.value() or b""
+
+
+def exported(folder):
+    """The partitions of an export: a name, and what gives its records."""
+    for path in folder.glob("*.ndjson"):
+        yield path, functools.partial(lines, path)
+
+
+def on_kafka(servers, prefix):
+    """The partitions of a log on Kafka, likewise."""
+    from confluent_kafka import Consumer
+
+    settings = {
+        "bootstrap.servers": servers,
+        "group.id": "history.py",
+        "enable.auto.commit": False,
+        "enable.partition.eof": True,
+        "auto.offset.reset": "error",
+        "isolation.level": "read_uncommitted",
+    }
+    known = Consumer(settings).list_topics(timeout=30).topics
+    for topic in (prefix + name.removeprefix("annals") for name in TOPICS):
+        for index in known[topic].partitions if topic in known else []:
+            yield f"{topic}/{index}", functools.partial(messages, settings, topic, index)
+
+
+def genesis(name, records):
     """What the first record says; admission looks at the rest of it."""
-    offset, _, value = next(records(path), (None, None, b"null"))
+    offset, _, value = next(records(), (None, None, b"null"))
     first = json.loads(value)
     if offset != 0 or not isinstance(first, dict) or first.get("topic") not in TOPICS:
-        sys.exit(f"{path}: the first record is no genesis")
+        sys.exit(f"{name}: the first record is no genesis")
     return first
 
 
@@ -50,11 +95,11 @@ def events_of(value):
     return events, tenants.pop()
 
 
-def fold(path, first, show):
+def fold(records, first, show):
     """Section 6 or 7, record by record; what is left is what the partition means."""
     state = Visits() if first["topic"] == "annals.visits" else Fenced()
     counts, void, wrong, sequences = collections.Counter(), [], [], {}
-    for offset, headers, value in records(path):
+    for offset, headers, value in records():
         try:
             kind = state.admit(offset, headers, value)
         except Void:
@@ -79,15 +124,18 @@ def fold(path, first, show):
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument("folder", type=pathlib.Path)
+    where = arguments.add_mutually_exclusive_group(required=True)
+    where.add_argument("folder", type=pathlib.Path, nargs="?")
+    where.add_argument("--kafka", metavar="HOST:PORT")
+    arguments.add_argument("--prefix", default="annals", help="of the topics on Kafka")
     arguments.add_argument("--commits", action="store_true")
     given = arguments.parse_args()
     found = {}
-    for path in given.folder.glob("*.ndjson"):
-        first = genesis(path)
-        found[TOPICS.index(first["topic"]), first["partition"]] = path, first
+    for name, records in on_kafka(given.kafka, given.prefix) if given.kafka else exported(given.folder):
+        first = genesis(name, records)
+        found[TOPICS.index(first["topic"]), first["partition"]] = records, first
     if not found:
-        sys.exit(f"{given.folder} holds no *.ndjson")
+        sys.exit(f"{given.kafka or given.folder} holds no log")
     if len({first["log"] for _, first in found.values()}) != 1:
         sys.exit("these are partitions of several logs")
     outcomes = [fold(*found[place], given.commits) for place in sorted(found)]

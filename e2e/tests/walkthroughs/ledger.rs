@@ -53,7 +53,13 @@ async fn the_log_is_in_order_and_can_be_taken_elsewhere(log: LogKind) {
         "it went on where it had stopped, to the same end"
     );
 
-    let read = history(&export).await;
+    let read = history(&["--commits", shown]).await;
+    if log == LogKind::Kafka {
+        let (servers, prefix) = (Engines::from_environment().unwrap().kafka, annals.name());
+        let topics = history(&["--commits", "--kafka", &servers, "--prefix", prefix]).await;
+        assert!(topics == read, "the topics are told apart from their export");
+    }
+    let read = summaries(&read);
     assert!(read.len() >= 3, "{read:?}");
     for (partition, summary) in &read {
         assert!(said.contains(&format!("{partition}: in order")), "{said}");
@@ -84,22 +90,27 @@ fn files(export: &Path) -> BTreeMap<String, Vec<u8>> {
     .collect()
 }
 
-/// What `schemas/history.py` says of each partition.
-async fn history(export: &Path) -> BTreeMap<String, Value> {
+/// What `schemas/history.py` says, line by line.
+async fn history(arguments: &[&str]) -> Vec<Value> {
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../schemas/history.py");
-    let read = Command::new("python3")
+    let python = std::env::var_os("ANNALS_TEST_PYTHON").unwrap();
+    let read = Command::new(python)
         .arg(program)
-        .arg(export)
+        .args(arguments)
         .output()
         .await
         .unwrap();
     assert!(read.status.success(), "{}", String::from_utf8_lossy(&read.stderr));
     let said = String::from_utf8(read.stdout).unwrap();
-    let summaries = said
-        .lines()
-        .map(|line| serde_json::from_str::<Value>(line).unwrap());
-    summaries
-        .map(|summary| (summary["partition"].as_str().unwrap().to_owned(), summary))
+    said.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+/// What it says of each partition.
+fn summaries(said: &[Value]) -> BTreeMap<String, Value> {
+    said.iter()
+        .filter_map(|line| Some((line["partition"].as_str()?.to_owned(), line.clone())))
         .collect()
 }
 
