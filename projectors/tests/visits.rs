@@ -5,7 +5,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -24,7 +24,7 @@ use read_models::{
     Projection, Writer,
     clickhouse::scratch::Scratch as Rows,
     scratch::Scratch as Control,
-    visits::{Site, StatsQuery, stats::stats},
+    visits::{Site, StatsQuery, stats::stats, store::InsertError},
 };
 use serde_json::json;
 use service::health::Health;
@@ -309,6 +309,37 @@ async fn a_run_that_is_cut_off_at_any_moment_loses_and_doubles_nothing() {
     let [rows, distinct, ..] = world.dump().await;
     assert_eq!((rows, distinct), (expected, expected));
     rebuilt_is_the_same(&world).await;
+    world.erase().await;
+}
+
+/// A predecessor that is stopped when it has decided to write, and goes on when another has written the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_predecessor_sends_late_is_refused() {
+    let world = World::new().await;
+    world.append_visits(1, 5).await;
+    let (stopped, at_insert) = tokio::sync::oneshot::channel();
+    let (go_on, told) = std::sync::mpsc::channel();
+    let once = Mutex::new(Some((stopped, told)));
+    let stops: Stops = Arc::new(move |step| {
+        let first = (step == "insert events").then(|| once.lock().unwrap().take());
+        if let Some((stopped, told)) = first.flatten() {
+            stopped.send(()).unwrap();
+            tokio::task::block_in_place(|| told.recv()).unwrap();
+        }
+        false
+    });
+    let (engines, plan) = (world.engines.clone(), plan(&world.log));
+    let late = tokio::spawn(async move { one_run(&engines, &plan, Some(stops)).await });
+    at_insert.await.unwrap();
+    world.catch_up(None).await.unwrap();
+    go_on.send(()).unwrap();
+    let late = late.await.unwrap();
+    let [rows, distinct, ..] = world.dump().await;
+    assert_eq!((rows, distinct), (20, 20));
+    assert!(
+        matches!(late, Err(Failure::Insert(InsertError::Fenced))),
+        "{late:?}"
+    );
     world.erase().await;
 }
 

@@ -215,6 +215,23 @@ fn all(metrics: &[&str], more: Value) -> Value {
     body
 }
 
+/// The same token, for two generations that the same range is written to, and for an insert of the same range again.
+#[tokio::test]
+async fn a_token_counts_within_its_own_generation() {
+    let (scratch, store, _) = filled().await;
+    let writer = scratch.writer();
+    writer.create_visits(2).await.unwrap();
+    let next = writer.visits_store(2);
+    next.write_fences(&[(0, 1)], "test").await.unwrap();
+    let before = store.found(0, 0, u64::MAX).await.unwrap();
+    for store in [&next, &next, &store] {
+        write(store, site().tenant, site().id, "ours").await;
+    }
+    assert_eq!(store.found(0, 0, u64::MAX).await.unwrap(), before);
+    assert_eq!(next.found(0, 0, u64::MAX).await.unwrap().rows, 11);
+    scratch.erase().await.unwrap();
+}
+
 #[tokio::test]
 async fn every_metric_is_what_it_says() {
     let (scratch, _, reader) = filled().await;
