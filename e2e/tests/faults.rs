@@ -30,5 +30,9 @@ async fn what_clients_were_told_is_so_whatever_went_wrong() {
     let looked = run(&Engines::from_environment().unwrap(), &binary, plan)
         .await
         .unwrap();
-    assert!(looked.acknowledged > 20, "{looked:?}");
+    // A run in which nothing happens shows nothing.
+    assert!(
+        looked.acknowledged > 20 && looked.refused > 0 && looked.repeated > 0 && looked.reads > 0,
+        "{looked:?}"
+    );
 }

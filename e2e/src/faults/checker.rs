@@ -50,6 +50,7 @@ pub fn check(entries: &[Entry], ledger: &Ledger) -> (Looked, Vec<Violation>) {
     checker.times();
     checker.acknowledgements();
     checker.marks();
+    checker.effects();
     checker.order();
     checker.refusals();
     checker.reads(entries);
@@ -223,6 +224,40 @@ impl<'a> Checker<'a> {
         }
     }
 
+    /// What has no title to be known by took effect no more often than it was asked for.
+    fn effects(&mut self) {
+        let mut asked: BTreeMap<(String, &str), BTreeMap<&str, bool>> = BTreeMap::new();
+        for attempt in &self.attempts {
+            if let (Some(piece), Some(kind)) = (attempt.piece, unmarked(&attempt.command)) {
+                let of_piece = asked.entry((piece.to_string(), kind)).or_default();
+                let may_be = of_piece.entry(&attempt.mark).or_insert(true);
+                *may_be &= !matches!(attempt.outcome, Outcome::Refused { .. });
+            }
+        }
+        let mut happened: BTreeMap<(&str, &str), Vec<(u32, u64)>> = BTreeMap::new();
+        for (partition, commits) in &self.ledger.partitions {
+            for commit in commits {
+                for event in &commit.events {
+                    let of_piece = happened.entry((&event.subject, &event.kind)).or_default();
+                    of_piece.push((*partition, commit.offset));
+                }
+            }
+        }
+        let more: Vec<_> = asked
+            .iter()
+            .filter_map(|((piece, kind), commands)| {
+                let places = happened.get(&(piece.as_str(), *kind))?;
+                let most = commands.values().filter(|may_be| **may_be).count();
+                (places.len() > most).then(|| {
+                    format!("{kind} of {piece} at {places:?}; {most} of {commands:?} were not refused")
+                })
+            })
+            .collect();
+        for why in more {
+            self.broken("a command took effect twice", why);
+        }
+    }
+
     /// What was acknowledged before another command was sent stands before it.
     fn order(&mut self) {
         let sent = first_sent(&self.attempts);
@@ -341,6 +376,16 @@ fn first_sent<'a>(attempts: &[&'a Attempt]) -> HashMap<&'a str, u64> {
         *sent = attempt.sent.min(*sent);
     }
     first
+}
+
+/// The event of a command that has no title to be known by.
+const fn unmarked(command: &Command) -> Option<&'static str> {
+    match command {
+        Command::Publish => Some("content.published.v1"),
+        Command::Unpublish => Some("content.unpublished.v1"),
+        Command::Archive => Some("content.archived.v1"),
+        Command::Draft { .. } | Command::Rename { .. } | Command::Retitle { .. } => None,
+    }
 }
 
 type Line = Vec<(u64, u64)>;

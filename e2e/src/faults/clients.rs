@@ -1,7 +1,7 @@
 //! Many clients over several tenants: with and without Idempotency-Keys, retrying what nobody answered.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -311,7 +311,7 @@ impl Client {
     }
 
     async fn read(&mut self, done: &Done) {
-        let Some(position) = done.body.get(POSITION).and_then(Value::as_str) else {
+        let Some(position) = done.headers.get(service::position::HEADER.as_str()) else {
             return;
         };
         let url = format!("http://{}/api/v1/content/{}", self.world.query, done.piece);
@@ -344,19 +344,19 @@ impl Client {
     }
 }
 
-/// Where a kept answer has the header of that name.
-const POSITION: &str = "annals-position";
+/// The headers of an acknowledgement that a retry is told as well.
+const TOLD: [&str; 4] = ["annals-position", "content-type", "etag", "location"];
 
 /// What the answer to a command means to its client: only some refusals are for good.
 async fn told(request: reqwest::RequestBuilder) -> anyhow::Result<Outcome> {
     let response = request.send().await?;
     let status = response.status();
-    let position = response
-        .headers()
-        .get(service::position::HEADER)
-        .and_then(|value| value.to_str().ok())
-        .map(str::to_owned);
-    let mut body: Value = serde_json::from_str(&response.text().await?)?;
+    let told = |name: &&str| {
+        let value = response.headers().get(*name)?.to_str().ok()?;
+        Some(((*name).to_owned(), value.to_owned()))
+    };
+    let headers: BTreeMap<_, _> = TOLD.iter().filter_map(told).collect();
+    let body: Value = serde_json::from_str(&response.text().await?)?;
     if status.is_server_error() || matches!(status.as_u16(), 408 | 421 | 425 | 429) {
         return Ok(Outcome::Unknown(format!("{status} {body}")));
     }
@@ -372,17 +372,19 @@ async fn told(request: reqwest::RequestBuilder) -> anyhow::Result<Outcome> {
             problem,
         });
     }
-    let text = position.ok_or_else(|| anyhow::anyhow!("{status} without a position: {body}"))?;
+    let text = headers
+        .get(service::position::HEADER.as_str())
+        .ok_or_else(|| anyhow::anyhow!("{status} without a position: {body}"))?;
     let place: Position = text.parse()?;
     let place = place.parts().find(|(topic, ..)| *topic == Topic::Ledger);
     let (_, partition, next) = place.ok_or_else(|| anyhow::anyhow!("{text} says nothing of the ledger"))?;
-    body[POSITION] = text.into();
     Ok(Outcome::Done(Done {
         status: status.as_u16(),
         partition,
         offset: next.saturating_sub(1),
         piece: body["id"].as_str().unwrap_or_default().parse()?,
         version: body["version"].as_u64().unwrap_or(0),
+        headers,
         body,
     }))
 }

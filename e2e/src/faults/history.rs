@@ -1,6 +1,7 @@
 //! What clients sent and what they were told: all that the checker knows beside the log.
 
 use std::{
+    collections::BTreeMap,
     io::Write as _,
     path::Path,
     sync::{Mutex, PoisonError},
@@ -89,6 +90,8 @@ pub struct Done {
     pub piece: Uuid,
     /// Its version.
     pub version: u64,
+    /// Its headers that say something of what was done.
+    pub headers: BTreeMap<String, String>,
     /// The whole answer.
     pub body: Value,
 }

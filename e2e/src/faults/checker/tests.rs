@@ -1,5 +1,7 @@
 //! The checker finds each thing that must never be, and nothing in a history that is in order.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, TimeDelta};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -79,6 +81,7 @@ fn acknowledged(offset: u64, piece: Uuid, version: u64) -> Outcome {
         offset,
         piece,
         version,
+        headers: BTreeMap::new(),
         body: json!({}),
     })
 }
@@ -200,6 +203,46 @@ fn a_retry_hears_the_same() {
     let (mut history, log) = in_order();
     history[2] = attempt("a", None, draft("one"), (41, 42), acknowledged(1, ADA, 2));
     assert_eq!(whats(&history, &log), ["a retry was answered otherwise"]);
+    let (mut history, log) = in_order();
+    let Entry::Attempt(Attempt {
+        outcome: Outcome::Done(done),
+        ..
+    }) = &mut history[2]
+    else {
+        panic!("the retry")
+    };
+    done.headers.insert("etag".into(), "\"2\"".into());
+    assert_eq!(whats(&history, &log), ["a retry was answered otherwise"]);
+}
+
+/// Without a title there is nothing that tells one from another: they are counted.
+#[test]
+fn nothing_is_published_more_often_than_was_asked_for() {
+    let log = ledger(vec![
+        drafted(ADA, "a", "one"),
+        event("published", ADA, 2, json!({})),
+        event("unpublished", ADA, 3, json!({})),
+        event("published", ADA, 4, json!({})),
+    ]);
+    let publish =
+        |mark, (sent, done), outcome| attempt(mark, Some(ADA), Command::Publish, (sent, done), outcome);
+    let mut history = vec![
+        attempt("a", None, draft("one"), (10, 20), acknowledged(1, ADA, 1)),
+        publish("p", (30, 40), lost()),
+        publish("p", (50, 60), acknowledged(2, ADA, 2)),
+        attempt(
+            "u",
+            Some(ADA),
+            Command::Unpublish,
+            (70, 80),
+            acknowledged(3, ADA, 3),
+        ),
+        publish("q", (30, 35), refused("already-published")),
+    ];
+    assert!(whats(&history, &log).contains(&"a command took effect twice"));
+    // One that nobody answered may have.
+    history[4] = publish("q", (90, 100), lost());
+    assert_eq!(whats(&history, &log), [""; 0]);
 }
 
 #[test]
