@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use e2e::{
-    installation::{Installation, LogKind},
+    installation::{Installation, LogKind, Role},
     wait,
 };
 use memchr::memmem::Finder;
@@ -12,7 +12,8 @@ use sqlx::{Connection, Executor, PgConnection, Row};
 
 /// As nobody else is called.
 const NAME: &str = "Zenobia Quillfeather-Oyelaran";
-/// What is no secret, to see that the search finds what is there.
+/// What is no secret, to see that the search finds what is there: a slug, and in the site's domain.
+const SLUG: &str = "quite-unmistakable";
 const DOMAIN: &str = "quite-unmistakable.example";
 
 /// Every file below a folder that holds this text. Files may come and go meanwhile.
@@ -36,12 +37,16 @@ fn holding(folder: &Path, text: &str) -> Vec<PathBuf> {
     found
 }
 
-async fn sealed_name(database: &mut PgConnection, principal: &str) -> Option<serde_json::Value> {
-    let live: i32 = sqlx::query("SELECT generation FROM annals.live WHERE projection = 'directory'")
-        .fetch_one(&mut *database)
+async fn live(database: &mut PgConnection) -> i32 {
+    sqlx::query("SELECT generation FROM annals.live WHERE projection = 'directory'")
+        .fetch_one(database)
         .await
         .unwrap()
-        .get("generation");
+        .get("generation")
+}
+
+async fn sealed_name(database: &mut PgConnection, principal: &str) -> Option<serde_json::Value> {
+    let live = live(database).await;
     let select = format!("SELECT name FROM directory_{live}.principals WHERE principal = '{principal}'");
     let row = sqlx::query(sqlx::AssertSqlSafe(select))
         .fetch_one(database)
@@ -61,7 +66,15 @@ async fn erase(annals: &Installation, key: &str, principal: &str) {
 
 #[tokio::test]
 async fn an_erased_person_is_nowhere_and_stays_erased() {
-    let mut annals = crate::running(LogKind::Embedded).await;
+    let mut annals = crate::prepared(LogKind::Embedded).await;
+    let snapshots = tempfile::tempdir().unwrap();
+    annals.set(
+        "ANNALS_SNAPSHOTS",
+        &format!("file://{}", snapshots.path().display()),
+    );
+    annals.set("ANNALS_SNAPSHOT_COMMITS", "1");
+    annals.start().await.unwrap();
+    crate::answering(&annals).await;
     let key = annals.tenant("forgetful", DOMAIN).await.unwrap();
     let mut principals = Vec::new();
     for name in [NAME, "Somebody Else"] {
@@ -80,6 +93,12 @@ async fn an_erased_person_is_nowhere_and_stays_erased() {
             .unwrap();
         assert_eq!(read.status, 200, "{read:?}");
     }
+    let draft = json!({"site": DOMAIN, "kind": "post", "title": "a title", "slug": SLUG});
+    let drafted = annals
+        .command(reqwest::Method::POST, "/api/v1/content", &key, draft)
+        .await
+        .unwrap();
+    assert_eq!(drafted.status, 201, "{drafted:?}");
     let hit = json!({"name": "pageview", "url": format!("https://{DOMAIN}/"), "domain": DOMAIN});
     let visit = annals
         .command(reqwest::Method::POST, "/api/v1/visits", &key, json!([hit]))
@@ -116,12 +135,19 @@ async fn an_erased_person_is_nowhere_and_stays_erased() {
     .await
     .unwrap();
     assert!(sealed_name(&mut database, other).await.is_some());
-    let verified = annals
-        .annals(annals.operator_key(), &["verify"])
-        .output()
-        .await
-        .unwrap();
-    assert!(verified.status.success(), "{verified:?}");
+    // From the log, too, there come no tables with it.
+    let generation_before = live(&mut database).await;
+    for operation in [&["rebuild", "directory"][..], &["verify"]] {
+        let done = annals
+            .annals(annals.operator_key(), operation)
+            .output()
+            .await
+            .unwrap();
+        assert!(done.status.success(), "{done:?}");
+    }
+    assert_eq!(live(&mut database).await, generation_before + 1);
+    assert!(sealed_name(&mut database, zenobia).await.is_none());
+    assert!(sealed_name(&mut database, other).await.is_some());
 
     // A key store from before the erasure, and a start.
     annals.stop().await.unwrap();
@@ -154,13 +180,17 @@ async fn an_erased_person_is_nowhere_and_stays_erased() {
         PathBuf::from(folder),
         annals.log_folder(),
         PathBuf::from(clickhouse),
+        snapshots.path().to_owned(),
+        annals.state_folder(Role::All),
     ] {
         assert!(
-            !holding(&folder, DOMAIN).is_empty(),
+            !holding(&folder, SLUG).is_empty(),
             "the search finds nothing in {}",
             folder.display()
         );
         assert_eq!(holding(&folder, NAME), Vec::<PathBuf>::new());
     }
+    let said = std::fs::read_to_string(annals.log_file(Role::All)).unwrap();
+    assert!(!said.contains(NAME), "a process has said it");
     annals.erase().await.unwrap();
 }
