@@ -187,7 +187,7 @@ async fn open(log: &Log, config: &Config) -> Result<Opened, read_models::Error> 
 }
 
 /// What a projection's rows depend on, beside the log: another text means a rebuild.
-pub(crate) fn fold(projection: Projection) -> String {
+pub fn fold(projection: Projection) -> String {
     match projection {
         Projection::Directory => DirectoryFold::VERSION.to_owned(),
         Projection::Content => ContentFold::VERSION.to_owned(),
