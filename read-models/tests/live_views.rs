@@ -113,6 +113,91 @@ async fn an_analyst_sees_the_tenants_that_were_given() {
     scratch.erase().await.unwrap();
 }
 
+/// What is asked of a view may fail at a row, and the error may quote it: no row of another tenant gets that far, in
+/// whatever order the engine evaluates, and whatever an analyst sets.
+#[tokio::test]
+async fn an_analyst_learns_nothing_of_others_from_errors() {
+    let scratch = Scratch::for_test();
+    let writer = scratch.writer();
+    writer.create_visits(1).await.unwrap();
+    writer.create_facts(1).await.unwrap();
+    writer.show_visits(1).await.unwrap();
+    writer.show_facts(1).await.unwrap();
+    let prefix = &scratch.writer.prefix;
+    let [others, own] = [Uuid::from_u128(1), Uuid::from_u128(2)];
+    // Enough rows that both stand in one granule, and each in others of its own.
+    let tenants =
+        format!("SELECT if(number % 2 = 0, '{own}', '{others}') AS tenant, number FROM numbers(60000)");
+    for statement in [
+        format!(
+            "INSERT INTO {prefix}annals.analysts (user, tenant) VALUES ('{}', '{own}')",
+            scratch.analyst.user
+        ),
+        format!(
+            "INSERT INTO {prefix}visits_1.events (tenant, site, pathname, scroll_depth, log_offset) \
+             SELECT toUUID(tenant), toUUID('{own}'), if(tenant = '{own}', '1', 'secret'), if(tenant = '{own}', 1, 7), number FROM ({tenants})"
+        ),
+        format!(
+            "INSERT INTO {prefix}visits_1.sessions (tenant, site, session, entry_page, pageviews) \
+             SELECT toUUID(tenant), toUUID('{own}'), number, if(tenant = '{own}', '1', 'secret'), if(tenant = '{own}', 1, 7) FROM ({tenants})"
+        ),
+        format!(
+            "INSERT INTO {prefix}content_facts_1.facts (tenant, content, title, log_partition) \
+             SELECT toUUID(tenant), generateUUIDv4(), if(tenant = '{own}', '1', 'secret'), if(tenant = '{own}', 1, 7) FROM ({tenants})"
+        ),
+    ] {
+        scratch.execute(&statement).await.unwrap();
+    }
+    let live = scratch.live();
+    for (view, text, number) in [
+        ("events", "pathname", "scroll_depth"),
+        ("sessions", "entry_page", "pageviews"),
+        ("content", "title", "log_partition"),
+    ] {
+        for settings in [
+            "",
+            "SETTINGS short_circuit_function_evaluation = 'disable'",
+            "SETTINGS optimize_move_to_prewhere = 0",
+            "SETTINGS move_all_conditions_to_prewhere = 1, optimize_move_to_prewhere_if_final = 1",
+            "SETTINGS query_plan_enable_optimizations = 0",
+            "SETTINGS apply_prewhere_after_final = 1",
+        ] {
+            for question in [
+                format!("SELECT count() FROM {view} WHERE throwIf({number} = 7) = 0"),
+                format!("SELECT count() FROM {view} WHERE toUInt64({text}) > 0"),
+                format!("SELECT count() FROM (SELECT throwIf({number} = 7) AS x FROM {view}) WHERE x = 0"),
+                format!("SELECT sum(toUInt64({text}) > 0) FROM {view}"),
+            ] {
+                let question = format!("{question} {settings}");
+                let counted = live.query_raw(&question).fetch_one::<u64>().await;
+                assert_eq!(
+                    counted.map_err(|error| error.to_string()),
+                    Ok(30_000),
+                    "{question}"
+                );
+            }
+        }
+        let table = if view == "content" {
+            "content_facts_1.facts".to_owned()
+        } else {
+            format!("visits_1.{view}")
+        };
+        for setting in [
+            "enable_analyzer = 0".to_owned(),
+            "allow_experimental_analyzer = 0".to_owned(),
+            format!("additional_table_filters = {{'{prefix}{table}': 'throwIf({number} = 7) = 0'}}"),
+        ] {
+            let question = format!("SELECT count() FROM {view} SETTINGS {setting}");
+            let refused = live.query_raw(&question).fetch_one::<u64>().await.unwrap_err();
+            assert!(
+                refused.to_string().contains("should not be changed"),
+                "{question}: {refused}"
+            );
+        }
+    }
+    scratch.erase().await.unwrap();
+}
+
 /// A projector compares PostgreSQL's views while another one makes them anew.
 #[tokio::test]
 async fn views_that_are_made_anew_at_the_same_time_are_nobodys_doing() {
