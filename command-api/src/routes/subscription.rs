@@ -168,6 +168,14 @@ struct KeyWatch {
 }
 
 impl KeyWatch {
+    /// Whether the key is good, as far as anyone may believe what is known of keys here.
+    async fn is_good(&self) -> Result<bool, Error> {
+        match &self.key {
+            Some(key) => Ok(self.directory.key(key).await?.is_some()),
+            None => Ok(true),
+        }
+    }
+
     /// Completes when the key is good no more.
     async fn revoked(&mut self) {
         loop {
@@ -278,6 +286,15 @@ impl Stream {
     /// The next piece, and the rest.
     async fn piece(mut self) -> (Bytes, Option<Self>) {
         loop {
+            // Also while there is always something to say: a stream may be years behind.
+            if self.watched.stopping.is_cancelled() {
+                return (STOPPED, None);
+            }
+            match self.watched.key.is_good().await {
+                Ok(true) => {}
+                Ok(false) => return (failed(Error::Unauthenticated), None),
+                Err(error) => return (failed(error), None),
+            }
             let begins = self.first.is_some();
             let found = match self.first.take() {
                 Some(found) => Ok(found),
@@ -291,9 +308,6 @@ impl Stream {
             if begins || quiet || !found.events.is_empty() {
                 self.said = Instant::now();
                 return (self.messages(&found, begins), Some(self));
-            }
-            if self.watched.stopping.is_cancelled() {
-                return (STOPPED, None);
             }
             if found.more {
                 continue;

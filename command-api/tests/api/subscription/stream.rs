@@ -184,3 +184,36 @@ async fn a_stream_ends_with_its_key_and_says_so() {
     assert_eq!((event.as_str(), &problem["status"]), ("problem", &json!(401)));
     assert_eq!(listening.next().await, Came::End);
 }
+
+/// One that is far behind has always something to send.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_ends_with_its_key_also_while_there_is_more() {
+    const PIECES: usize = 60;
+    let world = World::new().await;
+    let (api, tenant) = (&world.process, world.process.tenant().await);
+    // More than connections hold on their way.
+    let text = "x".repeat(400_000);
+    for number in 0..PIECES {
+        let body = json!({"site": tenant.domain, "kind": "post", "title": number.to_string(), "body": text});
+        let draft = api.post("/api/v1/content", &tenant.key, &body);
+        draft.send().await.expect(201);
+    }
+    let key = api.issue(&tenant.id, &["read"]).await;
+    let mut listening = Listening::open(api, &key, "", "").await;
+    let mut heard = listening.events(1).await.len();
+    let id = key.split('_').nth(1).unwrap();
+    let revoke = api.call(Method::DELETE, &format!("/api/v1/keys/{id}"));
+    revoke.key(OPERATOR).send().await.expect(200);
+    let last = loop {
+        match listening.next().await {
+            Came::Message { event, .. } if event == "message" => heard += 1,
+            Came::Comment(_) => {}
+            last => break last,
+        }
+    };
+    assert!(
+        matches!(&last, Came::Message { event, text } if event == "problem" && text.contains("401")),
+        "{last:?}"
+    );
+    assert!(heard < PIECES, "it was told everything");
+}
