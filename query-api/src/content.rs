@@ -10,6 +10,7 @@ use read_models::{
 };
 use serde::Serialize;
 use serde_json::Value;
+use tokio::sync::Semaphore;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -204,12 +205,21 @@ impl App {
     }
 }
 
+/// Long bodies that are rendered at once; others wait, whose requests have a deadline.
+static RENDERING: Semaphore = Semaphore::const_new(4);
+
 /// The HTML of a body; a long one is rendered where nobody waits for an answer of another kind.
 pub(crate) async fn html(body: String) -> Result<String, Error> {
     if body.len() < markdown::LARGE {
         return Ok(markdown::render(&body));
     }
-    Ok(tokio::task::spawn_blocking(move || markdown::render(&body)).await?)
+    let place = RENDERING.acquire().await;
+    let render = move || {
+        // Until it is done, also when nobody waits for it any more.
+        let _place = place;
+        markdown::render(&body)
+    };
+    Ok(tokio::task::spawn_blocking(render).await?)
 }
 
 impl Piece {
