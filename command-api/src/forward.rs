@@ -21,6 +21,7 @@ use event_log::{Hint, Partition};
 use events::{CommandId, TenantId, directory::Scope};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde::{Deserialize, Serialize};
+use service::places::Places;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
@@ -30,7 +31,7 @@ use crate::{
     command::{Body, CommandRequest},
     error::{Error, STILL_RUNNING},
     metrics,
-    partition::{UNKNOWN, idempotency::Hash, places::Places},
+    partition::{UNKNOWN, idempotency::Hash},
 };
 
 /// How long one waits for an owner to be known.

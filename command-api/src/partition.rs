@@ -10,7 +10,6 @@ pub mod decider;
 pub mod idempotency;
 pub mod layers;
 pub mod ownership;
-pub mod places;
 pub mod request;
 pub mod row;
 mod snapshots;
@@ -28,7 +27,11 @@ use event_log::{
     record::Stated,
 };
 use events::{ContentId, ImportId, TenantId, Timestamp, content::Piece, import::Import};
-use service::{Health, health::Reporter};
+use service::{
+    Health,
+    health::Reporter,
+    places::{Place, Places},
+};
 use tokio::sync::{
     Semaphore,
     mpsc::{self, error::TrySendError},
@@ -44,7 +47,6 @@ use self::{
     decider::Done,
     idempotency::{Hash, Kept},
     ownership::{Sharing, Supervision},
-    places::{Place, Places},
     snapshots::Keeper,
 };
 use crate::{answer::Answer, command::Context, directory::FeatureLevel, error::Error, metrics};

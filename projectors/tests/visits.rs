@@ -318,7 +318,7 @@ async fn what_a_predecessor_sends_late_is_refused() {
     let world = World::new().await;
     world.append_visits(1, 5).await;
     let (stopped, at_insert) = tokio::sync::oneshot::channel();
-    let (go_on, told) = std::sync::mpsc::channel();
+    let (go_on, told) = std::sync::mpsc::sync_channel(1);
     let once = Mutex::new(Some((stopped, told)));
     let stops: Stops = Arc::new(move |step| {
         let first = (step == "insert events").then(|| once.lock().unwrap().take());

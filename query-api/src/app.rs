@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use read_models::{Progress, Projection, Reader, clickhouse, progress::Filling};
-use service::{Health, health::Reporter};
+use service::{Health, health::Reporter, places::Places};
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -16,11 +16,14 @@ use crate::{
     error::StartError,
     page::Page,
     site::Site,
+    turns::Turns,
 };
 
 /// So many questions are put to ClickHouse at a time; the others wait for their turn.
 const STATS_AT_A_TIME: usize = 16;
-/// So many views are exported at a time: each may take a gigabyte of ClickHouse's memory.
+/// And so many of one tenant: a dashboard asks about as many at once.
+const STATS_OF_A_TENANT: usize = 8;
+/// So many views are exported at a time, of different tenants: each may take a gigabyte of ClickHouse's memory.
 const EXPORTS_AT_A_TIME: usize = 2;
 /// So many requests with an unknown key may wait for it to become known; the others are refused at once.
 const KEYS_AWAITED: usize = 64;
@@ -58,8 +61,10 @@ pub(crate) struct Inner {
     pub pieces: Cache<(Uuid, Uuid), Option<Arc<Rendered>>>,
     /// By whose list it is and the query as it came.
     pub lists: Cache<(Option<Uuid>, String), Page>,
-    pub stats: Semaphore,
+    pub stats: Arc<Turns>,
     pub exports: Arc<Semaphore>,
+    /// One for each tenant, and one for operators, which counts beside those of tenants.
+    pub exports_of: Arc<Places<Option<Uuid>>>,
     /// How long an export may take.
     pub export_time: Duration,
 }
@@ -110,8 +115,9 @@ impl App {
             lists: Cache::new("lists", bytes * 3 / 16, |(_, query), list| {
                 query.len() + list.size()
             }),
-            stats: Semaphore::new(STATS_AT_A_TIME),
+            stats: Turns::new(STATS_AT_A_TIME, STATS_OF_A_TENANT),
             exports: Arc::new(Semaphore::new(EXPORTS_AT_A_TIME)),
+            exports_of: Places::new(1),
             export_time: Duration::from_secs(config.export_seconds),
         })))
     }

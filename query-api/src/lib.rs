@@ -21,6 +21,7 @@ mod page;
 mod routes;
 mod site;
 mod spreadsheet;
+mod turns;
 
 pub use app::{App, Dependencies, run};
 pub use config::Config;

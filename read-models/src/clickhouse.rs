@@ -66,6 +66,10 @@ impl Default for Limits {
     }
 }
 
+/// A question takes at most so much of the engine's memory, and sorts and groups on its disk beyond the second.
+const QUERY_BYTES: u64 = 1 << 30;
+const SPILLED_BYTES: u64 = 256 << 20;
+
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(5);
 /// After so long an idle connection is probed; after so long it is closed (ClickHouse closes its own after 3 s).
@@ -134,10 +138,17 @@ fn client(config: &Config) -> Client {
 }
 
 impl Reader {
-    /// A reader; nothing is sent yet.
+    /// A reader; nothing is sent yet. The engine ends what takes too long, or what nobody waits for any more, by itself.
     pub fn new(config: &Config) -> Self {
+        let seconds = config.limits.query.as_secs().max(1);
         Self {
-            client: client(config),
+            client: client(config)
+                .with_setting("max_execution_time", seconds.to_string())
+                .with_setting("timeout_overflow_mode", "throw")
+                .with_setting("cancel_http_readonly_queries_on_client_close", "1")
+                .with_setting("max_memory_usage", QUERY_BYTES.to_string())
+                .with_setting("max_bytes_before_external_group_by", SPILLED_BYTES.to_string())
+                .with_setting("max_bytes_before_external_sort", SPILLED_BYTES.to_string()),
             prefix: config.prefix.clone(),
             limits: config.limits,
         }
@@ -150,11 +161,6 @@ impl Reader {
         call: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
         within(self.limits.query, || what.to_owned(), call).await
-    }
-
-    /// The same for the engine's own limit: whole seconds, at least one.
-    pub(crate) fn max_execution_time(&self) -> String {
-        self.limits.query.as_secs().max(1).to_string()
     }
 
     /// The tables of one generation of `visits`.

@@ -9,7 +9,7 @@ use std::{future::Future, time::Duration};
 
 use futures::StreamExt as _;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use uuid::Uuid;
 
 mod parquet;
@@ -123,7 +123,7 @@ impl View {
         generation: i32,
         format: Format,
         tenant: Option<Uuid>,
-        (limit, place): (Duration, OwnedSemaphorePermit),
+        (limit, place): (Duration, impl Send + 'static),
     ) -> Pieces {
         let (send, pieces) = mpsc::channel(WAITING);
         let of = Of {
@@ -150,7 +150,7 @@ impl View {
 /// Works until the end, and says why when that comes too early. PostgreSQL's own limit is none while it waits for a
 /// listener.
 fn told(
-    (limit, place): (Duration, OwnedSemaphorePermit),
+    (limit, place): (Duration, impl Send + 'static),
     send: Sending,
     work: impl Future<Output = Result<(), ExportError>> + Send + 'static,
 ) {

@@ -3,7 +3,7 @@
 //!
 //! Reading order: [`problem`] (the one body of every error), [`extract`] (requests parsed at the door),
 //! [`position`], [`key`] and [`prefer`] (texts that clients carry), [`http`] (the layers and the server), then
-//! [`health`], [`metrics`], [`telemetry`], [`trace`], [`shutdown`].
+//! [`places`] (nobody takes what is everybody's), [`health`], [`metrics`], [`telemetry`], [`trace`], [`shutdown`].
 //!
 //! A process builds its routes as a plain [`axum::Router`], merges what stands beside them, and gives the whole
 //! to [`http::finish`] once, then to [`http::serve`]. Routers that are merged must spell path parameters alike
@@ -15,6 +15,7 @@ pub mod health;
 pub mod http;
 pub mod key;
 pub mod metrics;
+pub mod places;
 pub mod position;
 pub mod prefer;
 pub mod problem;

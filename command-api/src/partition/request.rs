@@ -4,9 +4,10 @@ use std::time::Instant;
 
 use event_log::Offset;
 use events::{ContentId, ImportId, TenantId, content::Piece, directory, import::Import, tenant};
+use service::places::Place;
 use tokio::sync::oneshot;
 
-use super::{decider::Done, idempotency::Hash, places::Place};
+use super::{decider::Done, idempotency::Hash};
 use crate::{command::Context, error::Error};
 
 /// What can be asked of a partition.

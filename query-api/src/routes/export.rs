@@ -76,10 +76,7 @@ pub(crate) async fn export(
     };
     let tenant = whose(&ask, view, wanted.tenant)?;
     ask.wait(app.progress(), view.projection, tenant, None).await?;
-    let place = app.0.exports.clone().try_acquire_owned().map_err(|_| {
-        let text = "as many exports are running here as may; try again when one has ended";
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", text).retry_after(10)
-    })?;
+    let place = place(&app, ask.signed()?.administers())?;
     let live = app.progress().live(view.projection);
     let generation = live.ok_or(Error::NotLive(view.projection))?;
     let stores = (&app.0.tables, &app.0.clickhouse);
@@ -94,6 +91,24 @@ pub(crate) async fn export(
     };
     let body = Body::from_stream(stream::unfold(Some(file), File::next));
     Ok(([(header::CONTENT_TYPE, kind)], body).into_response())
+}
+
+/// What an export of this tenant, or of an operator, holds while it runs.
+fn place(app: &App, tenant: Option<Uuid>) -> Result<impl Send + 'static, Error> {
+    let busy =
+        |text: &'static str| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", text).retry_after(10);
+    let own = app.0.exports_of.take(tenant).ok_or_else(|| {
+        busy("another export of yours is running here; try again when it has ended, or take it to its end")
+    })?;
+    // Operators do not wait for tenants.
+    let of_all =
+        match tenant {
+            Some(_) => Some(app.0.exports.clone().try_acquire_owned().map_err(|_| {
+                busy("as many exports are running here as may; try again when one has ended")
+            })?),
+            None => None,
+        };
+    Ok((own, of_all))
 }
 
 fn find(name: &str, store: Option<Store>) -> Result<&'static View, Error> {

@@ -152,7 +152,7 @@ pub(crate) async fn content(
     };
     let period = period(&site, from, to)?;
     let headers = ask.headers(app.progress(), &[Projection::Visits, Projection::ContentFacts]);
-    let _turn = stats::turn(&app).await?;
+    let _turn = app.0.stats.take(site.tenant).await?;
     let report =
         report::content_report(&app.0.clickhouse, generation, facts, &site.of_visits(), &period).await?;
     if params.format.as_deref() == Some("csv") {

@@ -1,10 +1,10 @@
 //! `POST /api/v1/stats/query`, the same at `/api/v2/query`, and `GET /api/v1/stats/realtime`.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::extract::State;
 use chrono::Utc;
-use http::{HeaderMap, StatusCode};
+use http::HeaderMap;
 use read_models::{
     Projection,
     visits::{self, StatsQuery},
@@ -12,13 +12,9 @@ use read_models::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use service::{FieldError, Json, Problem, Query};
-use tokio::sync::SemaphorePermit;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::{App, ask::Ask, caller::Right, error::Error, site::Site};
-
-/// How long a question waits for its turn.
-const TURN: Duration = Duration::from_secs(10);
 
 /// A question about visits, as Plausible's Stats API v2 has it.
 #[derive(Deserialize, ToSchema)]
@@ -135,7 +131,7 @@ async fn answer(app: &App, ask: &Ask, body: &Value) -> Result<(HeaderMap, Json<v
     })?;
     let (site, generation) = at(app, ask, &query.site_id).await?;
     let headers = ask.headers(app.progress(), &[Projection::Visits]);
-    let _turn = turn(app).await?;
+    let _turn = app.0.stats.take(site.tenant).await?;
     let result = visits::stats::stats(
         &app.0.clickhouse,
         generation,
@@ -196,7 +192,7 @@ pub(crate) async fn realtime(
     ask.caller(Right::Read)?;
     let (site, generation) = at(&app, &ask, &params.site).await?;
     let headers = ask.headers(app.progress(), &[Projection::Visits]);
-    let _turn = turn(&app).await?;
+    let _turn = app.0.stats.take(site.tenant).await?;
     let result =
         visits::realtime::realtime(&app.0.clickhouse, generation, &site.of_visits(), Utc::now()).await?;
     Ok((headers, Json(result)))
@@ -212,18 +208,4 @@ pub(super) async fn at(app: &App, ask: &Ask, domain: &str) -> Result<(Arc<Site>,
         .live(Projection::Visits)
         .ok_or(Error::NotLive(Projection::Visits))?;
     Ok((site, generation))
-}
-
-/// A turn to ask ClickHouse; 503 when others take too long.
-pub(super) async fn turn(app: &App) -> Result<SemaphorePermit<'_>, Error> {
-    match tokio::time::timeout(TURN, app.0.stats.acquire()).await {
-        Ok(Ok(permit)) => Ok(permit),
-        Ok(Err(_)) | Err(_) => Err(Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "busy",
-            "too many questions about visits are being answered; try again",
-        )
-        .retry_after(5)
-        .into()),
-    }
 }

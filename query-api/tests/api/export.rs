@@ -306,22 +306,29 @@ async fn an_export_that_fails_in_the_middle_is_cut_off() {
     stage.end().await;
 }
 
-/// Two who ask and do not read: after the time for an export they hold nothing, in neither format, and keep nobody away.
+/// Two who ask and do not read: nobody has two, operators have a place of their own, and after the time for an export
+/// the two hold nothing, in neither format, and keep nobody away.
 #[tokio::test]
 async fn who_does_not_take_an_export_holds_no_transaction() {
     let mut stage = Stage::exporting_within(2).await;
-    let tenant = stage.tenant("a").await;
+    let (tenant, other, third) = (
+        stage.tenant("a").await,
+        stage.tenant("b").await,
+        stage.tenant("c").await,
+    );
     // More than sockets and queues take.
     let endless = format!(
         "ALTER TABLE downloads_1.downloads RENAME TO behind;
          CREATE VIEW downloads_1.downloads AS
-         SELECT '{}'::uuid AS tenant, repeat(n::text, 1000) AS title FROM generate_series(1, 30000) n, generate_series(1, 1000);
+         SELECT whose::uuid AS tenant, repeat(n::text, 1000) AS title
+         FROM generate_series(1, 30000) n, generate_series(1, 1000), (VALUES ('{}'), ('{}')) AS two (whose);
          SELECT annals.grant_readers('downloads_1')",
-        tenant.id
+        tenant.id, other.id
     );
     stage.sql(&endless).await;
+    let pieces = "/api/v1/export/content?format=csv&store=postgres";
     let mut idle = Vec::new();
-    for format in ["csv", "parquet"] {
+    for (tenant, format) in [(&tenant, "csv"), (&other, "parquet")] {
         let path = format!("/api/v1/export/downloads?format={format}");
         let request = stage
             .request(reqwest::Method::GET, &path)
@@ -329,15 +336,17 @@ async fn who_does_not_take_an_export_holds_no_transaction() {
         let answer = request.send().await.unwrap();
         assert_eq!(answer.status(), 200, "{format}");
         idle.push(answer);
+        stage.get(pieces, Some(&tenant.key)).await.problem(503, "busy");
     }
+    stage.get(pieces, Some(&third.key)).await.problem(503, "busy");
+    assert_eq!(stage.get(pieces, Some(OPERATOR)).await.status, 200);
     stage
         .until("nobody reads the view", async |stage| {
             !stage.is_being_read("downloads_1.downloads").await
         })
         .await;
     // They are still there, and others have their places.
-    let path = "/api/v1/export/content?format=csv&store=postgres";
-    assert_eq!(stage.get(path, Some(&tenant.key)).await.status, 200);
+    assert_eq!(stage.get(pieces, Some(&tenant.key)).await.status, 200);
     for mut answer in idle {
         let reading = async {
             while answer.chunk().await?.is_some() {}

@@ -88,9 +88,7 @@ pub async fn stats(
     query: &StatsQuery,
     now: DateTime<Utc>,
 ) -> Result<StatsResult, StatsError> {
-    let client = reader
-        .visits(generation)
-        .with_setting("max_execution_time", reader.max_execution_time());
+    let client = reader.visits(generation);
     let first_visit = if query.date_range == DateRange::All {
         let asking = sql::first_visit(site).query(&client).fetch_optional();
         let micros: Option<i64> = reader.ask("when the first visit was", asking).await?;

@@ -208,7 +208,7 @@ async fn a_stream_ends_with_its_key_also_while_there_is_more() {
         match listening.next().await {
             Came::Message { event, .. } if event == "message" => heard += 1,
             Came::Comment(_) => {}
-            last => break last,
+            last @ (Came::Message { .. } | Came::End) => break last,
         }
     };
     assert!(

@@ -7,12 +7,14 @@ use std::{
 };
 
 /// How many of each sender wait.
+#[derive(Debug)]
 pub struct Places<K: Eq + Hash + Clone> {
     most: usize,
     taken: Mutex<HashMap<K, usize>>,
 }
 
 /// One that waits; it goes with what waits, not with who waits for it: a client that hangs up frees nothing.
+#[derive(Debug)]
 pub struct Place<K: Eq + Hash + Clone> {
     of: Arc<Places<K>>,
     sender: K,
