@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 /// One bar; shared by whoever works.
 pub(crate) struct Progress {
@@ -21,6 +21,9 @@ pub(crate) struct Progress {
 /// How far apart plain lines are.
 const PLAIN_EVERY: Duration = Duration::from_secs(2);
 
+/// No estimate is as long as this.
+const UNKNOWN: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
 impl Progress {
     /// A bar for `length` things of which `done` are there already.
     pub(crate) fn new(unit: impl Into<String>, length: u64, done: u64) -> Self {
@@ -33,9 +36,12 @@ impl Progress {
         };
         let bar = ProgressBar::with_draw_target(Some(length), target).with_position(done);
         let template =
-            format!("{{bar:30}} {{human_pos}}/{{human_len}} {unit}  {{per_sec}}  {{eta}} left  {{msg}}");
+            format!("{{bar:30}} {{human_pos}}/{{human_len}} {unit}  {{per_sec}}  {{left}}  {{msg}}");
         if let Ok(style) = ProgressStyle::with_template(&template) {
-            bar.set_style(style);
+            let left = |state: &ProgressState, to: &mut dyn std::fmt::Write| {
+                let _ = to.write_str(&left(state.eta()));
+            };
+            bar.set_style(style.with_key("left", left));
         }
         bar.reset_eta();
         Self {
@@ -99,8 +105,16 @@ impl Progress {
         let Some(length) = self.bar.length() else {
             return format!("{position} {}, {rate:.0}/s", self.unit);
         };
-        let left = self.bar.eta().as_secs();
-        format!("{position}/{length} {}, {rate:.0}/s, {left} s left", self.unit)
+        let left = left(self.bar.eta());
+        format!("{position}/{length} {}, {rate:.0}/s, {left}", self.unit)
+    }
+}
+
+/// In words; what stands still seems to take for ever.
+fn left(time: Duration) -> String {
+    match time {
+        time if time < UNKNOWN => format!("{} s left", time.as_secs()),
+        _ => "time left unknown".to_owned(),
     }
 }
 

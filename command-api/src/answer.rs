@@ -126,7 +126,11 @@ fn download(id: &str, version: u64, event: &DownloadEvent) -> Answer {
         DownloadEvent::Queued(_) => {
             return Answer::created(format!("/api/v1/downloads/{id}"), version, body);
         }
-        DownloadEvent::Reprioritised(event) => body["priority"] = json!(event.priority),
+        DownloadEvent::Reprioritised(event) => {
+            body["priority"] = json!(event.priority);
+            // As of several: a list of which one has changed.
+            body["changed"] = json!([{"id": id, "version": version}]);
+        }
         DownloadEvent::Started(_)
         | DownloadEvent::Completed(_)
         | DownloadEvent::Failed(_)

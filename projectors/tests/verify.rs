@@ -6,6 +6,7 @@ mod kit;
 #[path = "kit/world.rs"]
 mod world;
 
+use events::{Whole, download};
 use projectors::{
     runner::Until,
     verify::{Difference, What},
@@ -39,6 +40,34 @@ async fn what_the_log_made_is_equal_in_one_slice_and_in_many() {
         }
         world.erase().await;
     }
+}
+
+/// As older releases let into the log: no column holds it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_size_that_no_column_holds_is_the_same_on_both_sides() {
+    let mut world = World::make().await;
+    let id = kit::piece(1).to_string();
+    let queued = download::Queued {
+        title: "endless".into(),
+        url: "https://example.org".into(),
+        author: None,
+        format: None,
+        sha256: None,
+        priority: 1,
+    };
+    let completed = download::Completed {
+        size: Some(Whole(u64::MAX)),
+        sha256: None,
+    };
+    let events = [queued.into(), download::Started {}.into(), completed.into()];
+    let commit = (1..)
+        .zip(events)
+        .map(|(version, event)| (id.clone(), version, event));
+    world.log.ledger.commit(kit::tenant(0), commit.collect()).await;
+    world.fold().await;
+    let (outcome, differences) = world.verify(Projection::Downloads).await;
+    assert!(outcome.equal && outcome.rows == 1, "{outcome:?} {differences:#?}");
+    world.erase().await;
 }
 
 /// What verification must say after a hand was laid on a table.

@@ -72,7 +72,10 @@ pub enum Error {
         generation: i32,
     },
     /// A generation of the projection is being built already.
-    #[error("generation {generation} of {projection} is being built already: wait for it, or cancel it")]
+    #[error(
+        "generation {generation} of {projection} is being built already: `annals rebuild {projection} --watch` shows it \
+         (with --rate: by another bound), --cancel gives it up"
+    )]
     Building {
         /// Which projection.
         projection: Projection,

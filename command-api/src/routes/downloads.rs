@@ -36,6 +36,26 @@ pub struct DownloadAnswer {
     priority: Option<i32>,
     /// Its version; also the `ETag`.
     version: u64,
+    /// It, when its priority changed: the same member that `reorder` answers.
+    changed: Option<Vec<Changed>>,
+}
+
+/// Which of several downloads have another place.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "the shape of an answer, for the API's description")]
+pub struct ReorderAnswer {
+    /// Without those that had their priority already. Where it is one, the members of its own answer are there as well.
+    changed: Vec<Changed>,
+}
+
+/// One that has another place.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "the shape of an answer, for the API's description")]
+pub struct Changed {
+    /// Its id.
+    id: Uuid,
+    /// Its version.
+    version: u64,
 }
 
 /// What to download.
@@ -81,9 +101,11 @@ struct Priorities(Vec<(DownloadId, i32)>);
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CompleteBody {
-    /// Bytes.
+    /// Bytes, less than 2⁶³.
+    #[schema(maximum = 9_223_372_036_854_775_807_u64)]
     size: Option<u64>,
-    /// What the file hashes to: 64 lower-case hex digits.
+    /// What the file hashes to: 64 lower-case hex digits. Where another hash was asked for: 409; without one it is taken
+    /// for the file that was asked for.
     sha256: Option<String>,
 }
 
@@ -165,10 +187,11 @@ impl CompleteBody {
     fn command(self) -> Result<download::Command, Error> {
         let mut fields = Fields::default();
         let sha256 = fields.optional("/sha256", self.sha256, |text| text.parse::<Sha256>());
-        fields.finish(Some(download::Command::Complete {
-            size: self.size,
-            sha256,
-        }))
+        let size = fields.optional("/size", self.size, |size| match i64::try_from(size) {
+            Ok(_) => Ok(size),
+            Err(_) => Err("0 to 9223372036854775807"),
+        });
+        fields.finish(Some(download::Command::Complete { size, sha256 }))
     }
 }
 
@@ -202,7 +225,7 @@ pub async fn reprioritise(
 
 /// Gives several queued downloads other places: all, or none.
 #[utoipa::path(post, path = "/api/v1/downloads/reorder", tag = "downloads", request_body = ReorderBody,
-    responses((status = 200)))]
+    responses((status = 200, body = ReorderAnswer)))]
 pub async fn reorder(
     State(app): State<App>,
     request: CommandRequest<ReorderBody>,

@@ -191,6 +191,11 @@ async fn a_download_is_queued_ordered_run_and_ended() {
         .await
         .expect(200);
     assert_eq!(reordered.body["changed"].as_array().unwrap().len(), 2);
+    // However many change, they are told in one way.
+    let reorder = json!({"priorities": {&first: 2, &second: 3}});
+    let reordered = api.post("/api/v1/downloads/reorder", &tenant.key, &reorder);
+    let reordered = reordered.send().await.expect(200);
+    assert_eq!(reordered.body["changed"], json!([{"id": second, "version": 3}]));
     let call = async |id: &str, verb: &str| {
         api.call(Method::POST, &at(id, verb))
             .key(&tenant.key)
@@ -198,6 +203,13 @@ async fn a_download_is_queued_ordered_run_and_ended() {
             .await
     };
     assert_eq!(call(&first, "start").await.expect(200).body["status"], "running");
+    // More than a column of the tables holds.
+    let endless = json!({"size": 1_u64 << 63});
+    api.post(&at(&first, "complete"), &tenant.key, &endless)
+        .send()
+        .await
+        .problem(422, "invalid")
+        .names("/size");
     api.call(Method::PUT, &at(&first, "priority"))
         .key(&tenant.key)
         .json(&priority)

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
 /// A bound that can be changed while it holds. Cheap to clone; all clones are the same. Without a bound by default.
 #[derive(Debug, Clone, Default)]
@@ -20,12 +20,18 @@ struct Inner {
     rate: AtomicU32,
     /// When what was done so far would have been done at that rate.
     next: Mutex<Option<Instant>>,
+    /// Wakes who waits by a bound that no longer holds.
+    changed: Notify,
 }
 
 impl Throttle {
-    /// So many events a second from now on; 0 for no bound.
+    /// So many events a second from now on; 0 for no bound. Whoever waits by another bound goes on at once.
     pub fn bound(&self, rate: u32) {
-        self.0.rate.store(rate, Ordering::Relaxed);
+        let mut next = self.0.next.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.0.rate.swap(rate, Ordering::Relaxed) != rate {
+            *next = None;
+            self.0.changed.notify_waiters();
+        }
     }
 
     /// Whether there is a bound.
@@ -46,19 +52,23 @@ impl Throttle {
 
     /// Waits until so many more events may have been written. Cancelling it is no harm.
     pub async fn spent(&self, events: usize) {
+        let changed = self.0.changed.notified();
         if let Some(until) = self.due(events, Instant::now()) {
-            tokio::time::sleep_until(until).await;
+            tokio::select! {
+                () = tokio::time::sleep_until(until) => {}
+                () = changed => {}
+            }
         }
     }
 
     /// When so many more events will have been due.
     fn due(&self, events: usize, now: Instant) -> Option<Instant> {
+        let mut next = self.0.next.lock().unwrap_or_else(PoisonError::into_inner);
         let rate = self.0.rate.load(Ordering::Relaxed);
         if rate == 0 {
             return None;
         }
         let takes = Duration::from_secs(events as u64) / rate;
-        let mut next = self.0.next.lock().unwrap_or_else(PoisonError::into_inner);
         let until = next.map_or(now, |next| next.max(now)) + takes;
         *next = Some(until);
         Some(until)
@@ -82,5 +92,19 @@ mod tests {
         assert_eq!(other.due(300, now), Some(now + 4 * second));
         // What was not used is not saved up.
         assert_eq!(throttle.due(100, now + 9 * second), Some(now + 10 * second));
+    }
+
+    #[tokio::test]
+    async fn another_bound_holds_at_once() {
+        let throttle = Throttle::default();
+        throttle.bound(1);
+        let waiting = throttle.spent(1_000_000);
+        tokio::pin!(waiting);
+        assert!(futures::poll!(&mut waiting).is_pending());
+        throttle.bound(1);
+        assert!(futures::poll!(&mut waiting).is_pending(), "it is the same");
+        throttle.bound(1_000_000);
+        assert!(futures::poll!(&mut waiting).is_ready());
+        throttle.spent(1).await;
     }
 }

@@ -72,8 +72,12 @@ pub(super) fn take(rows: &mut Expected, event: &Happened<'_>) -> Result<(), Stri
             set("status", "completed".into());
             // Whole numbers are texts in the log.
             let size = event.field("size");
-            let size: Option<i64> = size.as_str().and_then(|size| size.parse().ok());
-            set("fetched_size", size.into());
+            let size: Option<u64> = size.as_str().and_then(|size| size.parse().ok());
+            // What no column holds is the largest there is; the command API takes none since.
+            set(
+                "fetched_size",
+                size.map(|size| size.min(i64::MAX.cast_unsigned())).into(),
+            );
             set("fetched_sha256", event.field("sha256"));
         }
         "failed.v1" => {
