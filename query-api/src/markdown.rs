@@ -5,17 +5,18 @@
 
 mod bounds;
 
-use std::{borrow::Cow, sync::LazyLock};
+use std::{borrow::Cow, collections::HashSet, sync::LazyLock};
 
 use ammonia::Builder;
-use comrak::Options;
+use comrak::{Anchorizer, Arena, Options, nodes::NodeValue};
 
 /// Bodies above this are rendered off the workers that answer requests.
 pub(crate) const LARGE: usize = 16 * 1024;
 
 /// Prefixes of ids that may stay: our headings' and comrak's footnotes'. Others could shadow what a page's own
 /// scripts look up.
-const IDS: [&str; 3] = ["h-", "fn-", "fnref-"];
+const IDS: [&str; 3] = [HEADINGS, "fn-", "fnref-"];
+const HEADINGS: &str = "h-";
 
 static OPTIONS: LazyLock<Options<'static>> = LazyLock::new(|| {
     let mut options = Options::default();
@@ -24,7 +25,8 @@ static OPTIONS: LazyLock<Options<'static>> = LazyLock::new(|| {
     options.extension.autolink = true;
     options.extension.tasklist = true;
     options.extension.footnotes = true;
-    options.extension.header_id_prefix = Some("h-".to_owned());
+    options.extension.header_id_prefix = Some(HEADINGS.to_owned());
+    options.extension.header_id_prefix_in_href = true;
     // The sanitiser decides about HTML, by how a browser reads it.
     options.render.r#unsafe = true;
     options
@@ -53,11 +55,35 @@ static SANITISER: LazyLock<Builder<'static>> = LazyLock::new(|| {
 /// The HTML of a Markdown text. Takes time in proportion to its length, some milliseconds for 100 KiB. A text
 /// that nests deeper, or repeats more, than any person's is shown as it was written.
 pub(crate) fn render(text: &str) -> String {
-    let html = comrak::markdown_to_html(text, &OPTIONS);
+    let html = html(text);
     if !bounds::keeps(&html) {
         return format!("<pre>{}</pre>", ammonia::clean_text(text));
     }
     SANITISER.clean(&html).to_string()
+}
+
+/// As the dialect has it. A link to a heading, whose writer does not know our prefix, leads there.
+fn html(text: &str) -> String {
+    let arena = Arena::new();
+    let root = comrak::parse_document(&arena, text, &OPTIONS);
+    let mut anchors = Anchorizer::new();
+    let headings: HashSet<String> = root
+        .descendants()
+        .filter(|node| matches!(node.data().value, NodeValue::Heading(_)))
+        .map(|node| anchors.anchorize(&node.collect_text()))
+        .collect();
+    for node in root.descendants() {
+        if let NodeValue::Link(link) = &mut node.data_mut().value
+            && let Some(name) = link.url.strip_prefix('#')
+            && headings.contains(name)
+        {
+            link.url = format!("#{HEADINGS}{name}");
+        }
+    }
+    let mut html = String::with_capacity(text.len() * 3 / 2);
+    // Text takes whatever is written to it.
+    let _ = comrak::format_html(root, &OPTIONS, &mut html);
+    html
 }
 
 #[cfg(test)]
@@ -85,6 +111,23 @@ mod tests {
         }
         assert!(render("see http://e.org").contains(r#"href="http://e.org""#));
         assert!(render("<details><summary>a</summary>b</details>").contains("<details>"));
+    }
+
+    #[test]
+    fn links_within_a_text_lead_where_they_should() {
+        let html = render(
+            "[jump](#two-words) [away](#nowhere)\n\n# Two *words*\n\n# Two words\n\n[again](#two-words-1)",
+        );
+        for part in [
+            r##"<a href="#h-two-words" rel="noopener noreferrer">jump</a>"##,
+            r##"<a href="#nowhere" rel="noopener noreferrer">away</a>"##,
+            r##"<h1 id="h-two-words">"##,
+            r##"<a href="#h-two-words-1" rel="noopener noreferrer">again</a>"##,
+            r##"<h1 id="h-two-words-1">"##,
+        ] {
+            assert!(html.contains(part), "{part} is not in {html}");
+        }
+        assert!(!html.contains(r##""#two-words"##), "{html}");
     }
 
     #[test]
@@ -194,6 +237,8 @@ mod tests {
             "<div><table></div></table>".repeat(20_000),
             "<div><select></div></select>".repeat(20_000),
             "<svg><style><div></style></svg></div>".repeat(20_000),
+            format!("<div>\n{}", "<li><dd>".repeat(16_000)),
+            "<ul title=\"</ul>\"><li>".repeat(8_000),
             format!("<b title={}>{}", "x".repeat(10_000), "<p>x".repeat(10_000)),
         ] {
             let (started, html) = (std::time::Instant::now(), render(&hostile));
@@ -204,6 +249,13 @@ mod tests {
                 html.len()
             );
             assert!(started.elapsed().as_secs() < 20, "{}", &hostile[..40]);
+        }
+        for honest in [
+            format!("<p><svg>{}</svg>", "<circle r=\"1\"/>".repeat(210)),
+            format!("<p>{}", "<ruby>漢<rt>kan</ruby>".repeat(210)),
+            format!("<p>{}", "<a name=\"x\"/></a>".repeat(210)),
+        ] {
+            assert!(render(&honest).starts_with("<p>"), "{honest}");
         }
         assert!(render(&"- a\n".repeat(1000)).starts_with("<ul>"));
         assert!(render(&"<p>a\n\n".repeat(1000)).starts_with("<p>"));
