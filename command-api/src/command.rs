@@ -9,7 +9,7 @@ use axum::{
 use events::{CommandId, PrincipalId, TenantId, directory::Scope};
 use http::{HeaderMap, StatusCode, header};
 use serde::de::DeserializeOwned;
-use service::{Json, Position, Problem, TraceContext, extract::check_type};
+use service::{Json, Position, Problem, TraceContext, extract::check_type, http::bodies::Held};
 use uuid::Uuid;
 
 use crate::{
@@ -60,6 +60,8 @@ pub struct Context {
     pub until: Instant,
     /// The request as it came, for the process that decides it, where there may be another one.
     pub arrived: Option<Box<Arrived>>,
+    /// Room for what came, when it is large: a client that hangs up frees nothing while the command waits.
+    pub held: Option<Held>,
 }
 
 /// What `If-Match` asks for.
@@ -199,6 +201,7 @@ impl<T: Body> FromRequest<App> for CommandRequest<T> {
         check_position(app, &parts.headers).await?;
         let declared = check_type(&parts.headers);
         let trace = parts.extensions.get::<TraceContext>().copied();
+        let held = parts.extensions.get::<Held>().cloned();
         let correlation = parts.headers.get("x-correlation-id");
         let correlation = correlation.and_then(|id| Uuid::try_parse_ascii(id.as_bytes()).ok());
         let arriving = Arriving::new(app, &mut parts, &caller).await?;
@@ -218,6 +221,7 @@ impl<T: Body> FromRequest<App> for CommandRequest<T> {
             correlation,
             until: arrived.until,
             arrived: app.is_shared().then(|| Box::new(arrived)),
+            held,
         };
         let body = if bytes.is_empty() && T::OPTIONAL {
             Json::from_bytes(b"{}")?.0

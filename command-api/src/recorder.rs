@@ -20,8 +20,11 @@ use events::{
 };
 use futures::future::try_join_all;
 use http::{header, request::Parts};
-use service::{Health, TraceContext};
-use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore, mpsc, oneshot};
+use service::{
+    Health, TraceContext,
+    places::{Place, Places},
+};
+use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
@@ -35,6 +38,9 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(10);
 
 const UNKNOWN: &str = "it is not known yet whether these visits were kept; sent again with the same ids or Idempotency-Key they count once";
+
+/// What waits for the log takes at most so much memory, in KiB, and of one tenant half of it.
+const WAITING_KIB: usize = 64 * 1024;
 
 /// Who sends a hit.
 #[derive(Debug)]
@@ -127,6 +133,9 @@ fn visit_of(event: &VisitEvent) -> &Visit {
     }
 }
 
+/// What a request holds until the log has all that it brought, also when nobody waits for that any more.
+type Held = (Place<TenantId>, OwnedSemaphorePermit);
+
 /// The way into the log for visits. Bounded: what does not fit is turned away.
 #[derive(Clone)]
 pub struct Recorder {
@@ -134,6 +143,9 @@ pub struct Recorder {
     /// Which event versions may be written.
     level: FeatureLevel,
     permits: Arc<Semaphore>,
+    /// KiB that are free, and what each tenant has of them.
+    room: Arc<Semaphore>,
+    shares: Arc<Places<TenantId>>,
     /// One for each partition.
     lanes: Arc<[mpsc::Sender<Load>]>,
     keys: Arc<VisitKeys>,
@@ -159,6 +171,8 @@ impl Recorder {
         Self {
             lanes: log.all(Topic::Visits).map(lane).collect(),
             permits: Arc::new(Semaphore::new(waiting)),
+            room: Arc::new(Semaphore::new(WAITING_KIB)),
+            shares: Places::new(WAITING_KIB / 2),
             log: log.clone(),
             level,
             keys: Arc::new(VisitKeys::new(kept)),
@@ -175,10 +189,12 @@ impl Recorder {
         events: Vec<Recorded>,
         keyed: Option<Keyed>,
     ) -> Result<Vec<(Partition, Offset)>, Error> {
-        let Ok(_permit) = self.permits.try_acquire() else {
+        let turned_away = || {
             metrics::TURNED_AWAY.with_label_values(&["visits"]).inc();
-            return Err(Error::Busy);
+            Error::Busy
         };
+        let _permit = self.permits.try_acquire().map_err(|_| turned_away())?;
+        let tenant = events.first().map(|event| event.envelope.tenant);
         let began = Instant::now();
         let mut parcels = Vec::new();
         for (partition, events) in self.grouped(events) {
@@ -190,6 +206,12 @@ impl Recorder {
             })?;
             parcels.extend(several.into_iter().map(|parcel| (partition, parcel)));
         }
+        let bytes: usize = parcels
+            .iter()
+            .map(|(_, parcel): &(_, Parcel)| parcel.size())
+            .sum();
+        let held = tenant.map(|tenant| self.hold(tenant, bytes).ok_or_else(turned_away));
+        let held = held.transpose()?.map(Arc::new);
         // Only now: what was refused before may come again, put right, with the same key.
         if let Some(keyed) = keyed.filter(|_| !parcels.is_empty())
             && !self.keys.take(keyed, began)
@@ -197,7 +219,7 @@ impl Recorder {
             return Err(Error::KeyReused);
         }
         let appends = parcels.into_iter().map(async |(partition, parcel)| {
-            let appended = self.append(partition, parcel).await;
+            let appended = self.append(partition, parcel, held.clone()).await;
             appended.map(|offset| (partition, offset + 1))
         });
         let Ok(appended) = tokio::time::timeout(PATIENCE, try_join_all(appends)).await else {
@@ -211,7 +233,21 @@ impl Recorder {
         appended
     }
 
-    async fn append(&self, partition: Partition, parcel: Parcel) -> Result<Offset, AppendError> {
+    /// Room for what a tenant brings, if there is any.
+    fn hold(&self, tenant: TenantId, bytes: usize) -> Option<Held> {
+        let kib = bytes.div_ceil(1024);
+        let share = self.shares.take_of_weight(tenant, kib)?;
+        let room = self.room.clone();
+        let room = room.try_acquire_many_owned(u32::try_from(kib).ok()?).ok()?;
+        Some((share, room))
+    }
+
+    async fn append(
+        &self,
+        partition: Partition,
+        parcel: Parcel,
+        held: Option<Arc<Held>>,
+    ) -> Result<Offset, AppendError> {
         let stopping = |_| AppendError::Unknown("the process is stopping".to_owned());
         let lane = usize::try_from(partition.index)
             .ok()
@@ -221,7 +257,7 @@ impl Recorder {
         };
         let (reply, answered) = oneshot::channel();
         // Full only when requests have given up waiting: each holds a permit and brings few loads to a lane.
-        let sent = lane.try_send(Load { parcel, reply });
+        let sent = lane.try_send(Load { parcel, reply, held });
         sent.map_err(|error| AppendError::Not(error.to_string()))?;
         answered.await.unwrap_or_else(|error| Err(stopping(error)))
     }

@@ -1,5 +1,6 @@
 //! The layers around every route, and the server.
 
+pub mod bodies;
 mod observe;
 mod server;
 
@@ -11,7 +12,7 @@ use crate::Problem;
 pub use server::{Stopping, serve};
 
 /// Puts around a process's routes what all of them share: a problem for an unknown path (404) or method (405),
-/// a caught panic (500), the trace, the log line of a failure, and the metrics. Called once, on the merged routes.
+/// a caught panic (500), room for large bodies (503 without), the trace, the log line of a failure, and the metrics. Called once, on the merged routes.
 pub fn finish(router: Router) -> Router {
     router
         .fallback(not_found)

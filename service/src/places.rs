@@ -1,4 +1,4 @@
-//! Who waits, counted by who sent it: of all that may wait, none takes more than its share.
+//! Who waits, counted (or weighed) by who sent it: of all that may wait, none takes more than its share.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -18,6 +18,7 @@ pub struct Places<K: Eq + Hash + Clone> {
 pub struct Place<K: Eq + Hash + Clone> {
     of: Arc<Places<K>>,
     sender: K,
+    weight: usize,
 }
 
 impl<K: Eq + Hash + Clone> Places<K> {
@@ -31,14 +32,17 @@ impl<K: Eq + Hash + Clone> Places<K> {
 
     /// A place, if the sender does not have its share already.
     pub fn take(self: &Arc<Self>, sender: K) -> Option<Place<K>> {
+        self.take_of_weight(sender, 1)
+    }
+
+    /// So many places in one, if the sender has them left.
+    pub fn take_of_weight(self: &Arc<Self>, sender: K, weight: usize) -> Option<Place<K>> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = taken.entry(sender.clone()).or_default();
-        if *count >= self.most {
-            return None;
-        }
-        *count += 1;
+        let before = taken.get(&sender).copied().unwrap_or_default();
+        let count = before.checked_add(weight).filter(|count| *count <= self.most)?;
+        taken.insert(sender.clone(), count);
         let of = self.clone();
-        Some(Place { of, sender })
+        Some(Place { of, sender, weight })
     }
 }
 
@@ -46,7 +50,7 @@ impl<K: Eq + Hash + Clone> Drop for Place<K> {
     fn drop(&mut self) {
         let mut taken = self.of.taken.lock().unwrap_or_else(PoisonError::into_inner);
         if let Entry::Occupied(mut count) = taken.entry(self.sender.clone()) {
-            *count.get_mut() -= 1;
+            *count.get_mut() -= self.weight;
             if *count.get() == 0 {
                 count.remove();
             }
@@ -68,6 +72,9 @@ mod tests {
         drop(first);
         assert!(places.take('a').is_some());
         drop((second, other));
+        let heavy = places.take_of_weight('a', 2).unwrap();
+        assert!(places.take('a').is_none() && places.take_of_weight('b', 3).is_none());
+        drop(heavy);
         assert!(places.taken.lock().unwrap().is_empty());
     }
 }

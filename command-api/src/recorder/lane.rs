@@ -3,12 +3,16 @@
 //! So a lonely visit does not wait for company, and a crowd makes large records instead of many, which costs the
 //! log, its readers and their disks a fraction.
 
+use std::sync::Arc;
+
 use event_log::{
     AppendError, Log, Offset, Partition,
     visits::{self, Parcel},
 };
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use tokio::sync::{mpsc, oneshot};
+
+use super::Held;
 
 /// Records of a partition under way. One: what arrives meanwhile makes a larger next one, and a log takes a record of
 /// many visits at about the price of one.
@@ -20,9 +24,14 @@ const RECORD_BYTES: usize = 512 * 1024;
 pub(super) struct Load {
     pub(super) parcel: Parcel,
     pub(super) reply: Reply,
+    /// Room that it takes until it is answered.
+    pub(super) held: Option<Arc<Held>>,
 }
 
 type Reply = oneshot::Sender<Result<Offset, AppendError>>;
+
+/// Whoever waits, and the room that is free then.
+type Waiting = (Reply, Option<Arc<Held>>);
 
 /// Appends what arrives, in its order, until nobody can bring more and all is answered.
 pub(super) async fn carry(log: Log, partition: Partition, mut loads: mpsc::Receiver<Load>) {
@@ -57,9 +66,13 @@ async fn next(held: &mut Option<Load>, loads: &mut mpsc::Receiver<Load>) -> Opti
 }
 
 /// The first, and those after it that are there already and have room beside it. The one that has none is held.
-fn fill(first: Load, held: &mut Option<Load>, loads: &mut mpsc::Receiver<Load>) -> (Vec<Parcel>, Vec<Reply>) {
+fn fill(
+    first: Load,
+    held: &mut Option<Load>,
+    loads: &mut mpsc::Receiver<Load>,
+) -> (Vec<Parcel>, Vec<Waiting>) {
     let mut room = RECORD_BYTES.saturating_sub(first.parcel.size());
-    let (mut parcels, mut replies) = (vec![first.parcel], vec![first.reply]);
+    let (mut parcels, mut replies) = (vec![first.parcel], vec![(first.reply, first.held)]);
     while let Ok(load) = loads.try_recv() {
         let size = load.parcel.size();
         if size > room {
@@ -68,13 +81,13 @@ fn fill(first: Load, held: &mut Option<Load>, loads: &mut mpsc::Receiver<Load>) 
         }
         room -= size;
         parcels.push(load.parcel);
-        replies.push(load.reply);
+        replies.push((load.reply, load.held));
     }
     (parcels, replies)
 }
 
-fn answer(outcome: &Result<Offset, AppendError>, replies: Vec<Reply>) {
-    for reply in replies {
+fn answer(outcome: &Result<Offset, AppendError>, replies: Vec<Waiting>) {
+    for (reply, _held) in replies {
         // Whoever asked may have gone.
         let _ = reply.send(outcome.clone());
     }
@@ -108,6 +121,7 @@ mod tests {
         Load {
             parcel,
             reply: oneshot::channel().0,
+            held: None,
         }
     }
 

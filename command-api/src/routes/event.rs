@@ -105,13 +105,23 @@ pub async fn preflight() -> impl IntoResponse {
     (StatusCode::NO_CONTENT, headers)
 }
 
+/// A hit is kept for each of its sites: its bytes times their number are at most this.
+const OF_ALL_SITES: usize = 256 * 1024;
+
 /// Appends a hit for each of its sites; says why, when one of them did not keep it.
 async fn record(
     app: &App,
     source: &Source,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Option<Dropped>, Error> {
-    let tracked = tracker::read(&body.map_err(unread)?)?;
+    let body = body.map_err(unread)?;
+    let tracked = tracker::read(&body)?;
+    if body.len() * tracked.domains.len() > OF_ALL_SITES {
+        return Err(Error::field(
+            "/domain",
+            "names so many sites that this hit is more than 256 KiB for all of them",
+        ));
+    }
     let agent = match Agent::read(&source.user_agent) {
         Ok(agent) => agent,
         Err(dropped) => return Ok(Some(drop_one(dropped))),

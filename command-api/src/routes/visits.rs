@@ -375,6 +375,7 @@ impl<'a> Batch<'a> {
                 // When it is decided elsewhere by now, all of the request goes there: its visits have the same ids,
                 // or are below the import's mark.
                 arrived: self.app.is_shared().then(|| Box::new(arrived)),
+                held: None,
             };
             // Lines that the client left out, because they are no visits, are not missing.
             let advance = import::Command::Advance {

@@ -206,6 +206,7 @@ async fn an_idempotency_key_makes_another_key_when_its_first_one_is_there_withou
         correlation: None,
         until: std::time::Instant::now() + std::time::Duration::from_secs(10),
         arrived: None,
+        held: None,
     };
     let taken = directory::Command::IssueKey {
         tenant: tenant.id.parse().unwrap(),

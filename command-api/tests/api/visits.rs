@@ -98,6 +98,27 @@ async fn a_site_is_found_by_every_way_to_write_its_domain() {
     assert!(visits.iter().all(|visit| visit["subject"] == made.body["id"]));
 }
 
+/// Each site keeps a copy: what one request may write is bounded.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_hit_is_not_kept_for_many_sites() {
+    let world = World::new().await;
+    let api = &world.process;
+    let page = format!("https://x.example/{}", "x".repeat(1_000));
+    for (sites, padding, status) in [(20, 1_000, 202), (20, 20_000, 422), (2, 100_000, 202)] {
+        let sites: Vec<_> = (0..sites).map(|site| format!("{site}.example")).collect();
+        let body = json!({"n": "pageview", "u": page, "d": sites.join(",")}).to_string();
+        let call = api.call(Method::POST, "/api/event").header("user-agent", BROWSER);
+        let answer = call
+            .body("text/plain", body + &" ".repeat(padding))
+            .send()
+            .await
+            .expect(status);
+        if status == 422 {
+            answer.names("/domain");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_kept_is_said_and_counted() {
     let world = World::new().await;

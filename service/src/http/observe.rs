@@ -20,6 +20,7 @@ use prometheus::IntGauge;
 use tower::{Layer, Service};
 use tracing::Span;
 
+use super::bodies::{self, Held};
 use crate::{Problem, TraceContext, metrics};
 
 /// Makes [`Observed`] services.
@@ -33,9 +34,12 @@ pub(crate) struct Observed<S>(S);
 pin_project! {
     /// The answer to come, and what is known of its request.
     pub(crate) struct Observing<F> {
-        // None when the handler panicked before it began to wait.
+        // None when there is no room for its body, or the handler panicked before it began to wait.
         #[pin]
         inner: Option<F>,
+        // What is told then.
+        instead: Option<Response>,
+        held: Option<Held>,
         told: Told,
         // Made when the answer is not there at once: an answer from memory needs none, and making one costs as
         // much as such an answer. What changes something has one from the beginning.
@@ -90,15 +94,26 @@ impl<S: Service<Request, Response = Response>> Service<Request> for Observed<S> 
         request.extensions_mut().insert(trace);
         metrics::IN_FLIGHT.inc();
         let in_flight = InFlight(&metrics::IN_FLIGHT);
-        let inner = catch_unwind(AssertUnwindSafe(|| {
-            let _entered = span.as_ref().map(Span::enter);
-            self.0.call(request)
-        }));
-        if let Err(cause) = &inner {
-            told.panicked(cause.as_ref());
-        }
+        let (inner, instead, held) = match bodies::hold(request.body()) {
+            Ok(held) => {
+                if let Some(held) = &held {
+                    request.extensions_mut().insert(held.clone());
+                }
+                let inner = catch_unwind(AssertUnwindSafe(|| {
+                    let _entered = span.as_ref().map(Span::enter);
+                    self.0.call(request)
+                }));
+                if let Err(cause) = &inner {
+                    told.panicked(cause.as_ref());
+                }
+                (inner.ok(), None, held)
+            }
+            Err(problem) => (None, Some(problem.into_response()), None),
+        };
         Observing {
-            inner: inner.ok(),
+            inner,
+            instead,
+            held,
             told,
             span,
             started,
@@ -113,7 +128,7 @@ impl<F: Future<Output = Result<Response, E>>, E> Future for Observing<F> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let result = match this.inner.as_pin_mut() {
-            None => Poll::Ready(Ok(unanswered())),
+            None => Poll::Ready(Ok(this.instead.take().unwrap_or_else(unanswered))),
             Some(inner) => {
                 let _entered = this.span.as_ref().map(Span::enter);
                 catch_unwind(AssertUnwindSafe(|| inner.poll(context))).unwrap_or_else(|cause| {
