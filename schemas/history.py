@@ -8,7 +8,7 @@
 
 Shares no code with Annals; the rules are those of ledger-vectors/check.py. It needs the standard library only,
 and for Kafka the package confluent-kafka.
-It ends with 1 when this is no log, or commits do not fit: what no writer leaves behind.
+It ends with 1 when this is no log, or with "wrong" offsets: records that no writer leaves behind where they stand.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import pathlib
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent / "ledger-vectors"))
-from check import Fenced, Visits, Void, octets  # noqa: E402
+from check import Damage, Fenced, Visits, Void, octets  # noqa: E402
 
 TOPICS = ["annals.directory", "annals.ledger", "annals.visits"]
 # What is shown of an event.
@@ -102,8 +102,9 @@ def fold(records, first, show):
     for offset, headers, value in records():
         try:
             kind = state.admit(offset, headers, value)
-        except Void:
+        except Void as why:
             void.append(offset)
+            wrong.extend([offset] if isinstance(why, Damage) else [])
             continue
         counts[kind] += 1
         if kind != "commit":

@@ -137,7 +137,11 @@ impl Log {
                 }
             }
             Verb::Export(export) => export.run().await?,
-            Verb::Import(import) => import.run().await?,
+            Verb::Import(import) => {
+                if !import.run().await? {
+                    return Ok(ExitCode::from(WRONG));
+                }
+            }
             Verb::Show {
                 partition,
                 from,
@@ -156,7 +160,7 @@ impl Log {
     }
 }
 
-/// What `annals log verify` ends with when something is wrong.
+/// What `annals log verify` and `import` end with when something is wrong.
 const WRONG: u8 = 3;
 
 async fn tail(client: &Client, wanted: Vec<Place>, lines: u16, once: bool) -> anyhow::Result<()> {

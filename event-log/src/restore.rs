@@ -66,6 +66,19 @@ pub enum RestoreError {
     Read(#[from] ReadError),
 }
 
+/// What a partition holds now.
+#[derive(Debug)]
+pub struct Restored {
+    /// Where its admission stands.
+    pub after: State,
+    /// Offsets of records that no writer makes where they stand ([`crate::admission::Why::is_damage`]), the first
+    /// hundred: the log was damaged, or its export was changed. They are in the store as they came, and void.
+    pub damaged: Vec<Offset>,
+}
+
+/// So many offsets are named; a broken chain makes void all that comes after.
+const NAMED: usize = 100;
+
 impl Target {
     /// Opens a store as it is: no genesis is written. The numbers of partitions must be given for a Kafka cluster,
     /// where missing topics are made.
@@ -88,7 +101,7 @@ impl Target {
     }
 
     /// Puts the records of a partition in, from the first to the last, and says in which state of admission they
-    /// end. `id`: the log's new id, if it is to have another. `done` is told how many records are in, now and then.
+    /// end, and which of them no writer can have made. `id`: the log's new id, if it is to have another. `done` is told how many records are in, now and then.
     ///
     /// # Errors
     /// See [`RestoreError`].
@@ -98,7 +111,7 @@ impl Target {
         records: impl Iterator<Item = Result<Stored, String>>,
         id: Option<LogId>,
         mut done: impl FnMut(u64),
-    ) -> Result<State, RestoreError> {
+    ) -> Result<Restored, RestoreError> {
         let end = first_end(&self.0, partition).await?;
         let last = self.last(partition, end).await?;
         let mut source = Source::new(partition, id);
@@ -131,7 +144,10 @@ impl Target {
         if end > source.next {
             return Err(RestoreError::Longer { partition, end });
         }
-        Ok(source.after)
+        Ok(Restored {
+            after: source.after,
+            damaged: source.damaged,
+        })
     }
 
     async fn last(&self, partition: Partition, end: Offset) -> Result<Option<Record>, ReadError> {
@@ -150,6 +166,7 @@ struct Source {
     next: Offset,
     before: State,
     after: State,
+    damaged: Vec<Offset>,
 }
 
 impl Source {
@@ -160,6 +177,7 @@ impl Source {
             next: 0,
             before: State::default(),
             after: State::default(),
+            damaged: Vec::new(),
         }
     }
 
@@ -185,6 +203,12 @@ impl Source {
             true => self.before.admit(offset, record),
             false => visits::admit(offset, record),
         };
+        if let Verdict::Void(why) = &verdict
+            && why.is_damage()
+            && self.damaged.len() < NAMED
+        {
+            self.damaged.push(offset);
+        }
         let new = match (&verdict, self.id) {
             (Verdict::Void(why), _) if offset == 0 => return Err(format!("no genesis: {why}")),
             (Verdict::Genesis(genesis), _) if !self.is_ours(genesis) => {

@@ -31,6 +31,10 @@ class Void(Exception):
     """A record that means nothing, with the reason."""
 
 
+class Damage(Void):
+    """One that no writer makes where it stands: somebody else did, or the log has lost a part of it."""
+
+
 def known_headers(headers):
     """Section 3: the headers that have a meaning, well-formed for the record's kind."""
     found = {}
@@ -116,15 +120,17 @@ class Fenced:
             raise Void("the partition has no genesis")
         elif kind == b"claim":
             if int(found["annals-epoch"]) != self.epoch + 1:
-                raise Void("not the next epoch")
+                ahead = int(found["annals-epoch"]) > self.epoch + 1
+                raise (Damage if ahead else Void)("not the next epoch")
             self.epoch, self.seq = self.epoch + 1, 0
         elif kind == b"commit":
             if int(found["annals-epoch"]) != self.epoch:
-                raise Void("not the current epoch")
+                ahead = int(found["annals-epoch"]) > self.epoch
+                raise (Damage if ahead else Void)("not the current epoch")
             if int(found["annals-seq"]) != self.seq + 1:
                 raise Void("not the next number")
             if chain(self.hash, found, value).hex().encode() != found["annals-hash"]:
-                raise Void("the hash does not fit")
+                raise Damage("the hash does not fit")
             self.seq += 1
         else:
             raise Void("visits do not belong here")

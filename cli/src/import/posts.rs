@@ -121,7 +121,7 @@ impl Posts {
         let named = if self.verbose { "" } else { " (-v names them)" };
         if !otherwise.is_empty() {
             let count = otherwise.len();
-            println!("{count} differ in date or draft from what is published: not changed{named}");
+            println!("{count} are dated, published or withdrawn otherwise here: not changed{named}");
         }
         if !links.is_empty() {
             println!("{} symbolic links passed over{named}", links.len());

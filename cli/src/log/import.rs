@@ -8,7 +8,8 @@ use std::{
 
 use anyhow::Context as _;
 use event_log::{
-    Genesis, KafkaConfig, LogConfig, LogId, Partition, Store, Stored, Topic, export, restore::Target,
+    Genesis, KafkaConfig, LogConfig, LogId, Partition, Store, Stored, Topic, export,
+    restore::{Restored, Target},
 };
 
 use super::{
@@ -46,7 +47,8 @@ pub(super) struct Import {
 }
 
 impl Import {
-    pub(super) async fn run(self) -> anyhow::Result<()> {
+    /// Whether every record is one that a writer may have made.
+    pub(super) async fn run(self) -> anyhow::Result<bool> {
         let directory = self.genesis(Partition::DIRECTORY)?;
         let ledger = self.genesis(Partition::ledger(0))?;
         let visits = self.genesis(Partition::visits(0))?;
@@ -68,16 +70,17 @@ impl Import {
             (Topic::Ledger, ledger.partitions),
             (Topic::Directory, 1),
         ];
-        let mut outcome = Ok(());
-        for (topic, count) in topics {
-            for index in 0..count {
-                if outcome.is_ok() {
-                    outcome = self.partition(&target, Partition { topic, index }).await;
-                }
+        let partitions = topics
+            .into_iter()
+            .flat_map(|(topic, count)| (0..count).map(move |index| Partition { topic, index }));
+        let mut sound = Ok(true);
+        for partition in partitions {
+            if let Ok(before) = sound {
+                sound = self.partition(&target, partition).await.map(|it| before && it);
             }
         }
         target.close().await;
-        outcome
+        sound
     }
 
     fn store(&self) -> Store {
@@ -91,7 +94,7 @@ impl Import {
         }
     }
 
-    async fn partition(&self, target: &Target, partition: Partition) -> anyhow::Result<()> {
+    async fn partition(&self, target: &Target, partition: Partition) -> anyhow::Result<bool> {
         let path = file(&self.folder, &Place::from(partition));
         let progress = Progress::new(format!("records of {partition}"), end(&path)?, 0);
         let (mut before, id) = (0, self.new_id.map(LogId));
@@ -99,16 +102,25 @@ impl Import {
             progress.add(records - before);
             before = records;
         };
-        let state = target.restore(partition, lines(&path)?, id, done).await;
-        let state = state.with_context(|| format!("importing {}", path.display()))?;
+        let restored = target.restore(partition, lines(&path)?, id, done).await;
+        let Restored { after, damaged } =
+            restored.with_context(|| format!("importing {}", path.display()))?;
         progress.finish();
         if partition.topic.is_fenced() {
             println!(
                 "{partition}: epoch {}, number {}, hash {}",
-                state.epoch, state.seq, state.hash
+                after.epoch, after.seq, after.hash
             );
         }
-        Ok(())
+        if let Some(first) = damaged.first() {
+            eprintln!(
+                "{partition}: WRONG from offset {first} on: no writer made that record where it stands. The log was damaged, \
+                 or {} was changed after the export; what depends on it counts for nothing. `annals log verify` of the log \
+                 that it came from says which.",
+                path.display()
+            );
+        }
+        Ok(damaged.is_empty())
     }
 
     fn genesis(&self, partition: Partition) -> anyhow::Result<Genesis> {

@@ -10,6 +10,7 @@ use e2e::{
     installation::{Installation, LogKind},
     wait,
 };
+use serde_json::json;
 
 use crate::sample::{self, SITE, run, told};
 
@@ -95,12 +96,30 @@ async fn posts_are_imported_once(log: LogKind) {
     let (code, text) = run(&annals, &key, &[&args[..], &["-v"]].concat()).await;
     assert_eq!(code, Some(0), "{text}");
     for words in [
-        "1 differ in date or draft from what is published: not changed",
+        "1 are dated, published or withdrawn otherwise here: not changed",
         "Windows-7.md: a draft in the file, published here",
     ] {
         assert!(text.contains(words), "{words:?} is not in {text}");
     }
-    assert_eq!(read().await.unwrap().body["status"], "published");
+    let piece = read().await.unwrap().body;
+    assert_eq!(piece["status"], "published");
+
+    // So does what was put away.
+    let path = format!("/api/v1/content/{}/archive", piece["id"].as_str().unwrap());
+    let archived = annals.command(reqwest::Method::POST, &path, &key, json!({}));
+    let archived = archived.await.unwrap();
+    assert_eq!(archived.status, 200, "{archived:?}");
+    let text = std::fs::read_to_string(&changed).unwrap();
+    std::fs::write(&changed, text + "\nAnd another.\n").unwrap();
+    let query = "/api/v1/sites/semicomplete.com/content/post/windows-7";
+    let there = annals
+        .query(query, &key, archived.position.as_deref())
+        .await
+        .unwrap();
+    assert_eq!(there.body["status"], "archived", "{there:?}");
+    let (code, text) = run(&annals, &key, &[&args[..], &["-v"]].concat()).await;
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("Windows-7.md: archived here"), "{text}");
     crate::finish(annals).await;
 }
 

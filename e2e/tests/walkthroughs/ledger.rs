@@ -68,7 +68,32 @@ async fn the_log_is_in_order_and_can_be_taken_elsewhere(log: LogKind) {
         }
     }
     elsewhere(&annals, log, &export, &read).await;
+    if log == LogKind::Embedded {
+        changed_by_hand(&annals, &export).await;
+    }
     crate::finish(annals).await;
+}
+
+/// One letter of one record: whoever reads it says so, and where.
+async fn changed_by_hand(annals: &Installation, export: &Path) {
+    let path = export.join("directory-0.ndjson");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let line = text
+        .lines()
+        .position(|line| line.contains("site.created.v1"))
+        .unwrap();
+    std::fs::write(&path, text.replacen(SITE, &SITE.to_uppercase(), 1)).unwrap();
+    let read = history_of(&[export.to_str().unwrap()]).await;
+    assert_eq!(read.status.code(), Some(1), "{read:?}");
+    let wrong = format!("\"wrong\": [{line}");
+    assert!(String::from_utf8_lossy(&read.stdout).contains(&wrong), "{read:?}");
+    let (folder, export) = (tempfile::tempdir().unwrap(), export.to_str().unwrap());
+    let into = folder.path().join("into");
+    let import = ["log", "import", export, "--into-folder", into.to_str().unwrap()];
+    let (code, text) = run(annals, "", &import).await;
+    assert_eq!(code, Some(3), "{text}");
+    let wrong = format!("directory/0: WRONG from offset {line} on");
+    assert!(text.contains(&wrong), "{text}");
 }
 
 /// Cuts a file in the middle of a line.
@@ -92,19 +117,19 @@ fn files(export: &Path) -> BTreeMap<String, Vec<u8>> {
 
 /// What `schemas/history.py` says, line by line.
 async fn history(arguments: &[&str]) -> Vec<Value> {
-    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../schemas/history.py");
-    let python = std::env::var_os("ANNALS_TEST_PYTHON").unwrap();
-    let read = Command::new(python)
-        .arg(program)
-        .args(arguments)
-        .output()
-        .await
-        .unwrap();
+    let read = history_of(arguments).await;
     assert!(read.status.success(), "{}", String::from_utf8_lossy(&read.stderr));
     let said = String::from_utf8(read.stdout).unwrap();
     said.lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect()
+}
+
+async fn history_of(arguments: &[&str]) -> std::process::Output {
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../schemas/history.py");
+    let python = std::env::var_os("ANNALS_TEST_PYTHON").unwrap();
+    let mut reading = Command::new(python);
+    reading.arg(program).args(arguments).output().await.unwrap()
 }
 
 /// What it says of each partition.

@@ -90,6 +90,12 @@ impl Sender {
     /// Changes the fields that differ, and publishes what is a draft here and none in the file. What was published,
     /// unpublished or archived by people stays so.
     async fn change(&self, post: &Post, existing: &Value) -> Result<Outcome, ClientError> {
+        if existing["status"] == "archived" {
+            return Ok(Outcome {
+                done: Done::Unchanged,
+                otherwise: Some("archived here".to_owned()),
+            });
+        }
         let fields = differing(&post.fields(), existing);
         let unpublished = existing["status"] == "draft" && post.publication != Publication::Draft;
         let mut version = existing["version"].clone();
@@ -142,11 +148,14 @@ impl Sender {
     }
 }
 
-/// How the publication that a file wants differs from that of a post that is published or scheduled here.
+/// How the publication that a file wants differs from what people decided of a post here.
 fn otherwise(wanted: Publication, existing: &Value) -> Option<String> {
     let (is, field) = match text(&existing["status"]) {
         "published" => ("published", "published_at"),
         "scheduled" => ("scheduled", "scheduled_at"),
+        "unpublished" if wanted != Publication::Draft => {
+            return Some("published in the file, withdrawn here".to_owned());
+        }
         _ => return None,
     };
     let at = text(&existing[field]);
@@ -206,10 +215,11 @@ mod tests {
         let scheduled = json!({"status": "scheduled", "scheduled_at": "2035-06-26T00:00:00Z"});
         assert_eq!(otherwise(at("2035-06-26T00:00:00Z"), &scheduled), None);
         assert!(otherwise(at("2035-06-27T00:00:00Z"), &scheduled).is_some());
-        for people_decided in ["draft", "unpublished", "archived"] {
-            let here = json!({ "status": people_decided });
-            assert_eq!(otherwise(at("2035-06-27T00:00:00Z"), &here), None);
-        }
+        let date = at("2035-06-27T00:00:00Z");
+        assert_eq!(otherwise(date, &json!({"status": "draft"})), None);
+        let withdrawn = json!({"status": "unpublished"});
+        assert!(otherwise(date, &withdrawn).is_some());
+        assert_eq!(otherwise(Publication::Draft, &withdrawn), None);
     }
 
     #[test]
