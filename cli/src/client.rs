@@ -90,6 +90,8 @@ pub(crate) enum ClientError {
     Unanswered { url: Url, cause: String },
     #[error("https is not built in: {0}; give the address of the service itself or of a proxy beside it")]
     Https(Url),
+    #[error("this needs a key, and none was given: set ANNALS_KEY, or say --key ann_…")]
+    NoKey,
     #[error("{0}")]
     Problem(Problem),
     #[error("{url} did not answer with JSON: {cause}")]
@@ -267,13 +269,28 @@ impl Client {
         }
     }
 
+    /// What a refusal means to whoever sits before this client.
+    fn refused(&self, problem: Problem) -> ClientError {
+        let keyless = self.key.as_deref().unwrap_or_default().is_empty();
+        if problem.status == 401 && keyless {
+            return ClientError::NoKey;
+        }
+        ClientError::Problem(problem)
+    }
+
     fn place(&self, request: &Request) -> Result<Url, ClientError> {
         let base = match request.to {
             Service::Command => &self.commands,
             Service::Query => &self.queries,
             Service::Projector => &self.projectors,
         };
-        base.join(&request.path)
+        // Below the address, which may have a path of its own; whoever answers does not know of that.
+        let mut below = base.clone();
+        if !below.path().ends_with('/') {
+            below.set_path(&format!("{}/", base.path()));
+        }
+        below
+            .join(request.path.trim_start_matches('/'))
             .map_err(|error| ClientError::Unreachable {
                 url: base.clone(),
                 cause: error.to_string(),
@@ -341,7 +358,7 @@ impl Client {
         if !status.is_success() {
             let mut problem: Problem = response.json().await.unwrap_or_default();
             problem.status = status.as_u16();
-            return Err(ClientError::Problem(problem).into());
+            return Err(self.refused(problem).into());
         }
         let mut pieces = response.bytes_stream();
         while let Some(more) = pieces.next().await {
@@ -412,7 +429,7 @@ impl Client {
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
                 Ok(Outcome::Busy(problem, asked))
             }
-            _ => Err(ClientError::Problem(problem)),
+            _ => Err(self.refused(problem)),
         }
     }
 }
@@ -427,6 +444,7 @@ impl ClientError {
     pub(crate) fn status(&self) -> Option<u16> {
         match self {
             Self::Problem(problem) => Some(problem.status),
+            Self::NoKey => Some(401),
             Self::Unreachable { .. } | Self::Unanswered { .. } | Self::Https(_) | Self::NotJson { .. } => {
                 None
             }

@@ -36,7 +36,7 @@ enum Verb {
     },
     /// Make a key worthless, everywhere within a second.
     Revoke {
-        /// The part between the underscores of `ann_…_…`.
+        /// The part between the underscores of `ann_…_…`; of a whole key only that is sent.
         id: String,
         #[command(flatten)]
         connection: Connection,
@@ -71,6 +71,8 @@ impl Keys {
                 }
             }
             Verb::Revoke { id, connection } => {
+                let whole = id.strip_prefix("ann_").and_then(|rest| rest.split_once('_'));
+                let id = whole.map_or(id.as_str(), |(id, _)| id);
                 let request = Request::command(Method::DELETE, format!("api/v1/keys/{id}"), None);
                 Client::new(&connection, PATIENCE)?.send(request).await?;
                 println!("{id} is revoked");

@@ -227,12 +227,7 @@ impl<T: Body> FromRequest<App> for CommandRequest<T> {
             Json::from_bytes(b"{}")?.0
         } else {
             declared?;
-            let body = Json::from_bytes(&bytes)?.0;
-            // serde takes a list for an object, its items for the fields in their order; we do not.
-            if bytes.trim_ascii_start().first() != Some(&b'{') {
-                return Err(Error::field("", "must be an object"));
-            }
-            body
+            Json::from_object(&bytes)?.0
         };
         Ok(Self {
             caller,
@@ -271,18 +266,17 @@ fn allowed(caller: &Caller, scopes: &[Scope]) -> Result<Principal, Error> {
 /// An id in the path; a text that is none names nothing, so it is 404.
 pub struct Id<T>(pub T);
 
-impl<T, S> FromRequestParts<S> for Id<T>
-where
-    T: std::str::FromStr + Send,
-    S: Send + Sync,
-{
+impl<T: std::str::FromStr + Send> FromRequestParts<App> for Id<T> {
     type Rejection = Error;
 
-    async fn from_request_parts(parts: &mut http::request::Parts, state: &S) -> Result<Self, Error> {
-        let Ok(Path(text)) = Path::<String>::from_request_parts(parts, state).await else {
-            return Err(Error::NotFound("thing"));
-        };
-        text.parse().map(Self).map_err(|_| Error::NotFound("thing"))
+    async fn from_request_parts(parts: &mut http::request::Parts, app: &App) -> Result<Self, Error> {
+        let text = Path::<String>::from_request_parts(parts, app).await;
+        if let Some(id) = text.ok().and_then(|Path(text)| text.parse().ok()) {
+            return Ok(Self(id));
+        }
+        // Who may not ask is told that first, whatever was asked.
+        Caller::from_request_parts(parts, app).await?;
+        Err(Error::NotFound("thing"))
     }
 }
 

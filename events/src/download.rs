@@ -371,7 +371,7 @@ rejections! {
         NotThere,
         "not-queued" =>
         /// Only what waits can be moved or started.
-        #[error("the download is {status}; only a queued one has a place in the queue")]
+        #[error("the download is {status}; only a queued one can be moved or started")]
         NotQueued {
             /// Where it stands.
             status: &'static str,

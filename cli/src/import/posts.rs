@@ -179,6 +179,7 @@ fn is_fatal(error: &ClientError) -> bool {
         ClientError::Unreachable { .. }
         | ClientError::Unanswered { .. }
         | ClientError::Https(_)
+        | ClientError::NoKey
         | ClientError::NotJson { .. } => true,
         ClientError::Problem(problem) => matches!(problem.status, 401 | 403 | 429 | 503),
     }

@@ -19,6 +19,9 @@ async fn who_may_not_is_told_so() {
         .await
         .problem(401, "unauthorized");
     assert_eq!(no_key.header("www-authenticate"), "Bearer");
+    // Before what is wrong with the address.
+    let nowhere = api.call(Method::DELETE, "/api/v1/keys/zz");
+    nowhere.send().await.problem(401, "unauthorized");
     for wrong in [
         "",
         "x",

@@ -45,6 +45,8 @@ impl FromStr for Domain {
         let name = name.strip_suffix('.').unwrap_or(&name);
         let label = |label: &str| {
             (1..=63).contains(&label.len())
+                && !label.starts_with('-')
+                && !label.ends_with('-')
                 && label
                     .bytes()
                     .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_'))
@@ -130,6 +132,8 @@ mod tests {
             "example.org/a",
             "example.org:80",
             "a b.org",
+            "-a.org",
+            "a-.org",
             "a@b.org",
             "127.0.0.1",
             "2130706433",

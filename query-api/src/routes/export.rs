@@ -66,8 +66,11 @@ pub(crate) async fn export(
     State(app): State<App>,
     ask: Ask,
     Path(view): Path<String>,
-    Query(wanted): Query<Wanted>,
+    wanted: Result<Query<Wanted>, Problem>,
 ) -> Result<Response, Error> {
+    // Who may not ask is told that first, whatever was asked.
+    ask.signed()?;
+    let Query(wanted) = wanted?;
     let view = find(&view, wanted.store)?;
     let (format, kind) = match wanted.format {
         Format::Parquet => (export::Format::Parquet, "application/vnd.apache.parquet"),

@@ -145,9 +145,8 @@ pub(crate) async fn history(
         None => params.version,
     };
     if let Some(version) = version {
-        let row = history::version(&tables, tenant, id, version)
-            .await?
-            .ok_or_else(nothing)?;
+        let row = history::version(&tables, tenant, id, version).await?;
+        let row = row.ok_or_else(|| Problem::not_found(format!("there is no version {version} of it")))?;
         let (site, html) = (app.domain(tenant, row.site).await?, html(row.body.clone()).await?);
         return Ok((headers, Json(PastPiece::new(row, site, html))).into_response());
     }

@@ -206,7 +206,7 @@ fn period(site: &Site, from: Option<NaiveDate>, to: Option<NaiveDate>) -> Result
     } else if (last - first).num_days() >= MOST_DAYS {
         faults.push(FieldError::new(
             "/from",
-            format!("is at most {MOST_DAYS} days before to"),
+            format!("is at most {MOST_DAYS} days before to, which is {last}"),
         ));
     }
     checked(faults)?;

@@ -71,6 +71,9 @@ async fn a_tenant_exports_its_own_rows_and_an_operator_all() {
     let mut stage = Stage::start().await;
     let [one, other] = two_tenants(&mut stage).await;
     let admin = stage.key(one.id, &["admin"]).await;
+    // Before what is wrong with the question.
+    let unsaid = stage.get("/api/v1/export/nothing", None).await;
+    unsaid.problem(401, "unauthorized");
     for view in &VIEWS {
         let store = match view.store {
             Store::ClickHouse => "clickhouse",

@@ -9,12 +9,12 @@ use http::{HeaderMap, StatusCode, header};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::exact;
-use crate::Problem;
+use crate::{FieldError, Problem};
 
 /// A JSON body. As an extractor it refuses, always as a [`Problem`]:
 /// another content type, charset or encoding with 415; more than the route's
 /// [`DefaultBodyLimit`](axum::extract::DefaultBodyLimit) (axum's default is 2 MiB) with 413; what is not JSON,
-/// or nested deeper than 127, with 400; what does not fit `T`, would not come back as it was sent (a name that stands
+/// or nested deeper than 127, with 400; what is no object or does not fit `T`, would not come back as it was sent (a name that stands
 /// twice, a number that is rounded), or has a NUL character in a text (which the tables cannot hold), with 422 and a
 /// pointer. Unknown fields are refused when `T` says `deny_unknown_fields`.
 ///
@@ -30,7 +30,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
         let bytes = Bytes::from_request(request, state)
             .await
             .map_err(|error| unread(&error))?;
-        Self::from_bytes(&bytes)
+        Self::from_object(&bytes)
     }
 }
 
@@ -47,13 +47,26 @@ impl<T: DeserializeOwned, S: Send + Sync> OptionalFromRequest<S> for Json<T> {
             .map_err(|error| unread(&error))?;
         match (bytes.is_empty(), declared) {
             (true, _) => Ok(None),
-            (false, true) => Self::from_bytes(&bytes).map(Some),
+            (false, true) => Self::from_object(&bytes).map(Some),
             (false, false) => Err(unsupported("the body has no Content-Type; send application/json")),
         }
     }
 }
 
 impl<T: DeserializeOwned> Json<T> {
+    /// The value in these bytes, which must be an object: serde takes a list for one, its items for the fields in their
+    /// order; we do not.
+    ///
+    /// # Errors
+    /// 400 or 422, as above.
+    pub fn from_object(bytes: &[u8]) -> Result<Self, Problem> {
+        let value = Self::from_bytes(bytes)?;
+        match bytes.trim_ascii_start().first() {
+            Some(b'{') => Ok(value),
+            Some(_) | None => Err(Problem::invalid(vec![FieldError::new("", "must be an object")])),
+        }
+    }
+
     /// The value in these bytes, for bodies that arrive in another way.
     ///
     /// # Errors
@@ -305,6 +318,8 @@ mod tests {
             (422, "/tags/0".into())
         );
         assert!(Json::<Piece>::from_bytes(br#"{"title": "a\\u0000"}"#).is_ok());
+        let list = Json::<Vec<u8>>::from_object(b" [1]").unwrap_err();
+        assert_eq!(list.status(), 422);
     }
 
     async fn with_type(content_type: Option<&str>) -> Result<Json<Piece>, Problem> {

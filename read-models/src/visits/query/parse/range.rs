@@ -6,8 +6,7 @@ use serde_json::Value;
 use super::{super::DateRange, Faults, shown};
 
 /// Those that there are, for people.
-pub(super) const DATE_RANGES: &str =
-    "a pair of ISO 8601 dates or instants, day, 7d, 28d, 30d, 91d, month, 6mo, 12mo, year, all";
+pub(super) const DATE_RANGES: &str = "a pair of ISO 8601 dates or instants from 1970-01-02 to 2100-01-01, day, 7d, 28d, 30d, 91d, month, 6mo, 12mo, year, all";
 
 /// A name, or a pair of dates or instants.
 pub(super) fn date_range(value: &Value, faults: &mut Faults) -> Option<DateRange> {
