@@ -43,6 +43,23 @@ struct Lane {
     next: Option<watch::Sender<Option<Answer>>>,
 }
 
+/// Who asks for a partition; one that panics leaves it to the next, and those who waited hear that there is no answer.
+struct Serving {
+    ends: Ends,
+    partition: Partition,
+    done: bool,
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        if !self.done
+            && let Some(mut lane) = self.ends.lane(self.partition)
+        {
+            *lane = Lane::default();
+        }
+    }
+}
+
 impl Ends {
     /// Of every partition of a log.
     pub fn new(log: &Log) -> Self {
@@ -107,9 +124,15 @@ impl Ends {
 
     /// Asks until nobody waits any more.
     async fn serve(self, partition: Partition) {
-        while let Some(waiting) = self.begin(partition) {
-            waiting.send_replace(Some((self.0.ask)(partition).await));
+        let mut serving = Serving {
+            ends: self,
+            partition,
+            done: false,
+        };
+        while let Some(waiting) = serving.ends.begin(partition) {
+            waiting.send_replace(Some((serving.ends.0.ask)(partition).await));
         }
+        serving.done = true;
     }
 
     fn begin(&self, partition: Partition) -> Option<watch::Sender<Option<Answer>>> {
@@ -192,5 +215,22 @@ mod tests {
             Err(Error::NotServed(SILENT))
         ));
         assert_eq!(asked.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn a_question_that_panics_is_no_end_of_asking() {
+        let asked = AtomicU64::new(0);
+        let limits = (3, Duration::from_secs(60));
+        let ends = Ends::asking([Partition::DIRECTORY], limits, move |_| {
+            let number = asked.fetch_add(1, Ordering::SeqCst);
+            async move {
+                assert!(number > 0, "the first one");
+                Ok(number)
+            }
+            .boxed()
+        });
+        let first = ends.end(Partition::DIRECTORY).await;
+        assert!(matches!(first, Err(Error::NotServed(SILENT))), "{first:?}");
+        assert_eq!(ends.end(Partition::DIRECTORY).await.unwrap(), 1);
     }
 }

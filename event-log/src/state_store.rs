@@ -349,11 +349,6 @@ impl StateStore {
     pub(crate) fn lose_filling(&self) -> Result<(), StateError> {
         Ok(self.keyspace.remove(FILLING)?)
     }
-
-    /// About how many bytes it takes on the disk.
-    pub fn disk_bytes(&self) -> u64 {
-        self.keyspace.disk_space()
-    }
 }
 
 fn options() -> KeyspaceCreateOptions {

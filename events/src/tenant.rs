@@ -86,16 +86,6 @@ impl Rejection {
             Self::Import(rejection) => rejection.kind(),
         }
     }
-
-    /// Whether what was asked of is not there: the API says 404 instead of 409.
-    pub const fn is_not_found(&self) -> bool {
-        matches!(
-            self,
-            Self::Content(content::Rejection::NotThere)
-                | Self::Download(download::Rejection::NotThere)
-                | Self::Import(import::Rejection::NotThere)
-        )
-    }
 }
 
 /// The aggregates of one tenant, and who holds what must be unique: looked up one at a time, so that they may be

@@ -18,9 +18,6 @@ pub struct Salt(Arc<Zeroizing<[u8; 16]>>);
 #[derive(Clone)]
 pub struct ImportSalt(Arc<Zeroizing<[u8; 32]>>);
 
-/// A salt's life, in memory and in the table.
-pub const LIFE: Duration = Duration::from_secs(48 * 3600);
-
 /// Cached entries are read anew after this time, so that a destroyed salt is soon forgotten by every process.
 pub(crate) const CACHED: Duration = Duration::from_secs(600);
 

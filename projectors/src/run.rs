@@ -54,7 +54,7 @@ pub struct Dependencies {
     pub log: Log,
     /// ClickHouse's HTTP interface.
     pub clickhouse_url: String,
-    /// Goes before the names of ClickHouse's databases; empty but in tests, which share an engine.
+    /// Goes before the names of ClickHouse's databases; empty unless installations share a server.
     pub clickhouse_prefix: String,
     /// Where it is told how they do.
     pub health: Health,

@@ -20,6 +20,8 @@ mod facts;
 mod look;
 mod print;
 mod rows;
+#[cfg(test)]
+mod tests;
 mod visits;
 mod walk;
 

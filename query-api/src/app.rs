@@ -23,6 +23,9 @@ use crate::{
 const STATS_AT_A_TIME: usize = 16;
 /// And so many of one tenant: a dashboard asks about as many at once.
 const STATS_OF_A_TENANT: usize = 8;
+/// So many searches at a time, of which one tenant's pieces have two: they take what reading needs.
+const SEARCHES_AT_A_TIME: usize = 4;
+const SEARCHES_OF_A_TENANT: usize = 2;
 /// So many views are exported at a time, of different tenants: each may take a gigabyte of ClickHouse's memory.
 const EXPORTS_AT_A_TIME: usize = 2;
 /// So many requests with an unknown key may wait for it to become known; the others are refused at once.
@@ -35,7 +38,7 @@ pub struct Dependencies {
     pub operator_key: Option<String>,
     /// ClickHouse's HTTP interface.
     pub clickhouse_url: String,
-    /// Goes before the names of ClickHouse's databases; empty but in tests, which share an engine.
+    /// Goes before the names of ClickHouse's databases; empty unless installations share a server.
     pub clickhouse_prefix: String,
 }
 
@@ -62,6 +65,7 @@ pub(crate) struct Inner {
     /// By whose list it is and the query as it came.
     pub lists: Cache<(Option<Uuid>, String), Page>,
     pub stats: Arc<Turns>,
+    pub searches: Arc<Turns>,
     pub exports: Arc<Semaphore>,
     /// One for each tenant, and one for operators, which counts beside those of tenants.
     pub exports_of: Arc<Places<Option<Uuid>>>,
@@ -115,6 +119,7 @@ impl App {
             lists: Cache::new("lists", bytes * 3 / 16, |(_, query), list| {
                 query.len() + list.size()
             }),
+            searches: Turns::new(SEARCHES_AT_A_TIME, SEARCHES_OF_A_TENANT),
             stats: Turns::new(STATS_AT_A_TIME, STATS_OF_A_TENANT),
             exports: Arc::new(Semaphore::new(EXPORTS_AT_A_TIME)),
             exports_of: Places::new(1),

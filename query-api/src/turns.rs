@@ -1,4 +1,4 @@
-//! Turns to ask ClickHouse: so many at a time, of which one tenant has no more than its share.
+//! Turns to ask what costs a store much: so many at a time, of which one tenant has no more than its share.
 
 use std::{
     collections::HashMap,
@@ -68,7 +68,7 @@ impl Turns {
         if turn.places.is_some() {
             return Ok(turn);
         }
-        let text = "too many questions about visits are being answered; try again";
+        let text = "too many questions of this kind are being answered; try again";
         let busy = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", text);
         Err(busy.retry_after(5).into())
     }

@@ -42,7 +42,7 @@ pub struct Config {
     pub user: String,
     /// Of that user.
     pub password: String,
-    /// Goes before every database's name (and behind `live`); empty but in tests, which share an engine.
+    /// Goes before every database's name (and behind `live`); empty unless installations share a server.
     pub prefix: String,
     /// How long it may take.
     pub limits: Limits,

@@ -279,21 +279,6 @@ pub async fn site_by_domain(at: &Snapshot, domain: &str) -> Result<Option<Site>,
     Ok(row)
 }
 
-/// A tenant by the name that operators use.
-///
-/// # Errors
-/// A database that cannot be reached.
-pub async fn tenant_by_name(at: &Snapshot, name: &str) -> Result<Option<Tenant>, Error> {
-    let row = sqlx::query_as!(
-        Tenant,
-        "SELECT tenant, name, created_at, version FROM tenants WHERE name = $1",
-        name
-    )
-    .fetch_optional(at.pool())
-    .await?;
-    Ok(row)
-}
-
 /// A key by its public half, revoked or not: the caller compares the hash and looks at `revoked_at`.
 ///
 /// # Errors

@@ -255,7 +255,9 @@ impl IntoResponse for Problem {
         // Texts and numbers only: this cannot fail, and if it did, the status still tells.
         let body = serde_json::to_vec(&self).unwrap_or_default();
         let content_type = (header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
-        let mut response = (self.status, [content_type], body).into_response();
+        // What is not there, or not allowed, may be in a moment: no cache between us and its reader keeps that.
+        let not_kept = (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        let mut response = (self.status, [content_type, not_kept], body).into_response();
         response.headers_mut().extend(headers);
         response
     }

@@ -84,6 +84,16 @@ pub async fn issue(State(app): State<App>, request: CommandRequest<KeyBody>) -> 
         .map(|(index, scope)| fields.check(&format!("/scopes/{index}"), scope.parse::<Scope>()))
         .collect();
     let scopes: Scopes = fields.finish(Some(checked.into_iter().flatten().collect()))?;
+    if let (Some(principal), Some(_)) = (principal, &name) {
+        // Nothing is sealed, and no key for it made, for one whom the command would refuse.
+        let owner = app
+            .directory()
+            .principal_owner(PrincipalId::new(principal))
+            .await?;
+        if owner.is_some_and(|owner| owner != tenant) {
+            return Err(directory::Rejection::UnknownPrincipal.into());
+        }
+    }
     let principal = PrincipalId::new(principal.unwrap_or_else(Uuid::now_v7));
     let name = app.seal_name(tenant, principal, name.as_deref()).await?;
     let command = |key: &Key| -> Result<Command, Error> {

@@ -233,6 +233,10 @@ fn wish(params: Params, public: bool) -> Result<Wish, Error> {
 }
 
 async fn read(app: &App, wish: &Wish) -> Result<Page, Error> {
+    let _turn = match &wish.filter.search {
+        Some(_) => Some(app.0.searches.take(wish.filter.tenant).await?),
+        None => None,
+    };
     let tables = app.0.tables.live(Projection::Content)?;
     let size = wish.paging.size;
     // One more than asked for tells whether there is more. (The tables skip whole pages of what they are asked
