@@ -349,7 +349,9 @@ async fn a_queue_runs_by_priority_and_then_in_the_order_of_queueing() {
     tables.catch_up(&past.log.log, 2).await;
     let reader = Reader::connect(&tables.scratch.reader_url(), 1).unwrap();
     let live = snapshot(&reader, Projection::Downloads).await;
-    let queue = downloads::queue(&live, owner.uuid(), 1, 10).await.unwrap();
+    let queue = downloads::queue(&live, owner.uuid(), &downloads::Part::Skip(0), 10)
+        .await
+        .unwrap();
     let titles: Vec<_> = queue.iter().map(|row| row.title.as_str()).collect();
     assert_eq!(titles, ["a", "b", "e", "f", "d"]);
     let cancelled = downloads::Filter {
@@ -358,7 +360,10 @@ async fn a_queue_runs_by_priority_and_then_in_the_order_of_queueing() {
     };
     assert_eq!(downloads::count(&live, &cancelled).await.unwrap(), 1);
     assert_eq!(
-        downloads::list(&live, &cancelled, 1, 10).await.unwrap()[0].title,
+        downloads::list(&live, &cancelled, &downloads::Part::Skip(0), 10)
+            .await
+            .unwrap()[0]
+            .title,
         "c"
     );
     let id = queue[4].download;

@@ -1,9 +1,13 @@
 //! Download queues. Rows, writing, queries.
 
+mod place;
+
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::{Error, Snapshot, Write, copy::write_rows};
+
+pub use self::place::{InvalidPlace, Part, Queued, Turn};
 
 /// What `status` may be, as the table's constraint has it.
 pub const STATUSES: [&str; 5] = ["queued", "running", "completed", "failed", "cancelled"];
@@ -161,19 +165,26 @@ pub async fn by_id(at: &Snapshot, tenant: Uuid, download: Uuid) -> Result<Option
     Ok(row)
 }
 
-/// A page of a tenant's downloads, the latest queued first; `page` from 1.
+/// At most `size` of a tenant's downloads, the latest queued first.
 ///
 /// # Errors
 /// A database that cannot be reached.
-pub async fn list(at: &Snapshot, filter: &Filter, page: u32, size: u32) -> Result<Vec<Download>, Error> {
-    let skip = i64::from(page.saturating_sub(1)) * i64::from(size);
+pub async fn list(
+    at: &Snapshot,
+    filter: &Filter,
+    part: &Part<Queued>,
+    size: u32,
+) -> Result<Vec<Download>, Error> {
+    let (skip, after) = part.parts();
     let rows = sqlx::query_file_as!(
         Download,
         "src/downloads/list.sql",
         filter.tenant,
         filter.status.as_deref(),
         i64::from(size),
-        skip
+        skip,
+        after.map(|place| place.at),
+        after.map(|place| place.download)
     )
     .fetch_all(at.pool())
     .await?;
@@ -195,14 +206,28 @@ pub async fn count(at: &Snapshot, filter: &Filter) -> Result<i64, Error> {
     Ok(count)
 }
 
-/// What waits, in the order in which it will run; `page` from 1.
+/// At most `size` of what waits, in the order in which it will run.
 ///
 /// # Errors
 /// A database that cannot be reached.
-pub async fn queue(at: &Snapshot, tenant: Uuid, page: u32, size: u32) -> Result<Vec<Download>, Error> {
-    let skip = i64::from(page.saturating_sub(1)) * i64::from(size);
-    let rows = sqlx::query_file_as!(Download, "src/downloads/queue.sql", tenant, i64::from(size), skip)
-        .fetch_all(at.pool())
-        .await?;
+pub async fn queue(
+    at: &Snapshot,
+    tenant: Uuid,
+    part: &Part<Turn>,
+    size: u32,
+) -> Result<Vec<Download>, Error> {
+    let (skip, after) = part.parts();
+    let rows = sqlx::query_file_as!(
+        Download,
+        "src/downloads/queue.sql",
+        tenant,
+        i64::from(size),
+        skip,
+        after.map(|turn| turn.priority),
+        after.map(|turn| turn.seq),
+        after.map(|turn| turn.index)
+    )
+    .fetch_all(at.pool())
+    .await?;
     Ok(rows)
 }

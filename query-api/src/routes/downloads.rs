@@ -1,11 +1,13 @@
 //! `GET /api/v1/downloads`, `/downloads/{id}` and `/downloads/queue`.
 
+use std::str::FromStr;
+
 use axum::{extract::State, response::Response};
 use chrono::{DateTime, Utc};
 use http::HeaderMap;
 use read_models::{
     Projection, Snapshot,
-    downloads::{self, Filter},
+    downloads::{self, Filter, Part},
 };
 use serde::{Deserialize, Serialize};
 use service::{FieldError, Json, Path, Problem, Query, extract::NoParams};
@@ -17,7 +19,7 @@ use crate::{
     ask::Ask,
     caller::Right,
     error::Error,
-    list::{List, Paging, checked, one_of},
+    list::{List, NO_CURSOR, Paging, checked, one_of},
     page::{Audience, Page},
 };
 
@@ -108,14 +110,16 @@ pub(crate) async fn list(
         &downloads::STATUSES,
         &mut faults,
     );
-    let paging = paging(params.page, params.size, params.after.as_deref(), faults)?;
+    let (part, paging) = part(params.page, params.size, params.after.as_deref(), faults)?;
     let (tenant, headers, tables) = at(&app, &ask, None).await?;
     let filter = Filter {
         tenant,
         status: params.status,
     };
-    let rows = downloads::list(&tables, &filter, paging.page, paging.size).await?;
-    Ok((headers, page(&tables, rows, &filter, paging, params.total).await?))
+    let rows = downloads::list(&tables, &filter, &part, paging.size + 1).await?;
+    let place = |row: &downloads::Download| row.queued().to_string();
+    let total = total(&tables, &filter, params.total).await?;
+    Ok((headers, page(rows, part, paging, total, place)))
 }
 
 /// What waits, in the order in which it will run.
@@ -137,14 +141,16 @@ pub(crate) async fn queue(
     ask: Ask,
     Query(params): Query<QueueParams>,
 ) -> Result<(HeaderMap, Json<List<Download>>), Error> {
-    let paging = paging(params.page, params.size, params.after.as_deref(), Vec::new())?;
+    let (part, paging) = part(params.page, params.size, params.after.as_deref(), Vec::new())?;
     let (tenant, headers, tables) = at(&app, &ask, None).await?;
     let filter = Filter {
         tenant,
         status: Some("queued".to_owned()),
     };
-    let rows = downloads::queue(&tables, tenant, paging.page, paging.size).await?;
-    Ok((headers, page(&tables, rows, &filter, paging, params.total).await?))
+    let rows = downloads::queue(&tables, tenant, &part, paging.size + 1).await?;
+    let place = |row: &downloads::Download| row.turn().to_string();
+    let total = total(&tables, &filter, params.total).await?;
+    Ok((headers, page(rows, part, paging, total, place)))
 }
 
 /// A download of the tenant.
@@ -187,30 +193,54 @@ async fn at(app: &App, ask: &Ask, subject: Option<&str>) -> Result<(Uuid, Header
     Ok((tenant, headers, app.0.tables.live(Projection::Downloads)?))
 }
 
-fn paging(
+/// Where the page begins, and how many it has at most.
+fn part<P: FromStr>(
     page: Option<u32>,
     size: Option<u32>,
     after: Option<&str>,
     mut faults: Vec<FieldError>,
-) -> Result<Paging, Error> {
-    let paging = Paging::of_numbers(page, size, after, &mut faults);
+) -> Result<(Part<P>, Paging), Error> {
+    let paging = Paging::checked(page, size, &mut faults);
+    let mut part = Part::Skip(paging.skipped() as u64);
+    if let Some(text) = after {
+        if page.is_some() {
+            faults.push(FieldError::new("/page", "does not go with after"));
+        }
+        match text.parse() {
+            Ok(place) => part = Part::After(place),
+            Err(_) => faults.push(FieldError::new("/after", NO_CURSOR)),
+        }
+    }
     checked(faults)?;
-    Ok(paging)
+    Ok((part, paging))
 }
 
-async fn page(
-    tables: &Snapshot,
-    rows: Vec<downloads::Download>,
-    filter: &Filter,
+async fn total(tables: &Snapshot, filter: &Filter, wanted: Option<bool>) -> Result<Option<u64>, Error> {
+    match wanted {
+        Some(false) => Ok(None),
+        Some(true) | None => Ok(Some(
+            u64::try_from(downloads::count(tables, filter).await?).unwrap_or_default(),
+        )),
+    }
+}
+
+/// A page of rows, of which one more than it has tells that there are more; those follow the last one's place.
+fn page<P>(
+    mut rows: Vec<downloads::Download>,
+    part: Part<P>,
     paging: Paging,
-    total: Option<bool>,
-) -> Result<Json<List<Download>>, Error> {
-    let total = match total {
-        Some(false) => None,
-        Some(true) | None => Some(u64::try_from(downloads::count(tables, filter).await?).unwrap_or_default()),
+    total: Option<u64>,
+    place: impl Fn(&downloads::Download) -> String,
+) -> Json<List<Download>> {
+    let more = rows.len() > paging.size as usize;
+    rows.truncate(paging.size as usize);
+    let next = rows.last().filter(|_| more).map(place);
+    let number = match part {
+        Part::Skip(_) => Some(paging.page),
+        Part::After(_) => None,
     };
     let items = rows.into_iter().map(Download::from).collect();
-    Ok(Json(List::numbered(items, total, paging)))
+    Json(List::new(items, total, number, paging.size, next))
 }
 
 impl From<downloads::Download> for Download {

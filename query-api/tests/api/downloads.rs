@@ -69,6 +69,25 @@ async fn a_queue_is_told_in_its_order() {
         (rest["items"].as_array().unwrap().len(), &rest["next"]),
         (2, &serde_json::Value::Null)
     );
+    assert_eq!(rest.get("page"), None, "{rest}");
+    // However the rest changes meanwhile: the next page follows what was seen.
+    let first = stage.read("/api/v1/downloads/queue?size=1", key).await.ok();
+    let next = first["next"].as_str().unwrap().to_owned();
+    stage
+        .sql("UPDATE downloads_1.downloads SET status = 'running' WHERE title = 'Book 2'")
+        .await;
+    let path = format!("/api/v1/downloads/queue?after={next}");
+    let rest = stage.read(&path, key).await.ok();
+    let titles: Vec<_> = rest["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| item["title"].clone())
+        .collect();
+    assert_eq!(titles, ["Book 1", "Book 3"]);
+    stage
+        .sql("UPDATE downloads_1.downloads SET status = 'queued' WHERE title = 'Book 2'")
+        .await;
     for (status, count) in [
         ("queued", 3),
         ("running", 1),

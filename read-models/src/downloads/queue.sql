@@ -5,5 +5,6 @@ SELECT
     updated_at, updated_by, version
 FROM downloads
 WHERE tenant = $1 AND status = 'queued'
+  AND (priority, queue_seq, queue_index) > (coalesce($4, -2147483648), coalesce($5, -1::bigint), coalesce($6, -1))
 ORDER BY priority, queue_seq, queue_index
 LIMIT $2 OFFSET $3
