@@ -125,6 +125,46 @@ impl Tails {
     }
 }
 
+/// What there was of a tenant at one moment; commits share their bytes with those that are kept.
+struct Kept {
+    entries: Vec<Entry>,
+    next: Offset,
+    state: State,
+}
+
+impl Kept {
+    /// The events of these types, as many as there is room for.
+    fn give(self, cursor: &Cursor, types: &Types, room: &mut Room) -> Taken {
+        let mut events = Vec::new();
+        for entry in self.entries {
+            let skip = if entry.offset == cursor.next {
+                cursor.skip
+            } else {
+                0
+            };
+            if let Some(cursor) = entry.give(types, skip, room, &mut events) {
+                return Taken {
+                    events,
+                    cursor,
+                    more: true,
+                    reached: self.next,
+                };
+            }
+        }
+        let ahead = cursor.next > self.next || (cursor.next == self.next && cursor.skip > 0);
+        Taken {
+            events,
+            cursor: if ahead {
+                cursor.clone()
+            } else {
+                Cursor::before(self.next, self.state)
+            },
+            more: false,
+            reached: self.next,
+        }
+    }
+}
+
 impl Tail {
     fn at(next: Offset, state: State) -> Self {
         Self {
@@ -141,7 +181,9 @@ impl Tail {
         types: &Types,
         room: &mut Room,
     ) -> Option<Taken> {
-        lock(&self.recent).take(tenant, cursor, types, room)
+        // Reading them takes time that others who listen, and the follower, need not wait for.
+        let kept = lock(&self.recent).kept(tenant, cursor)?;
+        Some(kept.give(cursor, types, room))
     }
 
     /// Completes when everything before this offset was read.
@@ -164,7 +206,8 @@ impl Recent {
         }
     }
 
-    fn take(&mut self, tenant: TenantId, cursor: &Cursor, types: &Types, room: &mut Room) -> Option<Taken> {
+    /// The tenant's commits from a cursor on, when every one of them is here.
+    fn kept(&mut self, tenant: TenantId, cursor: &Cursor) -> Option<Kept> {
         self.asked = Instant::now();
         let from = self
             .listened
@@ -173,33 +216,12 @@ impl Recent {
         if cursor.next < from {
             return None;
         }
-        let mut events = Vec::new();
         let first = self.commits.partition_point(|entry| entry.offset < cursor.next);
-        for entry in self.commits.range(first..).filter(|entry| entry.tenant == tenant) {
-            let skip = if entry.offset == cursor.next {
-                cursor.skip
-            } else {
-                0
-            };
-            if let Some(cursor) = entry.give(types, skip, room, &mut events) {
-                return Some(Taken {
-                    events,
-                    cursor,
-                    more: true,
-                    reached: self.next,
-                });
-            }
-        }
-        let ahead = cursor.next > self.next || (cursor.next == self.next && cursor.skip > 0);
-        Some(Taken {
-            events,
-            cursor: if ahead {
-                cursor.clone()
-            } else {
-                Cursor::before(self.next, self.state)
-            },
-            more: false,
-            reached: self.next,
+        let entries = self.commits.range(first..);
+        Some(Kept {
+            entries: entries.filter(|entry| entry.tenant == tenant).cloned().collect(),
+            next: self.next,
+            state: self.state,
         })
     }
 

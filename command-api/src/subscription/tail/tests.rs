@@ -40,7 +40,9 @@ fn push(recent: &mut Recent, of: u128, size: usize) {
 /// From an offset: how many events there are, and where one is after them. None: not all of them are kept.
 fn take(recent: &mut Recent, of: u128, from: Offset) -> Option<(usize, Offset)> {
     let cursor = Cursor::before(from, State::default());
-    let taken = recent.take(tenant(of), &cursor, &Types::All, &mut { ROOM })?;
+    let taken = recent
+        .kept(tenant(of), &cursor)?
+        .give(&cursor, &Types::All, &mut { ROOM });
     Some((taken.events.len(), taken.cursor.next))
 }
 
@@ -98,8 +100,7 @@ fn who_is_ahead_of_the_follower_stays_there() {
         skip: 1,
         state: None,
     };
-    let taken = recent
-        .take(tenant(1), &within, &Types::All, &mut { ROOM })
-        .unwrap();
+    let kept = recent.kept(tenant(1), &within).unwrap();
+    let taken = kept.give(&within, &Types::All, &mut { ROOM });
     assert_eq!(taken.cursor, within);
 }
