@@ -18,7 +18,7 @@ use crate::installation::{Installation, LogKind, Role};
 ///
 /// # Errors
 /// Something does not start, or a projection does not arrive.
-pub async fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
+pub async fn run(bench: &Bench, report: &mut Report, (events, visits): (u64, u64)) -> anyhow::Result<()> {
     report.section(
         "Catch-up from zero",
         "Commands (or visits in batches) fill a log on Kafka while no projector runs; then `serve --role projector` starts on \
@@ -33,32 +33,43 @@ pub async fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
         "plain seconds",
         "of plain",
     ]);
-    postgres(bench, report).await?;
-    clickhouse(bench, report).await
+    postgres(bench, report, events).await?;
+    clickhouse(bench, report, visits).await
 }
 
-async fn filled(bench: &Bench, visits: bool) -> anyhow::Result<Installation> {
+/// How long is asked before it is counted again.
+const STRETCH: Duration = Duration::from_secs(5);
+/// So long a projection may take.
+const PATIENCE: Duration = Duration::from_secs(900);
+
+/// A log with so many events, or visits, at least.
+async fn filled(bench: &Bench, visits: bool, count: u64) -> anyhow::Result<Installation> {
     let mut installation = Installation::new(&bench.engines, bench.binary.clone(), LogKind::Kafka).await?;
     installation.spawn(Role::Command)?;
     installation.ready(Role::Command).await?;
     let key = installation.tenant("bench", "bench.example").await?;
     let shape = Shape {
         connections: if visits { 16 } else { 64 },
-        duration: bench.duration * 4,
+        duration: STRETCH,
         refusals: false,
     };
-    let requests = if visits {
-        writes::visit_batches(&key)
-    } else {
-        writes::drafts(&key)
-    };
-    writes::expect_none_refused(&load::run(&installation.command_address(), shape, requests).await?)?;
+    let mut written = 0;
+    while written < count {
+        let (requests, of_each) = if visits {
+            (writes::visit_batches(&key), writes::BATCH)
+        } else {
+            (writes::drafts(&key), 1)
+        };
+        let measured = load::run(&installation.command_address(), shape, requests).await?;
+        writes::expect_none_refused(&measured)?;
+        written += measured.answers * of_each;
+    }
     installation.stop().await?;
     Ok(installation)
 }
 
-async fn postgres(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
-    let mut installation = filled(bench, false).await?;
+async fn postgres(bench: &Bench, report: &mut Report, count: u64) -> anyhow::Result<()> {
+    let mut installation = filled(bench, false, count).await?;
     let seconds = caught_up(&mut installation, "content").await?;
     let mut database = PgConnection::connect(&installation.database()).await?;
     let events: i64 = sqlx::query_scalar("SELECT count(*) FROM content_1.content_versions")
@@ -72,12 +83,13 @@ async fn postgres(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
         events as f64 / seconds,
         wanted,
     );
+    report.at_least("catch-up into PostgreSQL, of COPY", copy / seconds, 0.5);
     installation.stop().await?;
     installation.erase().await
 }
 
-async fn clickhouse(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
-    let mut installation = filled(bench, true).await?;
+async fn clickhouse(bench: &Bench, report: &mut Report, count: u64) -> anyhow::Result<()> {
+    let mut installation = filled(bench, true, count).await?;
     let seconds = caught_up(&mut installation, "visits").await?;
     let listed = bench.engines.clickhouse("SHOW DATABASES").await?;
     let database = listed
@@ -99,6 +111,11 @@ async fn clickhouse(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
         "catch-up into ClickHouse, events/s (150,000, or half of a plain insert)",
         events / seconds,
         wanted,
+    );
+    report.at_least(
+        "catch-up into ClickHouse, of a plain insert",
+        plain / seconds,
+        0.7,
     );
     installation.stop().await?;
     installation.erase().await
@@ -143,8 +160,8 @@ async fn caught_up(installation: &mut Installation, projection: &str) -> anyhow:
             return Ok(begin.elapsed().as_secs_f64());
         }
         anyhow::ensure!(
-            begin.elapsed() < Duration::from_secs(180),
-            "{projection} is at {done} of {wanted} after 3 minutes:\n{}",
+            begin.elapsed() < PATIENCE,
+            "{projection} is at {done} of {wanted} after 15 minutes:\n{}",
             installation.said(Role::Projector)
         );
         tokio::time::sleep(Duration::from_millis(20)).await;

@@ -27,7 +27,7 @@ pub(super) const SITE: &str = "bench.example";
 /// How long everything works before it is measured, at least.
 const WARM_UP: Duration = Duration::from_secs(8);
 /// Events in a request of the batch form.
-const BATCH: u64 = 500;
+pub(super) const BATCH: u64 = 500;
 
 /// What a log was measured at, for the figures that compare logs.
 struct Case<'a> {

@@ -23,6 +23,12 @@ struct Arguments {
     /// With how many commits in the log a start is measured, in `startup`.
     #[arg(long, value_delimiter = ',', default_value = "10000,100000,1000000")]
     commits: Vec<u64>,
+    /// How many events of content are in the log of `catch-up`, at least.
+    #[arg(long, default_value_t = 1_000_000)]
+    events: u64,
+    /// How many visits are in the other log of `catch-up`, at least.
+    #[arg(long, default_value_t = 5_000_000)]
+    visits: u64,
     /// The program to measure; by default `annals` beside this one.
     #[arg(long)]
     binary: Option<PathBuf>,
@@ -56,7 +62,9 @@ async fn main() -> anyhow::Result<()> {
     let complete = arguments.phases.is_empty()
         && arguments.connections.is_none()
         && arguments.log.is_none()
-        && arguments.commits.contains(&1_000_000);
+        && arguments.commits.contains(&1_000_000)
+        && arguments.events >= 1_000_000
+        && arguments.visits >= 5_000_000;
     let bench = Bench {
         engines: Engines::from_environment()?,
         binary: arguments.binary.unwrap_or_else(|| own.with_file_name("annals")),
@@ -83,7 +91,7 @@ async fn main() -> anyhow::Result<()> {
         fleet::run(&bench, &mut report).await?;
     }
     if wanted(Phase::CatchUp) {
-        catch_up::run(&bench, &mut report).await?;
+        catch_up::run(&bench, &mut report, (arguments.events, arguments.visits)).await?;
     }
     if wanted(Phase::Live) {
         live::run(&bench, &mut report).await?;
