@@ -46,7 +46,8 @@ pub(crate) struct Params {
     featured: Option<bool>,
     /// BCP 47; `en` finds `en-GB` too.
     language: Option<String>,
-    /// Words, as in a web search: `two words`, `"a phrase"`, `or`, `-without`.
+    /// Words, as in a web search: `two words`, `"a phrase"`, `or`, `-without`. Words are told apart by spaces and
+    /// punctuation: of a text without them, such as Japanese, a part is not found.
     search: Option<String>,
     /// From 1.
     page: Option<u32>,

@@ -6,7 +6,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures::stream;
-use http::{StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use read_models::{
     Projection,
     export::{self, ExportError, Pieces, View},
@@ -72,10 +72,14 @@ pub(crate) async fn export(
     ask.signed()?;
     let Query(wanted) = wanted?;
     let view = find(&view, wanted.store)?;
-    let (format, kind) = match wanted.format {
-        Format::Parquet => (export::Format::Parquet, "application/vnd.apache.parquet"),
-        Format::Csv => (export::Format::Csv, "text/csv; charset=utf-8"),
-        Format::Ndjson => (export::Format::Ndjson, "application/x-ndjson"),
+    let (format, kind, ending) = match wanted.format {
+        Format::Parquet => (
+            export::Format::Parquet,
+            "application/vnd.apache.parquet",
+            "parquet",
+        ),
+        Format::Csv => (export::Format::Csv, "text/csv; charset=utf-8", "csv"),
+        Format::Ndjson => (export::Format::Ndjson, "application/x-ndjson", "ndjson"),
     };
     let tenant = whose(&ask, view, wanted.tenant)?;
     ask.wait(app.progress(), view.projection, tenant, None).await?;
@@ -92,8 +96,22 @@ pub(crate) async fn export(
         pieces,
         name: view.name,
     };
+    let file_name = format!("attachment; filename=\"{}.{}\"", view.name, ending);
     let body = Body::from_stream(stream::unfold(Some(file), File::next));
-    Ok(([(header::CONTENT_TYPE, kind)], body).into_response())
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static(kind)),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        // Whatever visitors wrote is shown by no browser as anything else.
+        (
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        ),
+        (
+            header::CONTENT_DISPOSITION,
+            HeaderValue::try_from(file_name).unwrap_or(HeaderValue::from_static("attachment")),
+        ),
+    ];
+    Ok((headers, body).into_response())
 }
 
 /// What an export of this tenant, or of an operator, holds while it runs.
