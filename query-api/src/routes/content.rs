@@ -156,6 +156,11 @@ async fn listed(app: &App, ask: &Ask, query: String) -> Result<Response, Error> 
         .fresh(app.progress(), Projection::Content, wish.filter.tenant, None)
         .await?;
     let position = ask.read_at(app.progress(), &[Projection::Content]);
+    // Not while a place of the cache is held, where lists that are no searches would wait as well.
+    let _turn = match &wish.filter.search {
+        Some(_) => Some(app.0.searches.take(wish.filter.tenant).await?),
+        None => None,
+    };
     let known = if key.1.len() > LONGEST_KEPT {
         read(app, &wish).await?
     } else {
@@ -234,10 +239,6 @@ fn wish(params: Params, public: bool) -> Result<Wish, Error> {
 }
 
 async fn read(app: &App, wish: &Wish) -> Result<Page, Error> {
-    let _turn = match &wish.filter.search {
-        Some(_) => Some(app.0.searches.take(wish.filter.tenant).await?),
-        None => None,
-    };
     let tables = app.0.tables.live(Projection::Content)?;
     let size = wish.paging.size;
     // One more than asked for tells whether there is more. (The tables skip whole pages of what they are asked
