@@ -101,7 +101,8 @@ impl Target {
     }
 
     /// Puts the records of a partition in, from the first to the last, and says in which state of admission they
-    /// end, and which of them no writer can have made. `id`: the log's new id, if it is to have another. `done` is told how many records are in, now and then.
+    /// end, and which of them no writer can have made. `id`: the log's new id, if it is to have another. `done` is told
+    /// how many records are in, now and then.
     ///
     /// # Errors
     /// See [`RestoreError`].

@@ -12,14 +12,20 @@ fn questions() -> Vec<&'static str> {
         .collect()
 }
 
-#[tokio::test]
-async fn every_question_of_the_page_can_be_asked_by_an_analyst() {
+/// A database of one's own with tables of both projections, and analysts' views of them.
+async fn shown() -> Scratch {
     let scratch = Scratch::for_test();
     let writer = scratch.writer();
     writer.create_visits(1).await.unwrap();
     writer.create_facts(1).await.unwrap();
     writer.show_visits(1).await.unwrap();
     writer.show_facts(1).await.unwrap();
+    scratch
+}
+
+#[tokio::test]
+async fn every_question_of_the_page_can_be_asked_by_an_analyst() {
+    let scratch = shown().await;
     let live = scratch.live();
     let questions = questions();
     assert!(questions.len() > 5, "{} questions found", questions.len());
@@ -117,12 +123,7 @@ async fn an_analyst_sees_the_tenants_that_were_given() {
 /// whatever order the engine evaluates, and whatever an analyst sets.
 #[tokio::test]
 async fn an_analyst_learns_nothing_of_others_from_errors() {
-    let scratch = Scratch::for_test();
-    let writer = scratch.writer();
-    writer.create_visits(1).await.unwrap();
-    writer.create_facts(1).await.unwrap();
-    writer.show_visits(1).await.unwrap();
-    writer.show_facts(1).await.unwrap();
+    let scratch = shown().await;
     let prefix = &scratch.writer.prefix;
     let [others, own] = [Uuid::from_u128(1), Uuid::from_u128(2)];
     // Enough rows that both stand in one granule, and each in others of its own.
