@@ -20,6 +20,7 @@
 //! tokio::spawn(drive(log, Partition::ledger(0), Start::default(), ledger, requests, status, Options::new("host/uuid")));
 //! ```
 
+mod flights;
 mod queues;
 mod reading;
 mod task;
@@ -28,7 +29,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
-use self::task::{ARRIVALS, Task, first, only, until};
+use self::task::{ARRIVALS, Task, only, until};
 
 use crate::{
     admission::State,
@@ -210,7 +211,7 @@ pub async fn drive<D: Decider>(
         let deadline = task.deadline(open);
         tokio::select! {
             biased;
-            (id, outcome) = first(&mut task.appends) => task.appended(id, outcome),
+            report = task.flights.first() => task.appended(report),
             (id, outcome) = only(&mut task.claim) => {
                 task.claim = None;
                 task.writer.appended(id, outcome);
@@ -223,6 +224,11 @@ pub async fn drive<D: Decider>(
             count = requests.recv_many(&mut arrived, ARRIVALS), if open && task.takes_requests() => {
                 open = count > 0;
                 task.arrived(arrived.drain(..));
+                // Who was answered together comes again together: what is decided together leaves together.
+                tokio::task::yield_now().await;
+                while task.takes_requests() && let Ok(request) = requests.try_recv() {
+                    task.arrived(std::iter::once(request));
+                }
             }
             () = until(deadline) => task.expire(open),
         }

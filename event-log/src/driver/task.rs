@@ -1,7 +1,6 @@
 //! The state of a driven partition between two waits, and the performing of effects.
 
 use std::{
-    collections::VecDeque,
     future::Future,
     pin::Pin,
     time::{Duration, Instant},
@@ -11,13 +10,16 @@ use futures::FutureExt;
 use tokio::sync::watch;
 
 use super::{
-    Decider, Decision, Options, Outcome, Rewound, Start, Status, Unreadable, queues::Queues, reading::Reading,
+    Decider, Decision, Options, Outcome, Rewound, Start, Status, Unreadable,
+    flights::{Flights, Report},
+    queues::Queues,
+    reading::Reading,
 };
 use crate::{
     admission::Verdict,
     clock,
     genesis::Claim,
-    log::{AppendError, Appending, Batch, Log, ReadError},
+    log::{AppendError, Batch, Log, ReadError},
     metrics,
     partition::{Offset, Partition},
     writer::{Down, Effect, Writer},
@@ -43,8 +45,8 @@ pub(super) struct Task<D: Decider> {
     pub(super) partition: Partition,
     pub(super) decider: D,
     pub(super) writer: Writer<Ticket<D>>,
-    /// Commits under way, in order; the first reports first.
-    pub(super) appends: VecDeque<(u64, Appending)>,
+    /// Commits on their way.
+    pub(super) flights: Flights,
     pub(super) claim: Pending<Result<Offset, AppendError>>,
     pub(super) end: Pending<Result<Offset, ReadError>>,
     pub(super) reading: Reading,
@@ -73,7 +75,7 @@ impl<D: Decider> Task<D> {
             partition,
             decider,
             writer,
-            appends: VecDeque::new(),
+            flights: Flights::default(),
             claim: None,
             end: None,
             reading: Reading::default(),
@@ -86,6 +88,12 @@ impl<D: Decider> Task<D> {
 
     /// Does what the writer wants, then decides what waits, until there is nothing to do but wait.
     pub(super) async fn perform(&mut self) {
+        self.decide_all().await;
+        let (log, partition) = (&self.log, self.partition);
+        self.flights.depart(|record| log.append(partition, record));
+    }
+
+    async fn decide_all(&mut self) {
         loop {
             while let Some(effect) = self.writer.effect() {
                 self.perform_one(effect).await;
@@ -114,13 +122,10 @@ impl<D: Decider> Task<D> {
 
     async fn perform_one(&mut self, effect: Effect<Ticket<D>>) {
         match effect {
-            Effect::AppendCommit { id, record } => {
-                self.appends
-                    .push_back((id, self.log.append(self.partition, record)));
-            }
+            Effect::AppendCommit { id, record } => self.flights.gather(id, record),
             Effect::AppendClaim { id, epoch } => {
                 // What was under way reports to nobody any more: reading will tell.
-                self.appends.clear();
+                self.flights.forget();
                 self.end = None;
                 let claim = Claim {
                     owner: self.options.owner.clone(),
@@ -189,7 +194,7 @@ impl<D: Decider> Task<D> {
             Effect::SteppedDown { down } => {
                 tracing::warn!(partition = %self.partition, why = %down, "stepped down");
                 (self.claim, self.end) = (None, None);
-                self.appends.clear();
+                self.flights.forget();
                 self.reading = Reading::default();
                 self.status.send_replace(match down {
                     Down::Truncated { next, .. } => Status::Lost {
@@ -260,14 +265,10 @@ impl<D: Decider> Task<D> {
     }
 
     /// The head's report and, without waiting, those after it.
-    pub(super) fn appended(&mut self, id: u64, outcome: Result<Offset, AppendError>) {
+    pub(super) fn appended(&mut self, (id, outcome): Report) {
         self.writer.appended(id, outcome);
-        while let Some((id, appending)) = self.appends.front_mut() {
-            let Some(outcome) = appending.now_or_never() else {
-                return;
-            };
-            self.writer.appended(*id, outcome);
-            self.appends.pop_front();
+        while let Some((id, outcome)) = self.flights.ready() {
+            self.writer.appended(id, outcome);
         }
     }
 
@@ -349,16 +350,6 @@ pub(super) fn pause(attempt: u32) -> Duration {
         .min(LONGEST_PAUSE);
     let random = f64::from(uuid::Uuid::new_v4().as_fields().0) / f64::from(u32::MAX);
     full.mul_f64(0.5 + random / 2.0)
-}
-
-/// The first append's report; never, when there is none.
-pub(super) async fn first(appends: &mut VecDeque<(u64, Appending)>) -> (u64, Result<Offset, AppendError>) {
-    let Some((id, appending)) = appends.front_mut() else {
-        return std::future::pending().await;
-    };
-    let (id, outcome) = (*id, appending.await);
-    appends.pop_front();
-    (id, outcome)
 }
 
 /// The pending answer; never, when there is none.
