@@ -10,7 +10,7 @@ pub mod installation;
 pub mod keys;
 pub mod log;
 pub mod look;
-mod paths;
+pub mod paths;
 pub mod sites;
 pub mod subjects;
 pub mod subscription;

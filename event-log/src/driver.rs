@@ -224,8 +224,10 @@ pub async fn drive<D: Decider>(
             count = requests.recv_many(&mut arrived, ARRIVALS), if open && task.takes_requests() => {
                 open = count > 0;
                 task.arrived(arrived.drain(..));
-                // Who was answered together comes again together: what is decided together leaves together.
-                tokio::task::yield_now().await;
+                if task.company {
+                    // What is decided together leaves together.
+                    tokio::task::yield_now().await;
+                }
                 while task.takes_requests() && let Ok(request) = requests.try_recv() {
                     task.arrived(std::iter::once(request));
                 }

@@ -3,6 +3,8 @@
 //! Read twice: as we write them, which takes the one-pass reader, and with `data` before `type`, which takes
 //! the thorough one. The first should be about twice as quick.
 
+#![expect(clippy::disallowed_methods, reason = "it measures time")]
+
 use std::time::Instant;
 
 use events::envelope;

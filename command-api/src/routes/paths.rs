@@ -33,7 +33,11 @@ fn of_value(value: &Value) -> Result<(), &'static str> {
     path(text.trim())
 }
 
-fn path(text: &str) -> Result<(), &'static str> {
+/// Whether a text is a path that may become a public address.
+///
+/// # Errors
+/// Why not.
+pub fn path(text: &str) -> Result<(), &'static str> {
     if text.is_empty() {
         return Err("must not be empty: leave it out");
     }

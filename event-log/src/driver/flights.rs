@@ -1,18 +1,18 @@
-//! Records on their way into the log, in their order. While two flights of them are under way, the next ones gather and
-//! leave together: a broker takes a request with many records at about the price of one, and whoever is answered
-//! together comes again together. A lonely record never waits.
+//! Records on their way into the log, in their order. While two flights of them are under way to a broker, the next ones
+//! gather and leave together: a request with many records costs it about as much as one with one. A lonely record never
+//! waits, and nothing waits for the embedded log, which gathers by itself.
 
 use std::collections::VecDeque;
 
 use futures::FutureExt as _;
 
 use crate::{
-    log::{AppendError, Appending},
+    log::{AppendError, Appending, Log},
     partition::Offset,
     record::Record,
 };
 
-/// Flights under way before records gather. With one, a partition of two clients would serve one at a time.
+/// Flights under way to a broker before records gather. With one, a partition of two clients would serve one at a time.
 const FLIGHTS: usize = 2;
 /// Records of so many bytes leave at once: what is large gains nothing by waiting.
 const FULL: usize = 64 * 1024;
@@ -20,8 +20,9 @@ const FULL: usize = 64 * 1024;
 /// What became of a record.
 pub(super) type Report = (u64, Result<Offset, AppendError>);
 
-#[derive(Default)]
 pub(super) struct Flights {
+    /// How many may be under way before records gather; none gathers when absent.
+    most: Option<usize>,
     gathered: Vec<(u64, Record)>,
     gathered_bytes: usize,
     /// In order; the first reports first.
@@ -31,15 +32,35 @@ pub(super) struct Flights {
 }
 
 impl Flights {
+    /// Into this log.
+    pub(super) fn of(log: &Log) -> Self {
+        Self::new(log.is_shared().then_some(FLIGHTS))
+    }
+
+    const fn new(most: Option<usize>) -> Self {
+        Self {
+            most,
+            gathered: Vec::new(),
+            gathered_bytes: 0,
+            under_way: VecDeque::new(),
+            last: VecDeque::new(),
+        }
+    }
+
     /// Takes a record to the next flight.
     pub(super) fn gather(&mut self, id: u64, record: Record) {
         self.gathered_bytes += record.size();
         self.gathered.push((id, record));
     }
 
+    /// Whether what has gathered is to leave, whatever is under way.
+    pub(super) const fn is_due(&self) -> bool {
+        self.most.is_none() || self.gathered_bytes >= FULL
+    }
+
     /// Appends what has gathered, when it is time.
     pub(super) fn depart(&mut self, append: impl Fn(Record) -> Appending) {
-        if self.last.len() < FLIGHTS || self.gathered_bytes >= FULL {
+        if self.is_due() || self.most.is_some_and(|most| self.last.len() < most) {
             self.last.extend(self.gathered.last().map(|(id, _)| *id));
             let appended = self.gathered.drain(..).map(|(id, record)| (id, append(record)));
             self.under_way.extend(appended);
@@ -71,7 +92,7 @@ impl Flights {
 
     /// Nobody wants their reports any more, and what has gathered is not to be appended.
     pub(super) fn forget(&mut self) {
-        *self = Self::default();
+        *self = Self::new(self.most);
     }
 }
 
@@ -112,7 +133,7 @@ mod tests {
 
     #[test]
     fn two_flights_are_under_way_and_the_next_leaves_when_the_first_has_landed() {
-        let (mut flights, reports) = (Flights::default(), Reports::default());
+        let (mut flights, reports) = (Flights::new(Some(FLIGHTS)), Reports::default());
         assert_eq!(
             go(&mut flights, &reports, 0..1, 100),
             1,
@@ -145,7 +166,7 @@ mod tests {
 
     #[test]
     fn what_is_large_does_not_wait_and_what_is_forgotten_never_leaves() {
-        let (mut flights, reports) = (Flights::default(), Reports::default());
+        let (mut flights, reports) = (Flights::new(Some(FLIGHTS)), Reports::default());
         for id in 0..4 {
             assert_eq!(go(&mut flights, &reports, id..id + 1, FULL), id as usize + 1);
         }

@@ -1,6 +1,6 @@
 //! The reader of a driven partition: opened when the writer wants records, kept while it goes on from there.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Instant};
 
 use super::task::pause;
 use crate::{
@@ -19,6 +19,8 @@ pub(super) struct Reading {
     looked_to: Offset,
     /// How often reading failed in a row.
     failures: u32,
+    /// When it is tried again: a point in time, for whoever waits is interrupted by every request that comes.
+    again: Option<Instant>,
 }
 
 impl Reading {
@@ -47,17 +49,16 @@ impl Reading {
         partition: Partition,
         next: Offset,
     ) -> Result<Batch, ReadError> {
-        if self.failures > 0 {
-            tokio::time::sleep(pause(self.failures)).await;
+        if let Some(again) = self.again {
+            tokio::time::sleep_until(again.into()).await;
         }
         let outcome = self.try_read(log, partition, next).await;
-        self.failures = if outcome.is_ok() {
-            0
+        if outcome.is_ok() {
+            (self.failures, self.again) = (0, None);
         } else {
-            self.failures.saturating_add(1)
-        };
-        if outcome.is_err() {
             self.reader = None;
+            self.failures = self.failures.saturating_add(1);
+            self.again = Some(Instant::now() + pause(self.failures));
         }
         outcome
     }

@@ -49,6 +49,8 @@ pub(super) struct Task<D: Decider> {
     pub(super) flights: Flights,
     pub(super) claim: Pending<Result<Offset, AppendError>>,
     pub(super) end: Pending<Result<Offset, ReadError>>,
+    /// Whether several were answered together: they come again together.
+    pub(super) company: bool,
     pub(super) reading: Reading,
     /// Arrived and not yet decided.
     waiting: Queues<D::Request>,
@@ -70,14 +72,16 @@ impl<D: Decider> Task<D> {
         let mut writer = writer.accepting(options.accepted.clone());
         writer.assigned();
         status.send_replace(Status::Starting);
+        let flights = Flights::of(&log);
         Self {
             log,
             partition,
             decider,
             writer,
-            flights: Flights::default(),
+            flights,
             claim: None,
             end: None,
+            company: false,
             reading: Reading::default(),
             waiting: Queues::default(),
             closing: None,
@@ -88,7 +92,15 @@ impl<D: Decider> Task<D> {
 
     /// Does what the writer wants, then decides what waits, until there is nothing to do but wait.
     pub(super) async fn perform(&mut self) {
+        if self.writer.is_serving() {
+            // A flight has landed, perhaps: the log is not to wait until those that were in it are answered.
+            self.depart();
+        }
         self.decide_all().await;
+        self.depart();
+    }
+
+    fn depart(&mut self) {
         let (log, partition) = (&self.log, self.partition);
         self.flights.depart(|record| log.append(partition, record));
     }
@@ -122,7 +134,14 @@ impl<D: Decider> Task<D> {
 
     async fn perform_one(&mut self, effect: Effect<Ticket<D>>) {
         match effect {
-            Effect::AppendCommit { id, record } => self.flights.gather(id, record),
+            Effect::AppendCommit { id, record } => {
+                self.flights.gather(id, record);
+                if self.flights.is_due() {
+                    self.depart();
+                }
+            }
+            // What was to be folded before it could not be read.
+            Effect::AppendClaim { .. } if self.writer.down().is_some() => {}
             Effect::AppendClaim { id, epoch } => {
                 // What was under way reports to nobody any more: reading will tell.
                 self.flights.forget();
@@ -266,8 +285,10 @@ impl<D: Decider> Task<D> {
 
     /// The head's report and, without waiting, those after it.
     pub(super) fn appended(&mut self, (id, outcome): Report) {
+        self.company = false;
         self.writer.appended(id, outcome);
         while let Some((id, outcome)) = self.flights.ready() {
+            self.company = true;
             self.writer.appended(id, outcome);
         }
     }

@@ -9,7 +9,7 @@ use std::{
 
 use events::directory::Domain;
 use serde::Serialize;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinHandle};
 use url::Url;
 use uuid::Uuid;
 
@@ -55,7 +55,10 @@ pub(super) struct PageView {
 }
 
 /// The batches of a file, in their order.
-pub(super) struct Batches(mpsc::Receiver<io::Result<Batch>>);
+pub(super) struct Batches {
+    read: mpsc::Receiver<io::Result<Batch>>,
+    reading: JoinHandle<()>,
+}
 
 impl Batches {
     /// Begins to read at this line, from 0.
@@ -77,7 +80,7 @@ impl Batches {
             import: import.to_owned(),
             namespace: Uuid::new_v5(&Uuid::NAMESPACE_OID, import.as_bytes()),
         };
-        tokio::task::spawn_blocking(move || {
+        let reading = tokio::task::spawn_blocking(move || {
             while let Some(batch) = reader.batch().transpose() {
                 let failed = batch.is_err();
                 if sender.blocking_send(batch).is_err() || failed {
@@ -85,11 +88,20 @@ impl Batches {
                 }
             }
         });
-        Ok(Self(receiver))
+        Ok(Self {
+            read: receiver,
+            reading,
+        })
     }
 
+    /// The next batch; none at the end of the file.
     pub(super) async fn next(&mut self) -> Option<io::Result<Batch>> {
-        self.0.recv().await
+        if let Some(batch) = self.read.recv().await {
+            return Some(batch);
+        }
+        // A reader that panicked has not come to the end.
+        let ended = (&mut self.reading).await;
+        ended.err().map(|error| Err(io::Error::other(error)))
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use chrono::{DateTime, FixedOffset, NaiveDate};
+use chrono::{DateTime, FixedOffset};
 
 /// What statistics need of a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,10 +73,10 @@ impl<'a> Rest<'a> {
         (!word.is_empty()).then_some(word)
     }
 
-    /// What the next brackets hold; a user's name before them may hold spaces.
+    /// What the brackets before the request hold; a user's name before them may hold spaces and brackets.
     fn until_bracket(&mut self) -> Option<&'a str> {
-        let start = self.0.find('[')?;
-        let (inside, rest) = self.0[start + 1..].split_once(']')?;
+        let (before, rest) = self.0.split_once("] ")?;
+        let (_, inside) = before.rsplit_once('[')?;
         self.0 = rest;
         Some(inside)
     }
@@ -169,29 +169,9 @@ fn request_parts(text: &str) -> (&str, &str) {
     }
 }
 
-const MONTHS: [&str; 12] = [
-    "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-];
-
 /// `10/Oct/2000:13:55:36 -0700`; month names are English whatever the machine speaks.
 fn parse_time(text: &str) -> Option<DateTime<FixedOffset>> {
-    let (local, offset) = text.split_once(' ')?;
-    let mut parts = local.split(['/', ':']);
-    let day = parts.next()?.parse().ok()?;
-    let month = parts.next()?;
-    let month = MONTHS.iter().position(|name| *name == month)?;
-    let date = NaiveDate::from_ymd_opt(parts.next()?.parse().ok()?, u32::try_from(month).ok()? + 1, day)?;
-    let mut clock = || parts.next()?.parse().ok();
-    let time = date.and_hms_opt(clock()?, clock()?, clock()?)?;
-    let (sign, digits) = offset.split_at_checked(1)?;
-    let (hours, minutes) = digits.split_at_checked(2)?;
-    let seconds = (hours.parse::<u16>().ok()? * 60 + minutes.parse::<u16>().ok()?) as i32 * 60;
-    let offset = match sign {
-        "+" => FixedOffset::east_opt(seconds)?,
-        "-" => FixedOffset::west_opt(seconds)?,
-        _ => return None,
-    };
-    time.and_local_timezone(offset).single()
+    DateTime::parse_from_str(text, "%d/%b/%Y:%H:%M:%S %z").ok()
 }
 
 #[cfg(test)]
@@ -225,6 +205,31 @@ mod tests {
         let line = format!(r#"{COMMON} "-" "-""#);
         let line = Line::parse(&line).unwrap();
         assert_eq!((line.referrer, line.user_agent.as_deref()), (None, Some("")));
+    }
+
+    #[test]
+    fn a_user_may_be_called_anything() {
+        for user in ["John Smith", "a [b", "[", "x\\\"y"] {
+            let text = COMMON.replace("frank", user);
+            assert_eq!(Line::parse(&text), Line::parse(COMMON), "{user}");
+        }
+    }
+
+    #[test]
+    fn no_offset_is_too_large_to_be_refused() {
+        for offset in [
+            "+9959597",
+            "+99999999999999999999",
+            "-9999",
+            "+0060",
+            "0700",
+            "",
+            "+07",
+        ] {
+            let text = COMMON.replace("-0700", offset);
+            let reason = Line::parse(&text).unwrap_err().to_string();
+            assert!(reason.contains("time such as"), "{offset}: {reason}");
+        }
     }
 
     #[test]
