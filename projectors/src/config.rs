@@ -42,6 +42,9 @@ pub struct Config {
     /// Hours for which a generation is kept, and kept up to date, after another one took its place; 0 for ever.
     #[arg(long, env = "ANNALS_KEEP_GENERATIONS_HOURS", default_value_t = 168)]
     pub keep_generations_hours: u32,
+    /// Seconds after which the analysts' views are looked at again: one that somebody has replaced is made anew.
+    #[arg(long, env = "ANNALS_VIEWS_EVERY_SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub views_every_seconds: u64,
     /// Events of the log, and rows of the tables, that verification in the background may read a second; 0: nothing is
     /// verified unasked.
     #[arg(long, env = "ANNALS_VERIFY_RATE", default_value_t = 2_000)]

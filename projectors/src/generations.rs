@@ -16,7 +16,7 @@ mod freeze;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use events::Timestamp;
@@ -76,8 +76,8 @@ pub(crate) struct Supervisor {
     throttles: BTreeMap<(Projection, i32), Throttle>,
     proofs: JoinSet<(Projection, i32)>,
     proving: Vec<(Projection, i32)>,
-    /// What the analysts' views in ClickHouse were led to by this process: its release may define them otherwise.
-    shown: BTreeMap<Projection, i32>,
+    /// What this process led the analysts' views to, whose release may define them otherwise, and when it looked at them.
+    shown: BTreeMap<Projection, (i32, Instant)>,
     /// Whether what went wrong was said.
     announced: bool,
 }
@@ -195,7 +195,9 @@ impl Supervisor {
                 self.tell_of_live(projection, row, ours);
                 self.tell_of_parked(projection, row.parked);
                 self.tell_of_verified(projection, row);
-                if !row.shown || self.shown.get(&projection) != Some(&row.generation) {
+                let every = Duration::from_secs(self.config.views_every_seconds);
+                let led = self.shown.get(&projection).filter(|(_, at)| at.elapsed() < every);
+                if !row.shown || led.is_none_or(|(generation, _)| *generation != row.generation) {
                     self.show(projection, row.generation, row.shown).await;
                 }
             }
@@ -482,7 +484,7 @@ impl Supervisor {
         match done {
             Ok(true) => {
                 self.dependencies.health.forget(&name);
-                self.shown.insert(projection, generation);
+                self.shown.insert(projection, (generation, Instant::now()));
             }
             Ok(false) => {}
             Err(error) => {
@@ -538,8 +540,8 @@ impl Supervisor {
             };
             tracing::info!(%projection, generation = row.generation, hours, "dropping what was kept for long enough");
             match drop_generation(&self.opened.writer, &self.rows, projection, row.generation).await {
-                // Another process was first.
-                Ok(()) | Err(Error::NoGeneration { .. }) => {}
+                // Another process was first; or the analysts' views do not lead away from it, which is told where it is tried.
+                Ok(()) | Err(Error::NoGeneration { .. } | Error::IsShown { .. }) => {}
                 Err(error) => return Err(error),
             }
         }

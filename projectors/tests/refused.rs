@@ -220,6 +220,18 @@ async fn views_that_somebody_replaced_are_made_anew_and_tables_in_their_place_ar
             .then(String::new)
     })
     .await;
+    // And so while it runs: a view without its condition does not stay.
+    world
+        .control
+        .execute("CREATE OR REPLACE VIEW live.downloads AS SELECT * FROM downloads_1.downloads")
+        .await
+        .unwrap();
+    told("what was replaced while it ran is as it was", async || {
+        let writer = world.writer().await;
+        let otherwise = writer.shown_otherwise(Projection::Downloads, 1).await.unwrap();
+        otherwise.is_empty().then(String::new)
+    })
+    .await;
     let kept: u64 = world
         .rows
         .live()

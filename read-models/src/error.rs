@@ -98,6 +98,16 @@ pub enum Error {
         /// Which generation.
         generation: i32,
     },
+    /// A generation to which the analysts' views still lead cannot be dropped: what is built on them would go with it.
+    #[error(
+        "the analysts' views still lead to generation {generation} of {projection}: they follow a switch within a second; when they do not, `annals status` and the projectors' log say what is in the way"
+    )]
+    IsShown {
+        /// Which projection.
+        projection: Projection,
+        /// Which generation.
+        generation: i32,
+    },
     /// A generation that stays at a place in the log answers nobody who asks for the present.
     #[error("generation {generation} of {projection} stays where it was cut, and can never be the live one")]
     Frozen {

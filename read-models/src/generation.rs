@@ -355,7 +355,7 @@ impl Writer {
     /// Drops a generation that is not live: what PostgreSQL holds of it. Its writers are fenced off by that.
     ///
     /// # Errors
-    /// [`Error::NoGeneration`], or [`Error::IsLive`].
+    /// [`Error::NoGeneration`], [`Error::IsLive`], or [`Error::IsShown`].
     pub async fn erase_generation(&self, projection: Projection, generation: i32) -> Result<(), Error> {
         let mut tx = self.begin_making().await?;
         let state = sqlx::query_scalar!(
@@ -365,6 +365,11 @@ impl Writer {
         )
         .fetch_optional(&mut *tx)
         .await?;
+        let shown = sqlx::query_scalar!(
+            "SELECT shown FROM annals.live WHERE projection = $1",
+            projection.name()
+        );
+        let is_shown = shown.fetch_optional(&mut *tx).await?.flatten() == Some(generation);
         match state.as_deref() {
             None => {
                 return Err(Error::NoGeneration {
@@ -374,6 +379,12 @@ impl Writer {
             }
             Some("live") => {
                 return Err(Error::IsLive {
+                    projection,
+                    generation,
+                });
+            }
+            Some(_) if is_shown => {
+                return Err(Error::IsShown {
                     projection,
                     generation,
                 });

@@ -82,6 +82,54 @@ async fn analysts_see_comments_and_their_own_tenants() {
     scratch.erase().await.unwrap();
 }
 
+#[tokio::test]
+async fn what_people_built_on_the_views_follows_them_and_is_never_dropped() {
+    let scratch = Scratch::for_test().await;
+    let writer = Writer::connect(&scratch.url()).await.unwrap();
+    let (projection, mut owner) = (
+        Projection::Downloads,
+        PgConnection::connect(&scratch.url()).await.unwrap(),
+    );
+    for (fold, number) in [("1", 1), ("2", 2)] {
+        assert_eq!(writer.prepare(projection, 1, fold).await.unwrap().number, number);
+    }
+    owner
+        .execute("CREATE VIEW public.mine AS SELECT title FROM live.downloads")
+        .await
+        .unwrap();
+    writer.show_live(projection, 2).await.unwrap();
+    let shown: String = sqlx::query_scalar("SELECT pg_get_viewdef('live.downloads'::regclass)")
+        .fetch_one(&mut owner)
+        .await
+        .unwrap();
+    assert!(shown.contains("downloads_2.downloads"), "{shown}");
+    let refused = writer.erase_generation(projection, 2).await;
+    assert!(matches!(refused, Err(Error::IsShown { .. })), "{refused:?}");
+    writer.show_live(projection, 1).await.unwrap();
+    writer.erase_generation(projection, 2).await.unwrap();
+    owner.execute("SELECT * FROM public.mine").await.unwrap();
+
+    // Columns of other names cannot be put in their place.
+    owner
+        .execute("ALTER TABLE downloads_1.downloads RENAME COLUMN title TO name")
+        .await
+        .unwrap();
+    let refused = writer.show_live(projection, 1).await.unwrap_err();
+    let text = format!("{:#}", anyhow::Error::from(refused));
+    assert!(
+        text.contains("view mine depends on view live.downloads") && text.contains("drop that"),
+        "{text}"
+    );
+    owner
+        .execute("SELECT * FROM public.mine; DROP VIEW public.mine")
+        .await
+        .unwrap();
+    writer.show_live(projection, 1).await.unwrap();
+    owner.execute("SELECT name FROM live.downloads").await.unwrap();
+    writer.close().await;
+    scratch.erase().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn any_number_of_processes_may_migrate_at_once() {
     let scratch = Scratch::for_test().await;

@@ -83,6 +83,9 @@ fn of_tables(error: &read_models::Error) -> Problem {
         read_models::Error::IsLive { .. } => {
             Problem::new(StatusCode::CONFLICT, "generation-live", error.to_string())
         }
+        read_models::Error::IsShown { .. } => {
+            Problem::new(StatusCode::CONFLICT, "generation-shown", error.to_string())
+        }
         read_models::Error::Frozen { .. } => {
             Problem::new(StatusCode::CONFLICT, "generation-frozen", error.to_string())
         }

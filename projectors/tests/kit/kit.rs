@@ -526,6 +526,7 @@ pub fn config(scratch: &Scratch) -> projectors::Config {
         clickhouse_password: String::new(),
         parking_limit: LIMIT,
         keep_generations_hours: 0,
+        views_every_seconds: 1,
         verify_rate: 0,
         verify_every_seconds: 1,
         keys_unconfirmed_seconds: 60,
