@@ -12,6 +12,7 @@
 
 pub mod admission;
 pub mod audit;
+pub mod before;
 mod clock;
 pub mod commit;
 pub mod driver;

@@ -113,6 +113,35 @@ async fn a_checkpoint_ahead_of_the_log_stops_its_projection() {
     world.erase().await;
 }
 
+/// A log that was cut off, or replaced, and is as long again: its end tells nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_log_of_the_same_length_stops_its_projections() {
+    let mut world = World::make().await;
+    world.live(34).await;
+    world.fold().await;
+    let before = content(&world).await;
+    world
+        .control
+        .execute("UPDATE annals.checkpoints SET hash = sha256('another commit') WHERE projection = 'content' AND seq > 0")
+        .await
+        .unwrap();
+    let running = Running::start(&world);
+    let reader = Reader::connect(&world.control.reader_url(), 1).unwrap();
+    let why = told("the partition says why it has stopped", async || {
+        let rows = status::projections(&reader).await.unwrap();
+        let stopped = |row: &&status::PartitionStatus| row.projection == "content" && row.stopped.is_some();
+        rows.iter().find(stopped)?.stopped.clone()
+    })
+    .await;
+    assert!(
+        why.contains("stands another record than the last one that these tables were made of"),
+        "{why}"
+    );
+    assert_eq!(before, content(&world).await, "tables were touched");
+    running.stop().await;
+    world.erase().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn tables_of_a_newer_release_are_refused() {
     let mut world = World::make().await;

@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use event_log::{Log, Offset, Partition, ReadError, Reader, State};
+use event_log::{Log, Offset, Partition, ReadError, Reader, State, before};
 
 use super::decode::{Digested, digest};
 use crate::runner::{Decoded, Entry};
@@ -166,22 +166,22 @@ impl Seat {
         }
         let read = match &mut *reading {
             Some(reader) => reader.next().await,
-            none => match self.windows.log.reader(self.partition, at) {
-                Ok(reader) => none.insert(reader).next().await,
+            none => match self.open(at, &state).await {
+                Ok(Some(reader)) => none.insert(reader).next().await,
+                Ok(None) => {
+                    let before = format!(
+                        "before offset {at} of {} stands another record than the last one that these tables were made of",
+                        self.partition
+                    );
+                    return self.stop(at, &before);
+                }
                 Err(error) => Err(error),
             },
         };
         match read {
             Ok(read) => self.add(digest(self.partition, at, state, read)),
             Err(error @ (ReadError::OutOfRange { .. } | ReadError::NoPartition(_))) => {
-                let reason = format!(
-                    "{error}: the tables know more than the log has, which was replaced or cut off; bring the whole log back, or give this one tables of its own"
-                );
-                self.add(Digested {
-                    records: Vec::new(),
-                    end: at,
-                    stopped: Some(reason),
-                });
+                self.stop(at, &error.to_string());
             }
             Err(error @ ReadError::Failed { .. }) => {
                 tracing::warn!(partition = %self.partition, offset = at, %error, "reading again");
@@ -189,6 +189,24 @@ impl Seat {
                 tokio::time::sleep(RETRY).await;
             }
         }
+    }
+
+    /// A reader from there on, if the log is the one of which admission is this.
+    async fn open(&self, at: Offset, state: &State) -> Result<Option<Reader>, ReadError> {
+        let log = &self.windows.log;
+        let is_the_same = before::holds(log, self.partition, at, state).await?;
+        is_the_same.then(|| log.reader(self.partition, at)).transpose()
+    }
+
+    fn stop(&self, at: Offset, what: &str) {
+        let reason = format!(
+            "{what}: the tables know more than the log has, which was replaced or cut off; bring the whole log back, or give this one tables of its own"
+        );
+        self.add(Digested {
+            records: Vec::new(),
+            end: at,
+            stopped: Some(reason),
+        });
     }
 
     fn is_at_end(&self, at: Offset) -> bool {
