@@ -12,6 +12,8 @@ mod dashboard;
 mod disk;
 #[path = "walkthroughs/erasure.rs"]
 mod erasure;
+#[path = "walkthroughs/first_steps.rs"]
+mod first_steps;
 #[path = "walkthroughs/fleet.rs"]
 mod fleet;
 #[path = "walkthroughs/forgotten.rs"]

@@ -458,7 +458,7 @@ impl Work {
         let done = metrics::Batches::begin(sink.projection(), sink.generation(), &batches);
         let events = batches.iter().map(|it| it.events).sum();
         let span = batch::span(sink.projection(), &batches);
-        let writing = tracing::Instrument::instrument(sink.write(batches), span);
+        let writing = tracing::Instrument::instrument(sink.write(batches), span.clone());
         let grace = async {
             plan.shutdown.cancelled().await;
             tokio::time::sleep(GRACE).await;
@@ -468,6 +468,7 @@ impl Work {
             // The outcome is unknown; whoever begins next finds out.
             () = grace => return Ok(()),
         };
+        span.in_scope(|| tracing::debug!(?rows, "written"));
         self.goals
             .retain(|(partition, end)| done.reached(*partition) < *end);
         self.written = Some(Instant::now());

@@ -16,7 +16,10 @@ use http::header;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use service::{Json, Path, Query};
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::JoinHandle,
+};
 use utoipa::IntoParams;
 
 use crate::{App, caller::Caller, error::Error, history::Page};
@@ -83,6 +86,9 @@ pub struct From {
 /// Pieces of an answer that wait for a slow listener; whoever reads the log waits with them.
 const WAITING: usize = 16;
 
+/// Verification keeps the version of each aggregate of a partition in memory: one at a time, the others wait.
+static VERIFYING: Semaphore = Semaphore::const_new(1);
+
 /// Whether a partition is what the format says, from its genesis to its end now: JSON lines `{"progress": …}`,
 /// `{"finding": …}` for what is void, missing, odd or wrong, and in the end `{"result": …}` or `{"problem": …}`.
 #[utoipa::path(get, path = "/api/v1/log/{topic}/{partition}/verify", tag = "operators", operation_id = "verify_log",
@@ -97,7 +103,13 @@ pub async fn verify(
     let partition = partition(&app, &caller, &topic, index)?;
     let (tell, told) = mpsc::channel(WAITING);
     let log = app.log().clone();
-    let task = tokio::spawn(async move { audit::audit(&log, partition, &tell).await.map(|()| None) });
+    let task = tokio::spawn(async move {
+        let _turn = tokio::select! {
+            turn = VERIFYING.acquire() => turn,
+            () = tell.closed() => return Ok(None),
+        };
+        audit::audit(&log, partition, &tell).await.map(|()| None)
+    });
     Ok(lines(told, task, |told| line(&told)))
 }
 

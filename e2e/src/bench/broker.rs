@@ -82,7 +82,7 @@ pub async fn measure(clients: usize, duration: Duration, way: impl Way) -> anyho
 pub async fn raw_producer(engines: &Engines, load: &Load) -> anyhow::Result<Measured> {
     topic(engines, load).await?;
     let mut config = client(engines);
-    config.set("enable.idempotence", "true");
+    config.set("enable.idempotence", "false");
     let raw = Raw {
         producer: config.create()?,
         topic: load.topic.as_str().into(),

@@ -121,6 +121,21 @@ async fn commands(annals: &Installation, key: &str, content: &str, download: &st
         ),
         (
             Method::POST,
+            format!("/api/v1/downloads/{download}/start"),
+            nothing.clone(),
+        ),
+        (
+            Method::POST,
+            format!("/api/v1/downloads/{download}/complete"),
+            json!({"size": 1}),
+        ),
+        (
+            Method::POST,
+            format!("/api/v1/downloads/{download}/fail"),
+            json!({"error": "x"}),
+        ),
+        (
+            Method::POST,
             "/api/v1/downloads/reorder".to_owned(),
             json!({"priorities": {download: 1}}),
         ),
@@ -167,14 +182,23 @@ async fn commands(annals: &Installation, key: &str, content: &str, download: &st
         .unwrap();
     assert_eq!(taken.status, 409, "{taken:?}");
     let visit = json!([{"name": "pageview", "url": "https://mine.example/", "domain": "mine.example", "user_agent": "Mozilla/5.0 (X11; Linux x86_64; rv:130.0) Gecko/20100101 Firefox/130.0", "ip": "203.0.113.9"}]);
-    let visits = annals
-        .command(Method::POST, "/api/v1/visits", key, visit)
-        .await
-        .unwrap();
-    assert_ne!(
-        visits.body["accepted"], 1,
-        "a visit of another's site: {visits:?}"
-    );
+    let mut line = visit.clone();
+    line[0]["url"] = json!("https://theirs.example/");
+    line[0]["domain"] = json!("theirs.example");
+    (line[0]["import"], line[0]["line"]) = (json!(import), json!(0));
+    line[0]["timestamp"] = json!("2020-01-01T00:00:00Z");
+    for (what, body) in [
+        ("a visit of another's site", visit),
+        ("a line of another's import", line),
+    ] {
+        let visits = annals.command(Method::POST, "/api/v1/visits", key, body);
+        let visits = visits.await.unwrap();
+        assert_ne!(visits.body["accepted"], 1, "{what}: {visits:?}");
+        assert!(
+            visits.status != 401 && !visits.body.to_string().contains("secret.log"),
+            "{what}: {visits:?}"
+        );
+    }
 }
 
 /// Everything that names something of one tenant.
@@ -216,8 +240,15 @@ async fn queries(annals: &Installation, key: &str, content: &str, download: &str
 
 async fn statistics(annals: &Installation, key: &str) {
     let query = json!({"site_id": "mine.example", "metrics": ["pageviews"], "date_range": "all"});
-    let answer = annals.stats(key, query, None).await.unwrap();
+    let answer = annals.stats(key, query.clone(), None).await.unwrap();
     assert!(matches!(answer.status.as_u16(), 403 | 404 | 422), "{answer:?}");
+    let client = reqwest::Client::new();
+    let asked = client
+        .post(format!("http://{}/api/v2/query", annals.query_address()))
+        .bearer_auth(key)
+        .json(&query);
+    let status = asked.send().await.unwrap().status();
+    assert!(matches!(status.as_u16(), 403 | 404 | 422), "{status}");
 }
 
 async fn without_a_key(annals: &Installation, content: &str) {

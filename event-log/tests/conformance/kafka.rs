@@ -339,6 +339,43 @@ async fn a_topic_that_may_lose_acknowledged_records_is_refused_outside_developme
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_forgets_or_whose_leader_may_be_behind_is_refused_outside_development() {
+    for (setting, value, told) in [
+        (
+            "retention.ms",
+            "604800000",
+            "retention.ms is 604800000, expected -1",
+        ),
+        (
+            "retention.bytes",
+            "1073741824",
+            "retention.bytes is 1073741824, expected -1",
+        ),
+        (
+            "unclean.leader.election.enable",
+            "true",
+            "unclean.leader.election.enable is not false",
+        ),
+    ] {
+        let bench = Cluster::new();
+        bench
+            .make(
+                "directory",
+                1,
+                &[("max.message.bytes", "8388608"), (setting, value)],
+            )
+            .await;
+        let weak = Log::open(config(bench.store())).await;
+        weak.expect("taken in development").close().await;
+        let why = match Log::open(production(&bench)).await {
+            Err(OpenError::Unsafe(why)) => why,
+            other => panic!("{setting}: {:?}", other.err()),
+        };
+        assert!(why.contains(told), "{why}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_topic_that_compacts_or_is_too_small_is_refused_everywhere() {
     for (setting, value, told) in [
         ("cleanup.policy", "compact", "compaction removes history"),

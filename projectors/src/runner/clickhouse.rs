@@ -370,6 +370,8 @@ impl Run<'_> {
                 }
             };
             if input == Input::Advanced {
+                self.span
+                    .in_scope(|| tracing::debug!(rows = self.written, "written"));
                 let spent = plan.throttle.spent(std::mem::take(&mut self.written));
                 plan.shutdown.run_until_cancelled(spent).await;
             }
