@@ -248,7 +248,8 @@ impl Filling<'_> {
                     self.dependencies.log.partitions(Topic::Ledger),
                     self.config.parking_limit,
                 );
-                let (name, plan) = self.plan(None);
+                let (name, mut plan) = self.plan(None);
+                plan.gather = Gather::IN_BLOCKS;
                 self.spawn(&mut started, name, drive(sink, plan));
             }
         }

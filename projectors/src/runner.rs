@@ -156,6 +156,12 @@ impl Gather {
         stretch: Duration::from_secs(1),
     };
 
+    /// For ClickHouse, which wants few large blocks: of all partitions, twice a second.
+    pub const IN_BLOCKS: Self = Self {
+        pause: Duration::from_millis(500),
+        ..Self::AT_ONCE
+    };
+
     /// For transactions: whatever is there, and what is much in parts that are written side by side.
     pub const SIDE_BY_SIDE: Self = Self {
         events: 2_500,

@@ -2,6 +2,8 @@
 //!
 //! Rows are complete states, versioned by the offset that made them: writing one again changes nothing.
 
+use std::collections::BTreeSet;
+
 use clickhouse::{Client, Row};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -88,18 +90,21 @@ impl Writer {
 }
 
 impl FactStore {
-    /// The present state of these pieces; those that there is nothing of are left out.
+    /// The present state of these pieces, each with its tenant; those that there is nothing of are left out.
     ///
     /// # Errors
     /// When ClickHouse does not answer.
-    pub async fn present(&self, pieces: &[Uuid]) -> Result<Vec<Fact>, Error> {
+    pub async fn present(&self, pieces: &BTreeSet<(Uuid, Uuid)>) -> Result<Vec<Fact>, Error> {
         if pieces.is_empty() {
             return Ok(Vec::new());
         }
-        let pieces: Vec<String> = pieces.iter().map(Uuid::to_string).collect();
+        let tenants: BTreeSet<String> = pieces.iter().map(|(tenant, _)| tenant.to_string()).collect();
+        let tenants: Vec<String> = tenants.into_iter().collect();
+        let pieces: Vec<String> = pieces.iter().map(|(_, piece)| piece.to_string()).collect();
         let asking = self
             .client
             .query_raw(include_str!("facts/present.sql"))
+            .param("tenants", tenants)
             .param("pieces", pieces)
             .fetch_all();
         within(self.limits.query, || "the present facts".to_owned(), asking).await

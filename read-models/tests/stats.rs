@@ -531,10 +531,8 @@ async fn the_report_joins_views_with_content_and_the_period_before() {
     facts.push(&fact(13, "draft", "draft", &["/"]));
     let store = writer.fact_store(1);
     store.write(&facts).await.unwrap();
-    let present = store
-        .present(&[Uuid::from_u128(10), Uuid::from_u128(99)])
-        .await
-        .unwrap();
+    let asked = [10, 99].map(|piece| (site().tenant, Uuid::from_u128(piece)));
+    let present = store.present(&asked.into()).await.unwrap();
     assert_eq!(present, [fact(10, "a", "published", &["/a", "/old-a"])]);
 
     let day = |text: &str| text.parse().unwrap();

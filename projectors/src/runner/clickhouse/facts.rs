@@ -11,6 +11,7 @@ use std::{
 };
 
 use event_log::{Offset, Partition, Topic};
+use events::Recorded;
 use read_models::{
     Advance, Checkpoint, Projection, Tables, Writer,
     clickhouse::{self, Generation},
@@ -117,11 +118,11 @@ pub(in crate::runner) async fn fold_and_write(
     entries: &[&Entry],
     attempt: &mut Attempt<'_>,
 ) -> Result<u64, SinkError> {
-    let pieces: BTreeSet<Uuid> = entries
+    let piece = |recorded: &Recorded| Some((recorded.envelope.tenant.uuid(), subject(recorded)?));
+    let pieces: BTreeSet<(Uuid, Uuid)> = entries
         .iter()
-        .filter_map(|entry| entry.event.as_ref().ok().and_then(subject))
+        .filter_map(|entry| entry.event.as_ref().ok().and_then(piece))
         .collect();
-    let pieces: Vec<Uuid> = pieces.into_iter().collect();
     let present = store.present(&pieces).await?;
     let mut facts: HashMap<Uuid, Fact> = present.into_iter().map(|fact| (fact.content, fact)).collect();
     let mut changed: BTreeSet<Uuid> = BTreeSet::new();
