@@ -205,15 +205,23 @@ fn follows(found: u64, last: u64) -> Result<(), u64> {
     }
 }
 
+/// Commits of a partition that a writer has under way at most, and as many answers that append nothing.
+pub const MOST_IN_FLIGHT: usize = 4_096;
+
+/// No writer is so many numbers ahead of what is admitted: a new claim may turn answers into commits, so it has twice
+/// that under way, and this is twice that again.
+const FARTHEST_AHEAD: u64 = 4 * MOST_IN_FLIGHT as u64;
+
 impl Why {
     /// Whether no writer that keeps the rules ever makes such a record where it stands: history was changed by somebody
     /// else, or the log has lost a part of it. (A writer begins an epoch when it has read its own claim, and chains its
-    /// commits on what it has read.)
+    /// commits on what it has read. A number that is missing is an append that failed: then few more follow in its epoch.)
     pub fn is_damage(&self) -> bool {
         match self {
             Self::Hash => true,
             Self::Epoch { found, expected } => found > expected,
-            Self::Malformed(_) | Self::Genesis(_) | Self::Topic | Self::Seq { .. } => false,
+            Self::Seq { found, expected } => *found > expected.saturating_add(FARTHEST_AHEAD),
+            Self::Malformed(_) | Self::Genesis(_) | Self::Topic => false,
         }
     }
 }

@@ -32,7 +32,7 @@ use tokio::sync::{mpsc, watch};
 use self::task::{ARRIVALS, Task, only, until};
 
 use crate::{
-    admission::State,
+    admission::{MOST_IN_FLIGHT, State},
     commit::Prepared,
     log::Log,
     partition::{Offset, Partition},
@@ -155,7 +155,7 @@ impl Options {
     pub fn new(owner: impl Into<String>) -> Self {
         Self {
             owner: owner.into(),
-            max_in_flight: 4_096,
+            max_in_flight: MOST_IN_FLIGHT,
             patience: Duration::from_secs(5),
             accepted: Vec::new(),
         }

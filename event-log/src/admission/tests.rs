@@ -141,6 +141,29 @@ fn an_old_epoch_a_used_number_a_skipped_number_and_a_wrong_hash_are_void() {
     assert_eq!(void(&elsewhere, 2, &first), Why::Hash);
 }
 
+/// An append that failed leaves a gap in the numbers, and what was under way behind it; a commit that was taken out of
+/// the log leaves all that its epoch brought after it.
+#[test]
+fn a_number_far_ahead_of_what_is_admitted_is_no_failed_append() {
+    let (state, _) = begun();
+    let ahead = |numbers: u64| Why::Seq {
+        found: 2 + numbers,
+        expected: 2,
+    };
+    assert!(!ahead(8_192).is_damage());
+    assert!(ahead(100_000).is_damage());
+    let mut lost = state;
+    let (_, mut tail) = seal(1, &state);
+    for number in 2..20_000 {
+        let (record, after) = seal(number, &tail);
+        tail = after;
+        let Verdict::Void(why) = lost.admit(number + 10, &record) else {
+            panic!("admitted")
+        };
+        assert_eq!(why.is_damage(), number > 1 + 4 * 4_096, "{why}");
+    }
+}
+
 #[test]
 fn nothing_counts_before_the_genesis_and_no_second_one_after_it() {
     let fresh = State::default();

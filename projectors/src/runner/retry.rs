@@ -62,7 +62,7 @@ pub enum Error {
     Ambiguous(String),
     /// Visits have no order that trying again could restore.
     #[error(
-        "a visit that cannot be read now is read by a release that knows it, in a generation of its own; it can be skipped"
+        "a visit that cannot be read now is read by a release that knows it, in the generation that `annals rebuild visits` makes there; it can be skipped"
     )]
     Visits,
     /// The generation is another release's.
