@@ -75,9 +75,8 @@ pub async fn measure(clients: usize, duration: Duration, way: impl Way) -> anyho
     Ok(Measured::of(latencies, duration))
 }
 
-/// Librdkafka alone, as it is fastest. With the broker's numbers five records of a partition are under way and the others
-/// wait and go together; without them, and with no more requests under way than the log allows itself, it is slower, and
-/// with the library's own million of them each record is a request, which is a tenth of it.
+/// Librdkafka alone. The broker's numbers bound what is under way, so that records go together; without them, and with the
+/// library's own bound, each record is a request of its own, which is a tenth of it.
 ///
 /// # Errors
 /// The broker refuses.
