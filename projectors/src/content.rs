@@ -1,4 +1,6 @@
 //! Content: event → change. The tables are in `read-models/src/content.rs`.
+//!
+//! A little longer than a file should be: every event of a piece beside every other, in one fold.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 

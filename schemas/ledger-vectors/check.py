@@ -31,6 +31,10 @@ class Void(Exception):
     """A record that means nothing, with the reason."""
 
 
+# Section 6: no writer is so many numbers ahead of what is admitted.
+FARTHEST_AHEAD = 16_384
+
+
 class Damage(Void):
     """One that no writer makes where it stands: somebody else did, or the log has lost a part of it."""
 
@@ -128,7 +132,8 @@ class Fenced:
                 ahead = int(found["annals-epoch"]) > self.epoch
                 raise (Damage if ahead else Void)("not the current epoch")
             if int(found["annals-seq"]) != self.seq + 1:
-                raise Void("not the next number")
+                ahead = int(found["annals-seq"]) > self.seq + 1 + FARTHEST_AHEAD
+                raise (Damage if ahead else Void)("not the next number")
             if chain(self.hash, found, value).hex().encode() != found["annals-hash"]:
                 raise Damage("the hash does not fit")
             self.seq += 1

@@ -2,6 +2,7 @@
 //!
 //! A post is recognised again by site, kind and slug: a second run creates nothing, and changes only what differs.
 
+mod addresses;
 mod date;
 mod files;
 mod front_matter;

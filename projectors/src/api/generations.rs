@@ -1,4 +1,6 @@
 //! Generations: what there is, rebuilding beside the live one, the way back, dropping.
+//!
+//! A little longer than a file should be: each route with its description for the OpenAPI document.
 
 use std::time::{Duration, Instant};
 

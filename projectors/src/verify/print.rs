@@ -3,6 +3,8 @@
 //! A row's fingerprint is the sum of its columns' keyed hashes, so columns come in any order, and a column that only
 //! one side has is a difference. The keys are new in every run: nobody can make two rows that look alike. A row of a
 //! store is hashed as it is read, and nothing of it is kept.
+//!
+//! A little longer than a file should be, by its tests.
 
 use std::{fmt, hash::Hasher as _};
 

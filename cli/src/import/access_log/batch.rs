@@ -221,6 +221,20 @@ mod tests {
         std::iter::from_fn(|| reader.batch().unwrap()).collect()
     }
 
+    #[tokio::test]
+    async fn a_reader_that_panics_has_not_come_to_the_end() {
+        let (sender, read) = mpsc::channel(1);
+        let reading = tokio::task::spawn_blocking(move || {
+            drop(sender);
+            panic!("a line that nobody thought of");
+        });
+        let end = Batches { read, reading }.next().await;
+        assert!(
+            end.is_some_and(|end| end.is_err()),
+            "the import would be complete"
+        );
+    }
+
     #[test]
     fn every_line_of_the_sample_is_sent_skipped_or_named() {
         let batches = batches(0);
