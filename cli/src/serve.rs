@@ -255,7 +255,9 @@ async fn open_log(
             OpenError::InUse(_) => (false, ONE_PROCESS),
             // A folder does not come by itself; brokers do.
             OpenError::Unavailable(_) => (!is_embedded, "cannot open the log"),
-            OpenError::Foreign(_) | OpenError::Unsafe(_) => (false, "cannot open the log"),
+            OpenError::Foreign(_) | OpenError::Unsafe(_) | OpenError::Damaged(_) => {
+                (false, "cannot open the log")
+            }
         };
         let error = anyhow::Error::new(error).context(what);
         Err(if is_away {

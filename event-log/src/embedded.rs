@@ -6,6 +6,7 @@
 //! of its queue. A record becomes readable when it is on the disk, never earlier.
 
 mod committer;
+mod ends;
 mod layout;
 mod reader;
 
@@ -23,7 +24,7 @@ use fjall::{
 use tokio::sync::{mpsc, watch};
 
 pub(crate) use self::reader::Reader;
-use self::{committer::Item, layout::offset_of_key};
+use self::{committer::Item, ends::Ends, layout::offset_of_key};
 use crate::{
     gate::Gate,
     log::{Appending, OpenError, ReadError},
@@ -55,11 +56,13 @@ pub(crate) struct Embedded {
 /// The database and what is known of its partitions.
 struct Store {
     db: Database,
+    ends: Ends,
     shards: RwLock<HashMap<Partition, Arc<Shard>>>,
 }
 
 /// One partition.
 struct Shard {
+    partition: Partition,
     keyspace: Keyspace,
     /// The next offset, of records that are on the disk.
     end: watch::Sender<Offset>,
@@ -69,12 +72,14 @@ struct Shard {
 impl Embedded {
     pub(crate) async fn open(dir: &Path) -> Result<Arc<Self>, OpenError> {
         let path = dir.to_owned();
-        let opened = tokio::task::spawn_blocking(move || open_database(&path)).await;
-        let db = opened.map_err(|error| OpenError::Unavailable(error.to_string()))??;
-        let store = Arc::new(Store {
-            db,
-            shards: RwLock::default(),
-        });
+        let opened = tokio::task::spawn_blocking(move || Store::open(&path)).await;
+        let panicked = |error| {
+            let dir = dir.display();
+            OpenError::Unavailable(format!(
+                "cannot open the log in {dir}: a file there is damaged ({error}); restore the folder from a copy"
+            ))
+        };
+        let store = Arc::new(opened.map_err(panicked)??);
         let stopped = watch::Sender::new(None);
         let (queue, items) = mpsc::channel(QUEUE);
         let committer = committer::spawn(store.clone(), items, stopped.clone())
@@ -181,6 +186,35 @@ impl Embedded {
 }
 
 impl Store {
+    fn open(dir: &Path) -> Result<Self, OpenError> {
+        let db = open_database(dir)?;
+        let unavailable =
+            |why: String| OpenError::Unavailable(format!("cannot open the log in {}: {why}", dir.display()));
+        let ends = Ends::open(dir).map_err(|error| unavailable(error.to_string()))?;
+        let known = ends.known().map_err(|error| unavailable(error.to_string()))?;
+        let store = Self {
+            db,
+            ends,
+            shards: RwLock::default(),
+        };
+        for (partition, acknowledged) in known {
+            let shard = store
+                .shard(partition)
+                .map_err(|error| unavailable(error.to_string()))?;
+            let end = *shard.end.borrow();
+            if end < acknowledged {
+                return Err(OpenError::Damaged(format!(
+                    "the log in {} has lost what it acknowledged: {partition} ends at offset {end}, and ended at \
+                     {acknowledged}. A file there was damaged or replaced: restore the folder from a copy. To go on without \
+                     what is lost, delete {}",
+                    dir.display(),
+                    store.ends.path().display(),
+                )));
+            }
+        }
+        Ok(store)
+    }
+
     /// The partition's shard; its keyspace is made when it is first asked for.
     fn shard(&self, partition: Partition) -> Result<Arc<Shard>, ReadError> {
         if let Some(shard) = self
@@ -209,6 +243,7 @@ impl Store {
             }
         };
         let shard = Arc::new(Shard {
+            partition,
             keyspace,
             end: watch::Sender::new(end),
             gate: Arc::default(),
@@ -281,6 +316,9 @@ pub(crate) fn told(error: &fjall::Error) -> String {
             };
         }
         cause = this.source();
+    }
+    if let fjall::Error::JournalRecovery(what) = error {
+        return format!("a journal there is damaged ({what:?}); restore the folder from a copy");
     }
     if matches!(error, fjall::Error::Poisoned) {
         return "a write failed, as on a full disk: see to that disk, then start this process again"

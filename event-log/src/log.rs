@@ -117,6 +117,9 @@ pub enum OpenError {
     /// A topic whose settings may lose acknowledged records.
     #[error("{0}")]
     Unsafe(String),
+    /// Records are missing that were acknowledged.
+    #[error("{0}")]
+    Damaged(String),
     /// The store does not answer or answers with an error.
     #[error("{0}")]
     Unavailable(String),

@@ -78,7 +78,7 @@ pub(super) fn spawn(
         })
 }
 
-/// Writes the batch, waits for the disk, shows it to readers, answers. On an error the batch is left as it was.
+/// Writes the batch, waits for the disk, notes how far it came, shows it to readers, answers. On an error the batch is left as it was.
 fn commit(store: &Store, batch: &mut Vec<Item>) -> fjall::Result<()> {
     wait_for_room(store)?;
     let now = now();
@@ -95,17 +95,11 @@ fn commit(store: &Store, batch: &mut Vec<Item>) -> fjall::Result<()> {
         *next += 1;
     }
     write.commit()?;
-    for (Item { shard, .. }, offset) in batch.iter().zip(&offsets) {
-        // One wake for each partition, after all of the batch.
-        shard.end.send_if_modified(|end| {
-            *end = offset + 1;
-            false
-        });
-    }
-    let mut told = std::collections::HashSet::new();
+    // Each partition is noted, and its readers woken, once.
     for Item { shard, .. } in batch.iter() {
-        if told.insert(Arc::as_ptr(shard)) {
-            shard.end.send_modify(|_| {});
+        if let Some(end) = next.remove(&Arc::as_ptr(shard)) {
+            store.ends.note(shard.partition, end)?;
+            shard.end.send_replace(end);
         }
     }
     for (item, offset) in batch.drain(..).zip(offsets) {

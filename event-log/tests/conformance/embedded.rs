@@ -110,6 +110,11 @@ fn journal(bench: &Folder) -> PathBuf {
     journals.pop().expect("a journal")
 }
 
+/// What the folder says to have acknowledged.
+fn acknowledged(bench: &Folder) -> PathBuf {
+    bench.path().join("acknowledged")
+}
+
 /// Where the written part of a preallocated journal ends.
 fn written(bytes: &[u8]) -> usize {
     bytes
@@ -133,11 +138,14 @@ async fn a_torn_tail_is_cut_off() {
         log.close().await;
         let path = journal(&bench);
         let before = std::fs::read(&path).expect("read");
+        let noted = std::fs::read(acknowledged(&bench)).expect("read");
         let log = open(&bench).await;
         log.append(Partition::ledger(0), record("torn"))
             .await
             .expect("appended");
         log.close().await;
+        // The crash came before anybody was answered.
+        std::fs::write(acknowledged(&bench), &noted).expect("written");
         let mut bytes = std::fs::read(&path).expect("read");
         let end = written(&bytes);
         assert!(end > written(&before), "the last record is in this journal");
@@ -153,6 +161,77 @@ async fn a_torn_tail_is_cut_off() {
         assert_eq!(read[10].record, record("next"));
         log.close().await;
     }
+}
+
+/// One bit of the journal that differs, wherever: the folder is refused, or has everything that it acknowledged.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_journal_is_never_taken_for_a_shorter_log() {
+    const RECORDS: usize = 12;
+    let bench = Folder::new();
+    let ledger = Partition::ledger(0);
+    let log = open(&bench).await;
+    for n in 0..RECORDS {
+        let appended = log.append(ledger, record(format!("record {n}"))).await;
+        appended.expect("appended");
+    }
+    log.close().await;
+    let path = journal(&bench);
+    let good = std::fs::read(&path).expect("read");
+    let of = |value: &[u8]| good.windows(value.len()).position(|bytes| bytes == value);
+    let (first, last) = (
+        of(b"record 5").expect("it is there"),
+        of(b"record 7").expect("it is there"),
+    );
+    let (mut cut, mut refused) = (0, 0);
+    for at in first..last {
+        let mut bytes = good[..written(&good)].to_vec();
+        bytes[at] ^= 1 << (at % 8);
+        std::fs::write(&path, &bytes).expect("written");
+        let file = std::fs::File::options().write(true).open(&path).expect("opened");
+        file.set_len(good.len() as u64).expect("as long as it was");
+        drop(file);
+        let noted = std::fs::read(acknowledged(&bench)).expect("read");
+        match Log::open(config(bench.store())).await {
+            Err(OpenError::Damaged(why)) => {
+                assert!(
+                    why.contains("has lost what it acknowledged: ledger/0 ends at"),
+                    "{why}"
+                );
+                cut += 1;
+            }
+            Err(OpenError::Unavailable(why)) => {
+                assert!(why.starts_with("cannot open the log in /"), "{why}");
+                refused += 1;
+            }
+            Err(error) => panic!("byte {at}: {error}"),
+            Ok(log) => {
+                let read = suite::read(&mut log.reader(ledger, 1).expect("reader"), RECORDS).await;
+                for (n, stored) in read.iter().enumerate() {
+                    assert_eq!(stored.record, record(format!("record {n}")), "byte {at}");
+                }
+                log.close().await;
+            }
+        }
+        assert_eq!(
+            std::fs::read(acknowledged(&bench)).expect("read"),
+            noted,
+            "byte {at}"
+        );
+    }
+    assert!(cut > 0 && refused > 0, "{cut} cut, {refused} refused");
+    // Whoever knows what is lost may go on.
+    std::fs::write(&path, &good[..last]).expect("written");
+    assert!(matches!(
+        Log::open(config(bench.store())).await,
+        Err(OpenError::Damaged(_))
+    ));
+    std::fs::remove_file(acknowledged(&bench)).expect("removed");
+    let log = open(&bench).await;
+    let end = log.end(ledger).await.expect("an end");
+    assert_eq!(end, 8, "after the genesis and seven records");
+    assert_eq!(log.append(ledger, record("next")).await, Ok(end));
+    log.close().await;
+    open(&bench).await.close().await;
 }
 
 /// A disk that takes no more, in a process of its own: the first failed write stops the log for good, what was
