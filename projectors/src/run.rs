@@ -236,6 +236,7 @@ impl Filling<'_> {
                     generation: self.generation,
                     owner: format!("process {}", std::process::id()),
                     parking_limit: self.config.parking_limit,
+                    keep_every: Engines::KEEP_EVERY,
                 };
                 let (name, plan) = self.plan(None);
                 self.spawn(&mut started, name, run_visits(engines, plan));

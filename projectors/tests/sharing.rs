@@ -325,6 +325,7 @@ async fn two_that_believe_the_same_of_visits_do_not_fence_each_other_to_and_fro(
         generation: 1,
         owner: "another".to_owned(),
         parking_limit: kit::LIMIT,
+        keep_every: Engines::KEEP_EVERY,
     };
     let (health, shutdown) = (Health::new(), CancellationToken::new());
     let plan = Plan {

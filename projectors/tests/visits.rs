@@ -150,6 +150,7 @@ async fn tables(log: &Log) -> (Control, Rows, Engines) {
         generation: 1,
         owner: "test".to_owned(),
         parking_limit: 10,
+        keep_every: Engines::KEEP_EVERY,
     };
     (control, rows, engines)
 }

@@ -48,6 +48,13 @@ pub struct Engines {
     /// Records with events that cannot be read, of which so many may be parked; the partition that has one more stays
     /// before it until a person has looked at it.
     pub parking_limit: usize,
+    /// After so many events of a partition the fold's state is kept, so that a restart folds no more than these again.
+    pub keep_every: usize,
+}
+
+impl Engines {
+    /// What `keep_every` is, but for tests.
+    pub const KEEP_EVERY: usize = 250_000;
 }
 
 /// Why a run ended. The next one takes over again.
@@ -544,7 +551,11 @@ impl Run<'_> {
                 ));
             }
             partitions.sort_by_key(|(checkpoint, _)| checkpoint.partition);
-            self.gather = Some(Gather::begin(&self.engines.log, partitions)?);
+            self.gather = Some(Gather::begin(
+                &self.engines.log,
+                partitions,
+                self.engines.keep_every,
+            )?);
         }
         let Some(mut gather) = self.gather.take() else {
             return Err(Failure::Ended);

@@ -31,9 +31,6 @@ const AHEAD: usize = 131_072;
 /// An insert never has more rows than this: ClickHouse would make several parts of a million.
 const MOST_ROWS: usize = 900_000;
 
-/// After so many events of a partition the fold's state is kept, so that a restart folds no more again.
-const SNAPSHOT_EVENTS: usize = 250_000;
-
 /// Under little load an insert is made at once, but not before this long after the last one began.
 const PACE: Duration = Duration::from_millis(600);
 
@@ -72,8 +69,13 @@ pub(crate) struct Gather {
 }
 
 impl Gather {
-    /// Begins to fold: each partition from the state that was kept last, up to its checkpoint without a word.
-    pub(crate) fn begin(log: &Log, partitions: Vec<(Checkpoint, Fold)>) -> Result<Self, Failure> {
+    /// Begins to fold: each partition from the state that was kept last, up to its checkpoint without a word. After
+    /// every so many events of one its state is handed over, to be kept.
+    pub(crate) fn begin(
+        log: &Log,
+        partitions: Vec<(Checkpoint, Fold)>,
+        keep_every: usize,
+    ) -> Result<Self, Failure> {
         let waiting = Arc::new(Waiting::default());
         let most = (AHEAD / partitions.len().max(1)).max(1);
         let mut tasks = JoinSet::new();
@@ -93,7 +95,8 @@ impl Gather {
                 reader,
                 log_end: 0,
                 records: 0,
-                since_snapshot: 0,
+                since_kept: 0,
+                keep_every,
                 most,
                 waiting: Arc::clone(&waiting),
             };
@@ -203,7 +206,8 @@ struct Folder {
     reader: Reader,
     log_end: u64,
     records: usize,
-    since_snapshot: usize,
+    since_kept: usize,
+    keep_every: usize,
     most: usize,
     waiting: Arc<Waiting>,
 }
@@ -304,9 +308,9 @@ impl Folder {
         self.waiting
             .records
             .fetch_sub(std::mem::take(&mut self.records), Ordering::AcqRel);
-        self.since_snapshot += rows;
-        let snapshot = (self.since_snapshot >= SNAPSHOT_EVENTS).then(|| {
-            self.since_snapshot = 0;
+        self.since_kept += rows;
+        let snapshot = (self.since_kept >= self.keep_every).then(|| {
+            self.since_kept = 0;
             self.fold.snapshot()
         });
         Some(Ready {
