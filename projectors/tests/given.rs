@@ -3,14 +3,26 @@
 
 #[path = "kit/given.rs"]
 mod given;
+#[path = "kit/given_log.rs"]
+mod given_log;
 #[path = "kit/kit.rs"]
 mod kit;
+#[path = "kit/rows.rs"]
+mod rows;
+#[path = "kit/world.rs"]
+#[expect(dead_code, reason = "its history is another one")]
+mod world;
 
-use events::{Event, content, directory, download};
+use events::{
+    Envelope, Event, EventId, Recorded, Timestamp, VisitorId, content, directory, download,
+    visit::{PageViewed, Visit},
+};
 use given::given;
-use kit::{Made, drafted, piece, tenant};
+use given_log::{given_facts, given_visits};
+use kit::{Made, drafted, piece, site, tenant};
 use projectors::{content::ContentFold, directory::DirectoryFold, downloads::DownloadsFold};
 use serde_json::json;
+use uuid::Uuid;
 
 /// What happened to one aggregate of one tenant, a commit for each event.
 fn happened(subject: &str, events: Vec<Event>) -> Vec<Made> {
@@ -92,6 +104,79 @@ async fn a_tenant_that_was_created_exists() {
         )
         .await
         .reads("sites", &[])
+        .await
+        .end()
+        .await;
+}
+
+/// A page that a visitor came to so many minutes after noon.
+fn viewed(id: u128, visitor: u64, minute: i64, path: &str) -> Recorded {
+    const NOON: i64 = 1_431_864_000_000_000;
+    let visit = Visit {
+        site: site(0),
+        visitor: VisitorId::new(visitor),
+        hostname: "example.org".into(),
+        pathname: path.into(),
+        referrer: None,
+        source: None,
+        device: None,
+        browser: None,
+        os: None,
+        utm: std::collections::BTreeMap::new(),
+        content: None,
+        props: std::collections::BTreeMap::new(),
+        import: None,
+    };
+    Recorded {
+        envelope: Envelope {
+            id: EventId::new(Uuid::from_u128(id)),
+            subject: site(0).to_string(),
+            time: Timestamp::from_micros(NOON + minute * 60_000_000).unwrap(),
+            tenant: tenant(0),
+            aggregate_version: None,
+            actor: None,
+            causation: None,
+            correlation: None,
+            traceparent: None,
+        },
+        event: PageViewed { visit }.into(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_is_told_late_is_where_the_visit_began() {
+    given_visits(vec![
+        vec![viewed(1, 7, 10, "/second"), viewed(2, 7, 12, "/third")],
+        vec![viewed(3, 7, 1, "/first")],
+        // Half an hour after the last: another visit.
+        vec![viewed(4, 7, 50, "/again")],
+    ])
+    .await
+    .reads(
+        "sessions",
+        &[
+            json!({"entry_page": "/first", "exit_page": "/third", "pageviews": 3, "is_bounce": false}),
+            json!({"entry_page": "/again", "exit_page": "/again", "pageviews": 1, "is_bounce": true}),
+        ],
+    )
+    .await
+    .end()
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn statistics_know_a_piece_by_the_slug_that_it_has_now() {
+    let slug_changed = content::SlugChanged {
+        from: "before".into(),
+        to: "after".into(),
+    };
+    let history = happened(
+        &piece(1).to_string(),
+        vec![drafted(1, "before").into(), slug_changed.into()],
+    );
+    given_facts(history)
+        .await
+        .reads("facts", &[json!({"slug": "after", "status": "draft"})])
         .await
         .end()
         .await;

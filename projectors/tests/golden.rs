@@ -9,11 +9,12 @@
 
 #[path = "kit/kit.rs"]
 mod kit;
+#[path = "kit/rows.rs"]
+mod rows;
 #[path = "kit/world.rs"]
 mod world;
 
 use std::{
-    collections::BTreeMap,
     fmt::Write as _,
     fs,
     path::{Path, PathBuf},
@@ -22,10 +23,7 @@ use std::{
 use event_log::{Log, LogConfig, Partition, Store, export, restore::Target};
 use kit::TestLog;
 use projectors::run;
-use read_models::{
-    Projection,
-    standing::{Slice, tables},
-};
+use read_models::Projection;
 use sha2::{Digest as _, Sha256};
 use world::World;
 
@@ -80,36 +78,6 @@ async fn golden(folder: &Path) -> Log {
     Log::open(config).await.unwrap()
 }
 
-/// Every row of every table, by table and key.
-async fn rows(world: &World) -> BTreeMap<(&'static str, &'static str), BTreeMap<String, String>> {
-    let (control, clickhouse) = (world.writer().await, world.rows.writer());
-    let mut found = BTreeMap::new();
-    for projection in Projection::ALL {
-        let mut standing = control.standing(projection, None).await.unwrap();
-        for table in tables(projection) {
-            let mut of_table = BTreeMap::new();
-            let rows = match projection {
-                Projection::Directory | Projection::Content | Projection::Downloads => {
-                    standing.rows(table, Slice::WHOLE).await.unwrap()
-                }
-                Projection::Visits | Projection::ContentFacts => {
-                    let generation = standing.generation;
-                    let asked = clickhouse.rows(projection, generation, table, Slice::WHOLE, "1");
-                    asked.await.unwrap()
-                }
-            };
-            for row in rows.all().await.unwrap() {
-                let line = serde_json::to_string(&row).unwrap();
-                let twice = of_table.insert(table.name_of(&row), line);
-                assert_eq!(twice, None, "a row is there twice");
-            }
-            found.insert((projection.name(), table.name), of_table);
-        }
-        standing.end().await.unwrap();
-    }
-    found
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_golden_log_gives_the_same_tables_for_ever() {
     let folder = tempfile::tempdir().unwrap();
@@ -117,10 +85,14 @@ async fn the_golden_log_gives_the_same_tables_for_ever() {
     let world = World::on(TestLog::of(log, folder)).await;
     world.fold().await;
     let (mut text, mut counts) = (String::new(), String::new());
-    for ((projection, table), rows) in rows(&world).await {
-        writeln!(counts, "{projection}.{table}: {} rows", rows.len()).unwrap();
-        for row in rows.values() {
-            writeln!(text, "{projection}.{table} {row}").unwrap();
+    let mut all = Projection::ALL;
+    all.sort_by_key(|projection| projection.name());
+    for projection in all {
+        for (table, rows) in rows::rows(&world, projection).await {
+            writeln!(counts, "{projection}.{table}: {} rows", rows.len()).unwrap();
+            for row in rows.values().map(|row| serde_json::to_string(row).unwrap()) {
+                writeln!(text, "{projection}.{table} {row}").unwrap();
+            }
         }
     }
     same_fold_same_rows(&world, &text).await;
