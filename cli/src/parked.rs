@@ -42,6 +42,13 @@ enum Verb {
         #[arg(long)]
         why: String,
     },
+    /// Show what was passed over, by whom, and why, one event a line. An operator sees all, an admin the tenant's.
+    Skipped {
+        /// Such as content; every projection when absent.
+        projection: Option<String>,
+        #[command(flatten)]
+        connection: Connection,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -106,24 +113,17 @@ impl Parked {
                 projection,
                 connection,
             } => {
-                let client = Client::new(&connection, Duration::from_secs(2))?;
-                let of = projection
-                    .map(|it| format!("&projection={it}"))
-                    .unwrap_or_default();
-                let mut found = false;
-                for page in 1.. {
-                    let path = format!("api/v1/parked?size=100&page={page}{of}");
-                    let answer = client.send(Request::query(path)).await?.body;
-                    for parked in answer["items"].as_array().into_iter().flatten() {
-                        found = true;
-                        println!("{}", line(parked));
-                    }
-                    if answer["total_pages"].as_u64().unwrap_or_default() <= page {
-                        break;
-                    }
-                }
-                if !found {
+                if !print_all("parked", projection.as_deref(), &connection, line).await? {
                     println!("nothing is parked");
+                }
+                Ok(ExitCode::SUCCESS)
+            }
+            Verb::Skipped {
+                projection,
+                connection,
+            } => {
+                if !print_all("skipped", projection.as_deref(), &connection, skipped_line).await? {
+                    println!("nothing was passed over");
                 }
                 Ok(ExitCode::SUCCESS)
             }
@@ -137,6 +137,32 @@ impl Parked {
             Verb::Skip { which, why } => which.see_to("/skip", Some(json!({ "why": why }))).await,
         }
     }
+}
+
+/// Prints every item of a list, a line each; false when there is none.
+async fn print_all(
+    list: &str,
+    projection: Option<&str>,
+    connection: &Connection,
+    line: impl Fn(&Value) -> String,
+) -> anyhow::Result<bool> {
+    let client = Client::new(connection, Duration::from_secs(2))?;
+    let of = projection
+        .map(|it| format!("&projection={it}"))
+        .unwrap_or_default();
+    let mut found = false;
+    for page in 1.. {
+        let path = format!("api/v1/{list}?size=100&page={page}{of}");
+        let answer = client.send(Request::query(path)).await?.body;
+        for item in answer["items"].as_array().into_iter().flatten() {
+            found = true;
+            println!("{}", line(item));
+        }
+        if answer["total_pages"].as_u64().unwrap_or_default() <= page {
+            break;
+        }
+    }
+    Ok(found)
 }
 
 /// A byte as it stands in a path.
@@ -163,6 +189,25 @@ fn line(parked: &Value) -> String {
         parked["events"],
         parked["attempts"],
         text("reason")
+    )
+}
+
+/// `content 0193…  ledger/0 17.0  content.revised.v1 of tenant 0193…: no such slug; passed over TIME by k7Qm2ZxA: "why"`
+fn skipped_line(skipped: &Value) -> String {
+    let text = |name: &str| skipped[name].as_str().unwrap_or("?").to_owned();
+    format!(
+        "{} {}  {} {}.{}  {} of tenant {}: {}; passed over {} by {}: {}",
+        text("projection"),
+        text("subject"),
+        text("partition"),
+        skipped["offset"],
+        skipped["index"],
+        text("event"),
+        text("tenant"),
+        text("reason"),
+        text("skipped_at"),
+        text("by"),
+        skipped["why"]
     )
 }
 
@@ -193,6 +238,12 @@ mod tests {
         assert_eq!(
             line(&parked),
             "content x  ledger/0 17.0  content.revised.v1 of tenant t, 3 wait, 1 attempts: no"
+        );
+        let skipped = json!({"projection": "content", "subject": "x", "tenant": "t", "partition": "ledger/0", "offset": 17, "index": 0,
+            "event": "content.revised.v1", "reason": "no", "by": "k7Qm2ZxA", "why": "a\ntest", "skipped_at": "then"});
+        assert_eq!(
+            skipped_line(&skipped),
+            "content x  ledger/0 17.0  content.revised.v1 of tenant t: no; passed over then by k7Qm2ZxA: \"a\\ntest\""
         );
     }
 }

@@ -78,6 +78,7 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(export::export))
         .routes(routes!(parked::list))
         .routes(routes!(parked::show))
+        .routes(routes!(parked::skipped))
         .merge(
             OpenApiRouter::default()
                 .routes(routes!(stats::query))

@@ -3,6 +3,7 @@
 use uuid::Uuid;
 
 pub mod seen_to;
+pub mod skipped;
 
 use crate::{Checkpoint, Error, Write, Writer, checkpoint::index};
 

@@ -1,11 +1,15 @@
-//! `GET /api/v1/parked` and one of it: events that cannot be projected, for operators and, of their tenant, for
-//! admins. Trying again and passing over is the projectors' business.
+//! `GET /api/v1/parked`, one of it, and `GET /api/v1/skipped`: events that cannot be projected, and those that somebody
+//! let be passed over, for operators and, of their tenant, for admins. Trying again and passing over is the projectors'
+//! business.
 
 use axum::extract::State;
 use chrono::{DateTime, Utc};
 use read_models::{
     Projection,
-    parking::seen_to::{self, Shown, Which},
+    parking::{
+        seen_to::{self, Shown, Which},
+        skipped,
+    },
 };
 use serde::{Deserialize, Serialize};
 use service::{FieldError, Json, Path, Problem, Query};
@@ -67,6 +71,31 @@ pub(crate) struct Waiting {
     event: String,
 }
 
+/// An event that is passed over, in every generation, because somebody said so.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Skipped {
+    /// directory, content, downloads, visits or content_facts.
+    projection: String,
+    /// Whose it is; nil where nobody can tell.
+    tenant: Uuid,
+    /// The aggregate: its id as text.
+    subject: String,
+    /// Where the event stands: `<topic>/<partition>`.
+    partition: String,
+    offset: i64,
+    /// Place in its record, from 0.
+    index: i32,
+    /// Its name on the wire.
+    event: String,
+    /// Why it could not be projected.
+    reason: String,
+    /// The public half of the key of who said so.
+    by: String,
+    /// Why, in that person's words.
+    why: String,
+    skipped_at: DateTime<Utc>,
+}
+
 /// Which are shown.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -113,6 +142,52 @@ impl From<Shown> for Parked {
     }
 }
 
+impl From<skipped::Skipped> for Skipped {
+    fn from(row: skipped::Skipped) -> Self {
+        Self {
+            projection: row.projection,
+            tenant: row.tenant,
+            subject: row.subject,
+            partition: format!("{}/{}", row.topic, row.partition),
+            offset: row.offset,
+            index: row.event_index,
+            event: row.event_type,
+            reason: row.reason,
+            by: row.skipped_by,
+            why: row.why,
+            skipped_at: row.skipped_at,
+        }
+    }
+}
+
+impl Asked {
+    /// Of what, and which page of it.
+    fn read(&self, tenant: Option<Uuid>) -> Result<(Which<'static>, Paging), Error> {
+        let mut faults = Vec::new();
+        let paging = Paging::of_numbers(self.page, self.size, self.after.as_deref(), &mut faults);
+        let projection: Option<Projection> = match self.projection.as_deref().map(str::parse).transpose() {
+            Ok(projection) => projection,
+            Err(_) => {
+                let known: Vec<_> = Projection::ALL.iter().map(|it| it.name()).collect();
+                faults.push(FieldError::new(
+                    "/projection",
+                    format!("one of {}", known.join(", ")),
+                ));
+                None
+            }
+        };
+        if !faults.is_empty() {
+            return Err(Problem::invalid(faults).into());
+        }
+        let which = Which {
+            tenant,
+            projection,
+            subject: None,
+        };
+        Ok((which, paging))
+    }
+}
+
 /// Events that cannot be projected, by aggregate, the latest first. An operator sees all, an admin the tenant's.
 #[utoipa::path(
     get, path = "/api/v1/parked", tag = "operation", operation_id = "list_parked", security(("key" = [])),
@@ -128,27 +203,7 @@ pub(crate) async fn list(
     Query(asked): Query<Asked>,
 ) -> Result<Json<List<Parked>>, Error> {
     let tenant = ask.caller(Right::Administer)?.administers();
-    let mut faults = Vec::new();
-    let paging = Paging::of_numbers(asked.page, asked.size, asked.after.as_deref(), &mut faults);
-    let projection: Option<Projection> = match asked.projection.as_deref().map(str::parse).transpose() {
-        Ok(projection) => projection,
-        Err(_) => {
-            let known: Vec<_> = Projection::ALL.iter().map(|it| it.name()).collect();
-            faults.push(FieldError::new(
-                "/projection",
-                format!("one of {}", known.join(", ")),
-            ));
-            None
-        }
-    };
-    if !faults.is_empty() {
-        return Err(Problem::invalid(faults).into());
-    }
-    let which = Which {
-        tenant,
-        projection,
-        subject: None,
-    };
+    let (which, paging) = asked.read(tenant)?;
     let reader = &app.0.tables;
     let skip = i64::try_from(paging.skipped()).unwrap_or(i64::MAX);
     let total = match asked.total {
@@ -197,4 +252,31 @@ pub(crate) async fn show(
         waiting: waiting.collect(),
         parked: Parked::from(row),
     }))
+}
+
+/// Events that are passed over because somebody said so, the latest first. An operator sees all, an admin the tenant's.
+#[utoipa::path(
+    get, path = "/api/v1/skipped", tag = "operation", operation_id = "list_skipped", security(("key" = [])),
+    params(Asked),
+    responses(
+        (status = 200, body = List<Skipped>),
+        (status = "default", body = Problem, content_type = "application/problem+json")
+    )
+)]
+pub(crate) async fn skipped(
+    State(app): State<App>,
+    ask: Ask,
+    Query(asked): Query<Asked>,
+) -> Result<Json<List<Skipped>>, Error> {
+    let tenant = ask.caller(Right::Administer)?.administers();
+    let (which, paging) = asked.read(tenant)?;
+    let reader = &app.0.tables;
+    let skip = i64::try_from(paging.skipped()).unwrap_or(i64::MAX);
+    let total = match asked.total {
+        Some(false) => None,
+        Some(true) | None => Some(skipped::count(reader, which).await?.unsigned_abs()),
+    };
+    let rows = skipped::list(reader, which, paging.size, skip).await?;
+    let items = rows.into_iter().map(Skipped::from).collect();
+    Ok(Json(List::numbered(items, total, paging)))
 }

@@ -98,3 +98,56 @@ async fn an_operator_sees_all_that_is_parked_and_an_admin_the_tenants_own() {
     assert_eq!(wrong.problem(422, "invalid"), ["/after"]);
     stage.end().await;
 }
+
+#[tokio::test]
+async fn what_was_passed_over_is_shown_with_who_did_it_and_why() {
+    let mut stage = Stage::start().await;
+    let (one, other) = (stage.tenant("a").await, stage.tenant("b").await);
+    let admin = stage.key(one.id, &["admin"]).await;
+    let reader = stage.key(one.id, &["read"]).await;
+    let operator = stage.key(other.id, &["operator"]).await;
+    for (offset, tenant) in [(7, &one), (9, &other)] {
+        let id = tenant.id;
+        stage
+            .sql(&format!(
+                "INSERT INTO annals.skipped
+                 VALUES ('content', 'ledger', 0, {offset}, 1, '{id}', 'piece {offset}', 'content.revised.v1', 'it does not fit',
+                         'k7Qm2ZxA', 'a test', now() + interval '{offset} seconds')"
+            ))
+            .await;
+    }
+    let own = stage.read("/api/v1/skipped", Some(&admin)).await.ok();
+    assert_eq!(own["total"], 1);
+    let skipped = &own["items"][0];
+    for (name, value) in [
+        ("projection", "content"),
+        ("partition", "ledger/0"),
+        ("subject", "piece 7"),
+        ("event", "content.revised.v1"),
+        ("reason", "it does not fit"),
+        ("by", "k7Qm2ZxA"),
+        ("why", "a test"),
+    ] {
+        assert_eq!(skipped[name], value, "{skipped}");
+    }
+    assert_eq!((&skipped["offset"], &skipped["index"]), (&7.into(), &1.into()));
+    let all = stage.read("/api/v1/skipped?size=1", Some(&operator)).await.ok();
+    assert_eq!(
+        (&all["total"], &all["items"][0]["offset"]),
+        (&2.into(), &9.into())
+    );
+    let none = stage
+        .read("/api/v1/skipped?projection=visits", Some(&operator))
+        .await
+        .ok();
+    assert_eq!(none["items"], serde_json::json!([]));
+    stage
+        .read("/api/v1/skipped", Some(&reader))
+        .await
+        .problem(403, "forbidden");
+    stage
+        .read("/api/v1/skipped", None)
+        .await
+        .problem(401, "unauthorized");
+    stage.end().await;
+}

@@ -46,7 +46,7 @@ pub struct Shown {
     pub event_type: String,
 }
 
-/// Which parked aggregates are shown.
+/// Of which aggregates it is shown what is parked, or was passed over.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Which<'a> {
     /// Of this tenant only.
