@@ -156,7 +156,7 @@ fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAdd
         && let Some(line) = lines.pop()
     {
         for hop in line.rsplit(',') {
-            let Ok(address) = hop.trim().parse::<IpAddr>() else {
+            let Some(address) = hop_address(hop.trim()) else {
                 return speaker;
             };
             speaker = address.to_canonical();
@@ -168,9 +168,34 @@ fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAdd
     speaker
 }
 
+/// An address as proxies write it: alone, in brackets, with a port behind it.
+fn hop_address(hop: &str) -> Option<IpAddr> {
+    let alone = hop.parse::<IpAddr>().ok();
+    let with_port = || hop.parse::<SocketAddr>().ok().map(|address| address.ip());
+    let in_brackets = || hop.strip_prefix('[')?.strip_suffix(']')?.parse().ok();
+    alone.or_else(with_port).or_else(in_brackets)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_proxy_may_write_a_port_behind_the_address() {
+        let of = |text: &str| hop_address(text).map(|address| address.to_string());
+        for (hop, address) in [
+            ("203.0.113.7", "203.0.113.7"),
+            ("203.0.113.7:54321", "203.0.113.7"),
+            ("2001:db8::7", "2001:db8::7"),
+            ("[2001:db8::7]", "2001:db8::7"),
+            ("[2001:db8::7]:54321", "2001:db8::7"),
+        ] {
+            assert_eq!(of(hop).as_deref(), Some(address));
+        }
+        for hop in ["", "unknown", "203.0.113.7:x", "[203.0.113.7"] {
+            assert_eq!(of(hop), None, "{hop}");
+        }
+    }
 
     fn forwarded(lines: &[&'static str]) -> HeaderMap {
         let mut headers = HeaderMap::new();

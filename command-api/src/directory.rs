@@ -125,9 +125,18 @@ impl Directory {
         self.look(|known| known.site_of_domain(domain).cloned()).await
     }
 
-    /// The site with this domain, when it is known here already.
-    pub fn known_site(&self, domain: &str) -> Option<Site> {
-        self.known().site_of_domain(domain).cloned()
+    /// The site that a page of this host belongs to, looked for up to the directory's end: one of a name with `www.` is
+    /// also one of the name without.
+    ///
+    /// # Errors
+    /// The log cannot be read in time.
+    pub async fn site_of_host(&self, host: &str) -> Result<Option<Site>, Error> {
+        self.look(|known| site_of_host(known, host)).await
+    }
+
+    /// The same, when it is known here already.
+    pub fn known_site_of_host(&self, host: &str) -> Option<Site> {
+        site_of_host(&self.known(), host)
     }
 
     /// The site with this id, when it is known here already.
@@ -288,6 +297,11 @@ impl Directory {
 struct Fold {
     admission: admission::State,
     next: Offset,
+}
+
+fn site_of_host(known: &Known, host: &str) -> Option<Site> {
+    let bare = || known.site_of_domain(host.strip_prefix("www.")?);
+    known.site_of_domain(host).or_else(bare).cloned()
 }
 
 impl Fold {

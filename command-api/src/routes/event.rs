@@ -135,9 +135,9 @@ async fn record(
     let mut looked = false;
     for (domain, hit) in tracked.domains.iter().zip(hits) {
         let site = if looked {
-            app.directory().known_site(domain)
+            app.directory().known_site_of_host(domain)
         } else {
-            app.directory().site(domain).await?
+            app.directory().site_of_host(domain).await?
         };
         looked |= site.is_none();
         let Some(site) = site else {

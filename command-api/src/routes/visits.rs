@@ -221,7 +221,8 @@ struct Batch<'a> {
     sites: HashMap<String, Option<Site>>,
     /// Whether the directory was looked through to its end since the request came: what is unknown then, stays so.
     looked: bool,
-    salts: HashMap<i64, Salt>,
+    /// Of days; of lines of the import, and of others.
+    salts: HashMap<(i64, bool), Salt>,
     events: Vec<Recorded>,
     answer: BatchAnswer,
 }
@@ -292,7 +293,7 @@ impl<'a> Batch<'a> {
             Err(dropped) => return Ok(Err(dropped.reason())),
         };
         let time = item.time.unwrap_or(self.at);
-        let salt = self.salt(time).await?;
+        let salt = self.salt(time, item.import.is_some()).await?;
         let address = item.address.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
         let place = Place {
             site: site.id,
@@ -319,9 +320,9 @@ impl<'a> Batch<'a> {
         }
         let directory = self.app.directory();
         let found = if self.looked {
-            directory.known_site(domain)
+            directory.known_site_of_host(domain)
         } else {
-            directory.site(domain).await?
+            directory.site_of_host(domain).await?
         };
         // Else a thousand unknown domains would ask the log a thousand times.
         self.looked |= found.is_none();
@@ -330,12 +331,13 @@ impl<'a> Batch<'a> {
         Ok(found)
     }
 
-    async fn salt(&mut self, time: Timestamp) -> Result<Salt, Error> {
-        let day = time.micros().div_euclid(DAY_MICROS);
+    /// A visit beside lines of an import is of the same person as a tracker's hit.
+    async fn salt(&mut self, time: Timestamp, imported: bool) -> Result<Salt, Error> {
+        let day = (time.micros().div_euclid(DAY_MICROS), imported);
         if let Some(salt) = self.salts.get(&day) {
             return Ok(salt.clone());
         }
-        let salt = match (self.import, &self.import_salt) {
+        let salt = match (self.import.filter(|_| imported), &self.import_salt) {
             (None, _) => self.app.day_salt(time).await?,
             (Some(_), Some(salt)) => salt.of_day(time),
             (Some((import, _)), None) => {

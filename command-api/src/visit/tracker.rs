@@ -3,12 +3,15 @@
 //! Names as in Plausible's documented events API and its open trackers: long ones, and the short ones that the
 //! script uses. What is not known here is passed over, because trackers add fields of their own.
 
+use std::ops::Deref;
+
 use events::directory::Domain;
 use http::StatusCode;
 use serde::Deserialize;
+use serde_json::{Map, Value};
 use service::{FieldError, Json, Problem, extract::check_depth};
 
-use super::{Borrowed, Hit, Money, Parts, Props};
+use super::{Borrowed, Hit, Money, Page, Parts, Props};
 
 /// A hit, and the domains of the sites that it is for.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,7 +61,19 @@ struct Body<T> {
 enum Switch {
     Number(f64),
     Truth(bool),
+    Text(String),
     Other(serde::de::IgnoredAny),
+}
+
+impl Switch {
+    fn is_on(&self) -> bool {
+        match self {
+            Self::Number(number) => *number == 1.0,
+            Self::Truth(on) => *on,
+            Self::Text(text) => matches!(text.as_str(), "1" | "true"),
+            Self::Other(_) => false,
+        }
+    }
 }
 
 /// Reads the body of a tracker, whatever content type it was declared with.
@@ -72,34 +87,69 @@ pub fn read(body: &[u8]) -> Result<Tracked, Problem> {
         return Err(invalid(vec![FieldError::new("", "must be an object")]));
     }
     // The plain reader is quick and says little; who failed is read again by the one that names fields.
-    let body: Body<Borrowed<'_>> = serde_json::from_slice(body).map_err(|_| refused(body))?;
-    let domains = domains(body.domain.as_deref().unwrap_or_default());
-    let mut faults = Vec::new();
-    match domains.len() {
-        0 => faults.push(FieldError::new("/domain", "is missing")),
-        1..=DOMAINS_MAX => {}
-        _ => faults.push(FieldError::new("/domain", "names more than 20 sites")),
+    if let Ok(read) = serde_json::from_slice::<Body<Borrowed<'_>>>(body) {
+        return read.tracked();
     }
-    let parts = Parts {
-        name: body.name.as_deref(),
-        url: body.url.as_deref(),
-        referrer: body.referrer.as_deref(),
-        props: body.m.or(body.meta).or(body.p).or(body.props),
-        revenue: body.revenue,
-        interactive: body.interactive,
-        engaged_ms: body.e.map(whole),
-        scroll_depth: body.sd.map(|depth| u8::try_from(whole(depth)).unwrap_or(u8::MAX)),
-        hash_is_path: match body.h {
-            Some(Switch::Number(number)) => number == 1.0,
-            Some(Switch::Truth(on)) => on,
-            Some(Switch::Other(_)) | None => false,
-        },
+    let Some(meant) = forgiven(body) else {
+        return Err(refused(body));
     };
-    match parts.hit() {
-        Ok(hit) if faults.is_empty() => Ok(Tracked { domains, hit }),
-        Ok(_) => Err(invalid(faults)),
-        Err(more) => Err(invalid(faults.into_iter().chain(more).collect())),
+    match serde_json::from_str::<Body<String>>(&meant) {
+        Ok(read) => read.tracked(),
+        Err(_) => Err(refused(meant.as_bytes())),
     }
+}
+
+impl<T: Deref<Target = str>> Body<T> {
+    fn tracked(self) -> Result<Tracked, Problem> {
+        let mut domains = domains(self.domain.as_deref().unwrap_or_default());
+        if domains.is_empty()
+            && let Some(Ok(page)) = self.url.as_deref().map(|url| Page::read(url, false))
+        {
+            // A tracker that names no site means the one that it is on.
+            domains.push(Domain::normal(&page.hostname));
+        }
+        let mut faults = Vec::new();
+        match domains.len() {
+            0 => faults.push(FieldError::new("/domain", "is missing")),
+            1..=DOMAINS_MAX => {}
+            _ => faults.push(FieldError::new("/domain", "names more than 20 sites")),
+        }
+        let parts = Parts {
+            name: self.name.as_deref(),
+            url: self.url.as_deref(),
+            referrer: self.referrer.as_deref(),
+            props: self.m.or(self.meta).or(self.p).or(self.props),
+            revenue: self.revenue,
+            interactive: self.interactive,
+            engaged_ms: self.e.map(whole),
+            scroll_depth: self.sd.map(depth),
+            hash_is_path: self.h.is_some_and(|switch| switch.is_on()),
+        };
+        match parts.hit() {
+            Ok(hit) if faults.is_empty() => Ok(Tracked { domains, hit }),
+            Ok(_) => Err(invalid(faults)),
+            Err(more) => Err(invalid(faults.into_iter().chain(more).collect())),
+        }
+    }
+}
+
+/// What other trackers than the script say otherwise than it does, as it would say it: a number for a name, texts for
+/// numbers and truth values, an empty list for no properties (as PHP writes it).
+fn forgiven(body: &[u8]) -> Option<String> {
+    let mut fields: Map<String, Value> = serde_json::from_slice(body).ok()?;
+    let mut changed = false;
+    for (name, value) in &mut fields {
+        let meant = match (name.as_str(), &*value) {
+            ("n" | "name", Value::Number(number)) => Value::String(number.to_string()),
+            ("p" | "props" | "m" | "meta", Value::Array(none)) if none.is_empty() => Value::Null,
+            ("e" | "sd", Value::String(text)) => text.trim().parse().map(Value::Number).ok()?,
+            ("i" | "interactive", Value::String(text)) => Value::Bool(text.parse().ok()?),
+            _ => continue,
+        };
+        *value = meant;
+        changed = true;
+    }
+    changed.then(|| Value::Object(fields).to_string())
 }
 
 fn refused(body: &[u8]) -> Problem {
@@ -114,6 +164,14 @@ fn invalid(faults: Vec<FieldError>) -> Problem {
     let what = Problem::invalid(faults);
     let detail = format!("the event is not what a tracker sends: {}", what.detail());
     Problem::unreadable(detail).with_errors(what.errors().to_vec())
+}
+
+/// A percentage, or 255, which says that it is not known. Pages may seem to be scrolled further than to their end.
+fn depth(number: f64) -> u8 {
+    match whole(number) {
+        unknown @ 255 => unknown as u8,
+        more => more.min(100) as u8,
+    }
 }
 
 /// A number of a tracker, without its fraction; what is below zero is zero.
@@ -242,14 +300,12 @@ mod tests {
         assert_eq!(faults(r#"{"n":"a","u":"nowhere","d":"e.org"}"#), ["/url"]);
         assert_eq!(faults(r#"{"n":"","u":"https://e.org","d":"e.org"}"#), ["/name"]);
         assert_eq!(
-            faults(r#"{"n":"a","u":"https://e.org","d":"e.org","sd":140}"#),
-            ["/scroll_depth"]
-        );
-        assert_eq!(
             faults(r#"{"n":"a","u":"https://e.org","d":"e.org","revenue":{"amount":"x","currency":"EUR"}}"#),
             ["/revenue"]
         );
-        assert_eq!(faults(r#"{"n":5,"u":"https://e.org","d":"e.org"}"#), ["/n"]);
+        assert_eq!(faults(r#"{"n":{},"u":"https://e.org","d":"e.org"}"#), ["/n"]);
+        assert_eq!(faults(r#"{"n":5,"u":{},"d":"e.org"}"#), ["/u"]);
+        assert_eq!(faults(r#"{"n":"a","u":"https://e.org","sd":"deep"}"#), ["/sd"]);
         assert_eq!(
             faults(&format!(
                 r#"{{"n":"{}","u":"https://e.org","d":"e.org"}}"#,
@@ -257,6 +313,49 @@ mod tests {
             )),
             ["/name"]
         );
+    }
+
+    #[test]
+    fn what_other_trackers_say_in_their_own_way_is_understood() {
+        let hit = |fields: &str| {
+            let body = format!(r#"{{"n":404,"u":"https://e.org/#/a","d":"e.org",{fields}}}"#);
+            read(body.as_bytes()).unwrap().hit
+        };
+        let named = hit(r#""props":[],"i":"false","h":"1""#);
+        let Deed::Custom {
+            name, interactive, ..
+        } = &named.deed
+        else {
+            panic!("{named:?}")
+        };
+        assert_eq!((name.as_str(), *interactive), ("404", false));
+        assert!(named.props.is_empty());
+        assert_eq!(named.page.pathname, "/#/a");
+        let engaged = |fields: &str| {
+            let body = format!(r#"{{"n":"engagement","u":"https://e.org/","d":"e.org",{fields}}}"#);
+            read(body.as_bytes()).unwrap().hit.deed
+        };
+        for fields in [r#""e":"1200","sd":"80""#, r#""e":1200,"sd":80"#] {
+            let expected = Deed::Engagement {
+                engaged_ms: 1200,
+                scroll_depth: Some(80),
+            };
+            assert_eq!(engaged(fields), expected, "{fields}");
+        }
+        let Deed::Engagement { scroll_depth, .. } = engaged(r#""sd":140"#) else {
+            panic!("no engagement")
+        };
+        assert_eq!(scroll_depth, Some(100));
+    }
+
+    #[test]
+    fn a_tracker_that_names_no_site_means_the_one_that_it_is_on() {
+        for body in [
+            r#"{"n":"pageview","u":"https://Example.org/a"}"#,
+            r#"{"n":"pageview","u":"https://Example.org/a","d":" "}"#,
+        ] {
+            assert_eq!(read(body.as_bytes()).unwrap().domains, ["example.org"]);
+        }
     }
 
     #[test]

@@ -165,6 +165,25 @@ async fn what_is_not_kept_is_said_and_counted() {
     assert!(dropped >= 1);
 }
 
+/// Pages of `www.` belong to the site without it, and a tracker may leave out the site that it is on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_is_known_by_the_host_of_its_pages() {
+    let world = World::new().await;
+    let (api, tenant) = (&world.process, world.process.tenant().await);
+    let page = format!("https://www.{}/a", tenant.domain);
+    for body in [
+        json!({"n": "pageview", "u": page, "d": format!("www.{}", tenant.domain)}),
+        json!({"n": "pageview", "u": page}),
+    ] {
+        let answer = hit(api, &body).await.expect(202);
+        assert_eq!(answer.header("x-annals-dropped"), "", "{body}");
+    }
+    let item = json!({"name": "pageview", "url": page, "domain": format!("www.{}", tenant.domain), "user_agent": BROWSER});
+    let answer = batch(api, &tenant, &json!([item])).await.expect(202);
+    assert_eq!(answer.body["accepted"], 1);
+    assert_eq!(visits(&world).await.len(), 3);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_says_what_became_of_each_visit() {
     let world = World::new().await;

@@ -98,7 +98,7 @@ pub(super) const BOTS: &[&str] = &[
     "facebookcatalog",
     "meta-external",
     "whatsapp/",
-    "telegram",
+    "telegrambot",
     "slack",
     "discord",
     "skypeuripreview",
@@ -136,8 +136,16 @@ pub(super) const BOTS: &[&str] = &[
     "dalvik/0",
 ];
 
-/// Makers and models that have such a word in their names.
-pub(super) const NOT_BOTS: &[&str] = &["cubot", "slackware", "libwww-fm"];
+/// Makers, models and browsers that have such a word in their names.
+pub(super) const NOT_BOTS: &[&str] = &[
+    "cubot",
+    "slackware",
+    "libwww-fm",
+    "ecosia android@",
+    "ecosia ios@",
+    "bytedancewebview",
+    "yandexsearch/",
+];
 
 /// Browsers: word, name.
 pub(super) const BROWSERS: &[(&str, &str)] = &[

@@ -271,7 +271,7 @@ fn known_dimension(name: &str) -> Option<Dimension> {
     let prop = || {
         let prop = name.strip_prefix(PROP_PREFIX)?;
         (1..=PROP_NAME)
-            .contains(&prop.len())
+            .contains(&prop.chars().count())
             .then(|| Dimension::Prop(prop.to_owned()))
     };
     time.or_else(event).or_else(visit).or_else(prop)
