@@ -34,11 +34,9 @@ pub(crate) struct Observed<S>(S);
 pin_project! {
     /// The answer to come, and what is known of its request.
     pub(crate) struct Observing<F> {
-        // None when there is no room for its body, or the handler panicked before it began to wait.
+        // None when the handler panicked before it began to wait.
         #[pin]
         inner: Option<F>,
-        // What is told then.
-        instead: Option<Response>,
         held: Option<Held>,
         told: Told,
         // Made when the answer is not there at once: an answer from memory needs none, and making one costs as
@@ -94,25 +92,17 @@ impl<S: Service<Request, Response = Response>> Service<Request> for Observed<S> 
         request.extensions_mut().insert(trace);
         metrics::IN_FLIGHT.inc();
         let in_flight = InFlight(&metrics::IN_FLIGHT);
-        let (inner, instead, held) = match bodies::hold(request.body()) {
-            Ok(held) => {
-                if let Some(held) = &held {
-                    request.extensions_mut().insert(held.clone());
-                }
-                let inner = catch_unwind(AssertUnwindSafe(|| {
-                    let _entered = span.as_ref().map(Span::enter);
-                    self.0.call(request)
-                }));
-                if let Err(cause) = &inner {
-                    told.panicked(cause.as_ref());
-                }
-                (inner.ok(), None, held)
-            }
-            Err(problem) => (None, Some(problem.into_response()), None),
-        };
+        let held = bodies::count(&mut request);
+        let inner = catch_unwind(AssertUnwindSafe(|| {
+            let _entered = span.as_ref().map(Span::enter);
+            self.0.call(request)
+        }));
+        if let Err(cause) = &inner {
+            told.panicked(cause.as_ref());
+        }
+        let inner = inner.ok();
         Observing {
             inner,
-            instead,
             held,
             told,
             span,
@@ -128,7 +118,7 @@ impl<F: Future<Output = Result<Response, E>>, E> Future for Observing<F> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let result = match this.inner.as_pin_mut() {
-            None => Poll::Ready(Ok(this.instead.take().unwrap_or_else(unanswered))),
+            None => Poll::Ready(Ok(unanswered())),
             Some(inner) => {
                 let _entered = this.span.as_ref().map(Span::enter);
                 catch_unwind(AssertUnwindSafe(|| inner.poll(context))).unwrap_or_else(|cause| {
@@ -142,7 +132,13 @@ impl<F: Future<Output = Result<Response, E>>, E> Future for Observing<F> {
                 this.span.get_or_insert_with(|| this.told.span());
                 Poll::Pending
             }
-            Poll::Ready(result) => {
+            Poll::Ready(mut result) => {
+                // Whoever read it saw only that it broke off.
+                if let (Some(problem), Ok(response)) =
+                    (this.held.as_ref().and_then(Held::refusal), &mut result)
+                {
+                    *response = problem.into_response();
+                }
                 if let Ok(response) = &result {
                     this.told.answered(this.span.as_ref(), *this.started, response);
                 }
