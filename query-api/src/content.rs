@@ -134,14 +134,16 @@ impl App {
             .await
     }
 
-    /// What an address under a site leads to, from memory or the tables. `path` is the request's.
+    /// What an address under a site leads to, from memory or the tables. It is kept by the path that is written in one
+    /// way only: by others (`%68ello`, a domain in capitals) it is found here, not made anew.
     pub(crate) async fn address(
         &self,
-        path: &str,
         (tenant, site, domain): (Uuid, Uuid, &str),
         (kind, slug): (&str, &str),
         needed: Mark,
     ) -> Result<Outcome, Error> {
+        // Slugs and domains are made of characters that need no escape; others lead nowhere.
+        let path = format!("/api/v1/sites/{domain}/content/{kind}/{slug}");
         let read = async |known: Option<Outcome>| -> Result<_, Error> {
             let tables = self.0.tables.live(Projection::Content)?;
             Ok(
@@ -152,7 +154,6 @@ impl App {
                         Outcome::Here(self.rendered(&tables, *row, known, By::Slug).await?)
                     }
                     Some(Found::Moved { slug, status, .. }) => {
-                        // Slugs and domains are made of characters that need no escape; others lead nowhere.
                         HeaderValue::from_str(&format!("/api/v1/sites/{domain}/content/{kind}/{slug}"))
                             .map_or(Outcome::Absent, |location| Outcome::Moved {
                                 tenant,
@@ -165,7 +166,7 @@ impl App {
         };
         self.0
             .slugs
-            .get_or_read(path.to_owned(), self.progress(), needed, read)
+            .get_or_read(path, self.progress(), needed, read)
             .await
     }
 

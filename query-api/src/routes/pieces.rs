@@ -101,8 +101,6 @@ async fn at(app: &App, mut parts: Parts) -> Result<Response, Error> {
     {
         return shown(&outcome, ask, None);
     }
-    let path = path.to_owned();
-    let path = path.as_str();
     let params = RawPathParams::from_request_parts(&mut parts, app)
         .await
         .map_err(|_| nothing())?;
@@ -119,7 +117,7 @@ async fn at(app: &App, mut parts: Parts) -> Result<Response, Error> {
         .await?;
     let position = ask.read_at(app.progress(), &[Projection::Content]);
     let mut outcome = app
-        .address(path, (site.tenant, site.id, &site.domain), (kind, slug), needed)
+        .address((site.tenant, site.id, &site.domain), (kind, slug), needed)
         .await?;
     if let Outcome::Here(piece) = &outcome
         && ask.is_positioned()
@@ -134,7 +132,7 @@ async fn at(app: &App, mut parts: Parts) -> Result<Response, Error> {
             )
             .await?;
         outcome = app
-            .address(path, (site.tenant, site.id, &site.domain), (kind, slug), needed)
+            .address((site.tenant, site.id, &site.domain), (kind, slug), needed)
             .await?;
     } else if ask.is_positioned() {
         // Nothing there: it may be what a parked event would have brought, of any piece.
