@@ -10,7 +10,7 @@
 //! impl Decider for Ledger {
 //!     type Request = (Command, oneshot::Sender<Outcome<Receipt>>);
 //!     type Answer = Receipt;
-//!     fn apply(&mut self, at, commit, record) -> Result<(), Unreadable> { /* Commit::decode, then fold */ }
+//!     fn apply(&mut self, at, commit, record) -> Result<(), Unapplied> { /* Commit::decode, then fold */ }
 //!     fn forget(&mut self) -> Rewound { self.state = default(); Rewound::To(0, State::default()) }
 //!     fn decide(&mut self, request) -> Decision<Receipt> { /* rules on self.state, speculated events included */ }
 //!     fn answer(&mut self, (_, reply), outcome) { let _ = reply.send(outcome); }
@@ -57,7 +57,7 @@ pub trait Decider: Send + 'static {
     ///
     /// # Errors
     /// An event type or version that this release does not know: the partition is given up (rule 7).
-    fn apply(&mut self, at: Offset, commit: &CommitHeaders, record: &Record) -> Result<(), Unreadable>;
+    fn apply(&mut self, at: Offset, commit: &CommitHeaders, record: &Record) -> Result<(), Unapplied>;
 
     /// Goes back to a state that holds admitted commits only: whatever [`Self::decide`] added and
     /// [`Self::admitted`] did not confirm never happened. Says where the state now stands; the driver folds from
@@ -124,9 +124,14 @@ pub enum Rewound {
     To(Offset, State),
 }
 
-/// A commit holds an event that this release does not know.
+/// Why a commit could not be folded.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unreadable(pub String);
+pub enum Unapplied {
+    /// It holds an event that this release does not know.
+    Unreadable(String),
+    /// What becomes of the state cannot be kept here, or be read: another process may be able to.
+    Unkept(String),
+}
 
 /// Where to begin: the next offset and the state of admission before it. The default is the partition's beginning.
 #[derive(Debug, Clone, Copy, Default)]

@@ -209,6 +209,11 @@ impl<T> Writer<T> {
     /// What became of the claim or the commit of this id.
     pub fn appended(&mut self, id: u64, outcome: Result<Offset, AppendError>) {
         match (&mut self.phase, outcome) {
+            // What was read from there is gone, and this claim lies in its place.
+            (Phase::Claiming { id: claim, .. }, Ok(offset)) if *claim == id && offset < self.next => {
+                let end = offset;
+                self.step_down(Down::Truncated { next: self.next, end });
+            }
             (Phase::Claiming { id: claim, at, .. }, Ok(offset)) if *claim == id => {
                 *at = Some(offset);
                 self.want(offset + 1);

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use event_log::{
     CommandHashes, CommandName, Commit, CommitHeaders, EncodeError, Offset, Partition, Record,
-    driver::{self, Decision, Outcome, Rewound, Unreadable},
+    driver::{self, Decision, Outcome, Rewound, Unapplied},
 };
 use events::{CommandId, Envelope, EventId, PrincipalId, Recorded, Timestamp, content, tenant};
 use prometheus::{Histogram, IntCounter, IntGauge};
@@ -15,7 +15,7 @@ use super::{
     Request, heard,
     idempotency::{Hash, Seen},
     layers, now,
-    state::{self, Change, State, Unchanged, unreadable},
+    state::{self, Change, FoldError, State, Unchanged, unreadable},
 };
 use crate::{
     answer::Answer,
@@ -199,9 +199,13 @@ impl Decider {
             .into_iter()
             .map(|change| recorded(change, at, cause))
             .collect();
+        let tenant_seq = match self.state.next_seq(tenant) {
+            Ok(seq) => seq,
+            Err(error) => return refuse(unreadable(error)),
+        };
         let commit = Commit {
             tenant,
-            tenant_seq: self.state.next_seq(tenant),
+            tenant_seq,
             command,
             events,
         };
@@ -287,11 +291,15 @@ impl driver::Decider for Decider {
         }
     }
 
-    fn apply(&mut self, at: Offset, headers: &CommitHeaders, record: &Record) -> Result<(), Unreadable> {
-        let commit =
-            Commit::decode(headers, record).map_err(|error| Unreadable(service::problem::chain(&error)))?;
-        let folded = self.state.apply(at, &commit, key_of(&commit));
-        folded.map_err(|error| Unreadable(error.to_string()))?;
+    fn apply(&mut self, at: Offset, headers: &CommitHeaders, record: &Record) -> Result<(), Unapplied> {
+        let commit = Commit::decode(headers, record)
+            .map_err(|error| Unapplied::Unreadable(service::problem::chain(&error)))?;
+        self.state
+            .apply(at, &commit, key_of(&commit))
+            .map_err(|error| match error {
+                FoldError::Subject(error) => Unapplied::Unreadable(error.to_string()),
+                FoldError::Disk(error) => Unapplied::Unkept(error.to_string()),
+            })?;
         self.tell_timer();
         Ok(())
     }

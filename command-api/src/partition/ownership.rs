@@ -289,6 +289,9 @@ impl Supervision {
             }
             linger = if assigned {
                 None
+            } else if epoch.is_none() {
+                // It has not served yet: a claim now would only throw out whoever does.
+                Some(Instant::now())
             } else {
                 linger.or_else(|| Some(Instant::now() + LINGER))
             };

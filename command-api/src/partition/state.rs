@@ -60,6 +60,8 @@ pub struct State {
     broken: bool,
     /// What the disk said when it did not take what is admitted, and when.
     failed: Option<(Instant, StateError)>,
+    /// What the disk said when it did not tell what rings when: nothing may be decided on this any more.
+    untold: Option<StateError>,
     kept: Kept,
 }
 
@@ -151,6 +153,7 @@ impl State {
             unwritten: 0,
             broken: false,
             failed: None,
+            untold: None,
             kept,
         })
     }
@@ -166,9 +169,13 @@ impl State {
     }
 
     /// The number of the tenant's next commit.
-    pub fn next_seq(&self, tenant: TenantId) -> u64 {
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn next_seq(&self, tenant: TenantId) -> Result<u64, StateError> {
         let last = self.rows.get(&Key::Tenant(tenant), Seen::Decided);
-        last.and_then(Row::tenant).unwrap_or(0) + 1
+        self.rows.check()?;
+        Ok(last.and_then(Row::tenant).unwrap_or(0) + 1)
     }
 
     /// How a piece stands in admitted history.
@@ -383,6 +390,9 @@ impl State {
     /// # Errors
     /// What the disk said, when no more can be kept.
     pub fn write_when_full(&mut self) -> Result<(), StateError> {
+        if let Some(error) = &self.untold {
+            return Err(error.clone());
+        }
         let rests = self
             .failed
             .as_ref()
@@ -479,6 +489,7 @@ impl State {
                 self.timers.set(tenant, content, timer.map(|timer| timer.at));
             }
         }
+        self.untold = self.untold.take().or(self.rows.check().err());
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use event_log::{
     Commit, CommitHeaders, Hash, KafkaConfig, Log, LogConfig, Offset, Partition, Record, State, Store, Topic,
-    driver::{Decider, Decision, Options, Outcome, Rewound, Start, Status, Unreadable, drive},
+    driver::{Decider, Decision, Options, Outcome, Rewound, Start, Status, Unapplied, drive},
 };
 use events::{Envelope, EventId, Recorded, TenantId, Timestamp, directory::TenantCreated};
 use tokio::{
@@ -252,7 +252,7 @@ impl Decider for Nothing {
     type Request = Request;
     type Answer = ();
 
-    fn apply(&mut self, _: Offset, _: &CommitHeaders, _: &Record) -> Result<(), Unreadable> {
+    fn apply(&mut self, _: Offset, _: &CommitHeaders, _: &Record) -> Result<(), Unapplied> {
         self.0 += 1;
         Ok(())
     }

@@ -278,7 +278,7 @@ fn commit(state: &State, number: u64) -> anyhow::Result<Commit> {
     };
     Ok(Commit {
         tenant,
-        tenant_seq: state.next_seq(tenant),
+        tenant_seq: state.next_seq(tenant)?,
         command: None,
         events: changes.into_iter().map(recorded).collect(),
     })

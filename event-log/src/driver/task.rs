@@ -10,7 +10,7 @@ use futures::FutureExt;
 use tokio::sync::watch;
 
 use super::{
-    Decider, Decision, Options, Outcome, Rewound, Start, Status, Unreadable,
+    Decider, Decision, Options, Outcome, Rewound, Start, Status, Unapplied,
     flights::{Flights, Report},
     queues::Queues,
     reading::Reading,
@@ -173,8 +173,8 @@ impl<D: Decider> Task<D> {
                 commit,
                 record,
             } => {
-                if let Err(Unreadable(what)) = self.decider.apply(offset, &commit, &record) {
-                    self.unreadable(offset, &what);
+                if let Err(why) = self.decider.apply(offset, &commit, &record) {
+                    self.unapplied(offset, why);
                 }
             }
             Effect::Forget { next } => self.forget(next).await,
@@ -267,20 +267,24 @@ impl<D: Decider> Task<D> {
             next = batch.next;
             for stored in batch.records.into_iter().filter(|stored| stored.offset < to) {
                 if let Verdict::Commit(commit) = state.admit(stored.offset, &stored.record)
-                    && let Err(Unreadable(what)) = self.decider.apply(stored.offset, &commit, &stored.record)
+                    && let Err(why) = self.decider.apply(stored.offset, &commit, &stored.record)
                 {
-                    return self.unreadable(stored.offset, &what);
+                    return self.unapplied(stored.offset, why);
                 }
             }
         }
     }
 
-    fn unreadable(&mut self, offset: Offset, what: &str) {
-        let what = format!(
-            "{} offset {offset} cannot be read by this release: {what}",
-            self.partition
-        );
-        self.writer.unreadable(what);
+    fn unapplied(&mut self, offset: Offset, why: Unapplied) {
+        let at = self.partition;
+        match why {
+            Unapplied::Unreadable(what) => self.writer.unreadable(format!(
+                "{at} offset {offset} cannot be read by this release: {what}"
+            )),
+            Unapplied::Unkept(why) => self
+                .writer
+                .unkept(format!("what {at} offset {offset} makes cannot be kept: {why}")),
+        }
     }
 
     /// The head's report and, without waiting, those after it.

@@ -2,7 +2,7 @@
 
 use event_log::{
     Commit, CommitHeaders, Log, Offset, Partition, Record, State, Verdict,
-    driver::{Decider, Decision, Options, Outcome, Rewound, Start, Status, Unreadable, drive},
+    driver::{Decider, Decision, Options, Outcome, Rewound, Start, Status, Unapplied, drive},
     log::Disturbance,
     view::view,
 };
@@ -54,8 +54,9 @@ impl Decider for Numbers {
     type Request = (u64, oneshot::Sender<Reply>);
     type Answer = Answer;
 
-    fn apply(&mut self, _: Offset, commit: &CommitHeaders, record: &Record) -> Result<(), Unreadable> {
-        let commit = Commit::decode(commit, record).map_err(|error| Unreadable(error.to_string()))?;
+    fn apply(&mut self, _: Offset, commit: &CommitHeaders, record: &Record) -> Result<(), Unapplied> {
+        let commit =
+            Commit::decode(commit, record).map_err(|error| Unapplied::Unreadable(error.to_string()))?;
         self.done.push(number(&commit));
         Ok(())
     }

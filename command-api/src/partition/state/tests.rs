@@ -157,7 +157,7 @@ fn commit(state: &State, changes: Vec<Change>, at: Timestamp, id: u128) -> Commi
     };
     Commit {
         tenant: TENANT,
-        tenant_seq: state.next_seq(TENANT),
+        tenant_seq: state.next_seq(TENANT).unwrap(),
         command: None,
         events: changes.into_iter().map(recorded).collect(),
     }
@@ -220,7 +220,7 @@ proptest! {
         }
         let decided = folded(past.iter().chain(&under_way));
         let later = time(1_000_000);
-        prop_assert_eq!(state.next_seq(TENANT), decided.next_seq(TENANT));
+        prop_assert_eq!(state.next_seq(TENANT).unwrap(), decided.next_seq(TENANT).unwrap());
         prop_assert_eq!(state.next_due(), decided.next_due());
         prop_assert_eq!(state.commit_time(time(0)), decided.commit_time(time(0)));
         for id in 0..=IDS {

@@ -517,6 +517,25 @@ fn a_log_that_lost_what_was_read_from_it_is_not_served() {
 }
 
 #[test]
+fn a_log_that_lost_what_was_read_is_not_served_either_when_an_append_tells_it() {
+    let mut bench = Bench::serving();
+    let (id, record) = bench.append(1);
+    let at = bench.land(record);
+    bench.writer.appended(id, Ok(at));
+    bench.effects();
+    let next = bench.writer.admitted().0;
+    // It is cut off behind the genesis.
+    let (id, _) = bench.append(2);
+    bench.writer.appended(id, Ok(1));
+    let effects = bench.effects();
+    let Some(&Effect::AppendClaim { id, .. }) = effects.last() else {
+        panic!("{effects:?}")
+    };
+    bench.writer.appended(id, Ok(2));
+    assert_eq!(bench.writer.down(), Some(&Down::Truncated { next, end: 2 }));
+}
+
+#[test]
 fn an_end_that_cannot_be_read_is_asked_for_again_with_more_patience() {
     let mut bench = Bench::new();
     bench.writer.assigned();
