@@ -134,7 +134,13 @@ impl Parked {
                 Ok(ExitCode::SUCCESS)
             }
             Verb::Retry { which } => which.see_to("/retry", None).await,
-            Verb::Skip { which, why } => which.see_to("/skip", Some(json!({ "why": why }))).await,
+            Verb::Skip { which, why } => {
+                let client = Client::new(&which.connection, Duration::from_secs(2))?;
+                let first = client.send(Request::query(which.path(""))).await?.body;
+                println!("{}", line(&first));
+                let body = json!({ "why": why, "offset": first["offset"], "index": first["index"] });
+                which.see_to("/skip", Some(body)).await
+            }
         }
     }
 }

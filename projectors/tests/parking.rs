@@ -36,6 +36,20 @@ async fn see_to(
     subject: &str,
     why: Option<&str>,
 ) -> Result<Outcome, Error> {
+    let skip = why.map(|why| Skip {
+        by: "somebody",
+        why,
+        event: None,
+    });
+    see_to_first(world, projection, subject, skip).await
+}
+
+async fn see_to_first(
+    world: &World,
+    projection: Projection,
+    subject: &str,
+    skip: Option<Skip<'_>>,
+) -> Result<Outcome, Error> {
     let control = world.writer().await;
     let hash = hash(&control, projection).await;
     let retrier = Retrier {
@@ -47,7 +61,7 @@ async fn see_to(
         projection,
         subject,
         tenant: None,
-        skip: why.map(|why| Skip { by: "somebody", why }),
+        skip,
     };
     retrier.retry(request, &hash).await
 }
@@ -351,6 +365,14 @@ async fn what_is_skipped_is_passed_over_in_every_later_generation() {
     let offset = world.log.log.append(partition, record).await.unwrap();
     world.visits(&mut numbers, 30).await;
     world.fold().await;
+    // Somebody else has seen to what this one looked at.
+    let another = Skip {
+        by: "somebody",
+        why: "a test",
+        event: Some((9_999, 0)),
+    };
+    let refused = see_to_first(&world, Projection::Downloads, &gap, Some(another)).await;
+    assert!(matches!(refused, Err(Error::NotFirst(_))), "{refused:?}");
     // Whoever is told that it was skipped must not hear of it again after a crash of the database.
     let lasting = "CREATE FUNCTION annals.lasts() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
                        IF current_setting('synchronous_commit') = 'off' THEN RAISE EXCEPTION 'it may be lost'; END IF;

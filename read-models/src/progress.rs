@@ -95,6 +95,8 @@ pub struct Reached {
     pub end_read_at: Option<Instant>,
     /// Whether it was ever at the log's end.
     pub filled: bool,
+    /// How often somebody has seen to what is parked there: that changes rows without moving anything.
+    pub parking: i64,
 }
 
 /// How far tables are that have never had all of the log.
@@ -398,6 +400,7 @@ impl State {
             log_end: before.map_or(0, |before| before.log_end).max(log_end),
             end_read_at: before.and_then(|before| before.end_read_at),
             filled: before.is_some_and(|before| before.filled),
+            parking: before.map_or(0, |before| before.parking),
         };
         self.saw(place, reached);
     }
@@ -417,7 +420,8 @@ impl State {
             self.filling.insert(place);
         }
         let before = self.reached.insert(place, reached);
-        if before.is_none_or(|before| before.next_offset != reached.next_offset) {
+        let rows = |reached: Reached| (reached.next_offset, reached.parking);
+        if before.is_none_or(|before| rows(before) != rows(reached)) {
             *self.changes.entry(place.0).or_default() += 1;
         }
         if let Some(queue) = self.waiters.get_mut(&place) {

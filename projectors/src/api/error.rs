@@ -55,6 +55,7 @@ impl From<Error> for Problem {
             Error::Retry(ref found @ retry::Error::NotParked(..)) => Self::not_found(found.to_string()),
             Error::Retry(
                 ref found @ (retry::Error::Ambiguous(_)
+                | retry::Error::NotFirst(_)
                 | retry::Error::Visits
                 | retry::Error::OtherRelease(_)
                 | retry::Error::Fold(_)),

@@ -29,6 +29,10 @@ pub(super) struct Why {
     /// In your words, 3 to 500 characters; it is kept with who you are.
     #[schema(min_length = 3, max_length = 500)]
     why: String,
+    /// The event that you looked at, which must still be the first that waits: offset of its record. With `index`.
+    offset: Option<u64>,
+    /// Its place in that record, from 0.
+    index: Option<u32>,
 }
 
 /// What came of it.
@@ -82,14 +86,23 @@ pub(super) async fn skip(
     operator: Operator,
     Path((projection, subject)): Path<(String, String)>,
     Query(whose): Query<Whose>,
-    Json(Why { why }): Json<Why>,
+    Json(Why { why, offset, index }): Json<Why>,
 ) -> Result<Json<Tried>, Error> {
     if !(3..=500).contains(&why.chars().count()) || why.contains('\0') {
         let wrong = FieldError::new("/why", "3 to 500 characters that say why");
         return Err(Problem::invalid(vec![wrong]).into());
     }
+    if offset.is_some() != index.is_some() {
+        let missing = if offset.is_none() { "/offset" } else { "/index" };
+        let wrong = FieldError::new(missing, "is missing: an event is told by both");
+        return Err(Problem::invalid(vec![wrong]).into());
+    }
     let by = operator.0;
-    let skip = Skip { by: &by, why: &why };
+    let skip = Skip {
+        by: &by,
+        why: &why,
+        event: offset.zip(index),
+    };
     app.see_to(&projection, &subject, whose.tenant, Some(skip)).await
 }
 

@@ -618,8 +618,8 @@ impl Run<'_> {
     async fn park_or_stop(&mut self) -> Result<(), Failure> {
         let limit = self.engines.parking_limit;
         let unread: usize = self.batch.iter().map(|ready| ready.piece.parked.len()).sum();
-        if unread > 0 && self.parked + unread > limit {
-            // Some may have been seen to meanwhile.
+        if unread > 0 {
+            // Somebody may have let some of it be passed over, or seen to what is parked, since this began.
             self.look_at_parked().await?;
         }
         for mut ready in std::mem::take(&mut self.batch) {

@@ -57,6 +57,12 @@ pub enum Error {
     /// Nothing of that is parked.
     #[error("nothing of {1:?} is parked in {0}")]
     NotParked(Projection, String),
+    /// Another event waits first than the one to be passed over.
+    #[error(
+        "the first event of {0:?} that waits is another one than you looked at: somebody has seen to it meanwhile; look at \
+         it again"
+    )]
+    NotFirst(String),
     /// Several tenants have an aggregate of that id.
     #[error("several tenants have {0:?}: say which")]
     Ambiguous(String),
@@ -120,31 +126,59 @@ impl Retrier {
         if ours.iter().any(|it| it.tenant != first.tenant) {
             return Err(Error::Ambiguous(subject.to_owned()));
         }
+        let mut pass = match skip {
+            None => None,
+            Some(skip) => Some(Pass {
+                event: match skip.event {
+                    Some(event) => event,
+                    None => self.first_of(first, request).await?,
+                },
+                skip,
+                must_be: true,
+            }),
+        };
         let mut outcome = None;
         for parked in &ours {
             let done = match projection {
-                Projection::Directory => self.fold::<DirectoryFold>(parked, request).await?,
-                Projection::Content => self.fold::<ContentFold>(parked, request).await?,
-                Projection::Downloads => self.fold::<DownloadsFold>(parked, request).await?,
-                Projection::ContentFacts => self.facts(parked, request).await?,
-                Projection::Visits => self.visits(parked, request).await?,
+                Projection::Directory => self.fold::<DirectoryFold>(parked, request, pass).await?,
+                Projection::Content => self.fold::<ContentFold>(parked, request, pass).await?,
+                Projection::Downloads => self.fold::<DownloadsFold>(parked, request, pass).await?,
+                Projection::ContentFacts => self.facts(parked, request, pass).await?,
+                Projection::Visits => self.visits(parked, request, pass).await?,
             };
             outcome.get_or_insert(done);
+            // In others another one may wait first, which nobody has looked at.
+            if let Some(pass) = &mut pass {
+                pass.must_be = false;
+            }
         }
         Ok(outcome.unwrap_or_default())
     }
 
-    async fn fold<F: Fold>(&self, parked: &ParkedIn, request: Request<'_>) -> Result<Outcome, Error> {
+    /// The first event of an aggregate that waits.
+    async fn first_of(&self, parked: &ParkedIn, request: Request<'_>) -> Result<(u64, u32), Error> {
+        let tables = self.control.tables(request.projection, parked.generation, 1);
+        let mut write = tables.begin_beside(parked.partition.unsigned_abs()).await?;
+        let (waiting, _) = write.waiting(&aggregate(parked, request), 1).await?;
+        let first = waiting.first().map(place);
+        first.ok_or_else(|| Error::NotParked(request.projection, request.subject.to_owned()))
+    }
+
+    async fn fold<F: Fold>(
+        &self,
+        parked: &ParkedIn,
+        request: Request<'_>,
+        mut pass: Option<Pass<'_>>,
+    ) -> Result<Outcome, Error> {
         let tables = self.control.tables(F::PROJECTION, parked.generation, 1);
         let mut outcome = Outcome::default();
-        let mut skip = request.skip;
         loop {
             let mut tried = self
                 .begin(
                     tables.begin_beside(parked.partition.unsigned_abs()).await?,
                     parked,
                     request,
-                    skip,
+                    pass.take(),
                 )
                 .await?;
             let entries: Vec<&Entry> = tried.entries.iter().collect();
@@ -159,11 +193,15 @@ impl Retrier {
             if !tried.end(again, &mut outcome).await? {
                 return Ok(outcome);
             }
-            skip = None;
         }
     }
 
-    async fn facts(&self, parked: &ParkedIn, request: Request<'_>) -> Result<Outcome, Error> {
+    async fn facts(
+        &self,
+        parked: &ParkedIn,
+        request: Request<'_>,
+        mut pass: Option<Pass<'_>>,
+    ) -> Result<Outcome, Error> {
         let longest = self.rows.longest();
         let tables = self
             .control
@@ -171,11 +209,9 @@ impl Retrier {
         let store = self.rows.fact_store(parked.generation);
         let partition = parked.partition.unsigned_abs();
         let mut outcome = Outcome::default();
-        let mut skip = request.skip;
         loop {
-            let tried = self
-                .begin(tables.begin_beside(partition).await?, parked, request, skip)
-                .await?;
+            let write = tables.begin_beside(partition).await?;
+            let tried = self.begin(write, parked, request, pass.take()).await?;
             let entries: Vec<&Entry> = tried.entries.iter().collect();
             let mut attempt = tried.parking.attempt();
             facts::fold_and_write(&store, partition, &entries, &mut attempt)
@@ -185,18 +221,21 @@ impl Retrier {
             if !tried.end(again, &mut outcome).await? {
                 return Ok(outcome);
             }
-            skip = None;
         }
     }
 
     /// An entry of visits that cannot be read is taken away: nothing waits behind it.
-    async fn visits(&self, parked: &ParkedIn, request: Request<'_>) -> Result<Outcome, Error> {
+    async fn visits(
+        &self,
+        parked: &ParkedIn,
+        request: Request<'_>,
+        pass: Option<Pass<'_>>,
+    ) -> Result<Outcome, Error> {
         let tables = self.control.tables(Projection::Visits, parked.generation, 1);
         let aggregate = aggregate(parked, request);
         let mut write = tables.begin_beside(parked.partition.unsigned_abs()).await?;
-        if let Some(skip) = request.skip {
-            write.skip(&aggregate, skip).await?;
-        }
+        let (waiting, _) = write.waiting(&aggregate, 1).await?;
+        let_pass(&mut write, &aggregate, &waiting, pass).await?;
         write.unpark(&aggregate).await?;
         write.commit_beside().await?;
         Ok(Outcome {
@@ -211,13 +250,11 @@ impl Retrier {
         mut write: Write,
         parked: &ParkedIn,
         request: Request<'_>,
-        skip: Option<Skip<'_>>,
+        pass: Option<Pass<'_>>,
     ) -> Result<Tried, Error> {
         let aggregate = aggregate(parked, request);
         let (waiting, all) = write.waiting(&aggregate, AT_ONCE).await?;
-        if let Some(skip) = skip {
-            write.skip(&aggregate, skip).await?;
-        }
+        let_pass(&mut write, &aggregate, &waiting, pass).await?;
         let partition = Partition {
             topic: topic(request.projection),
             index: parked.partition.unsigned_abs(),
@@ -291,6 +328,35 @@ fn aggregate(parked: &ParkedIn, request: Request<'_>) -> Aggregate {
         tenant: parked.tenant,
         subject: request.subject.to_owned(),
     }
+}
+
+/// An event that is passed over.
+#[derive(Clone, Copy)]
+struct Pass<'a> {
+    skip: Skip<'a>,
+    event: (u64, u32),
+    /// Whether it is the first that waits; else what waits is only tried again.
+    must_be: bool,
+}
+
+fn place(waiting: &Waiting) -> (u64, u32) {
+    (waiting.offset.cast_unsigned(), waiting.event_index.unsigned_abs())
+}
+
+/// Lets the first of what waits be passed over, if it is that event.
+async fn let_pass(
+    write: &mut Write,
+    aggregate: &Aggregate,
+    waiting: &[Waiting],
+    pass: Option<Pass<'_>>,
+) -> Result<(), Error> {
+    let Some(pass) = pass else { return Ok(()) };
+    if waiting.first().map(place) == Some(pass.event) {
+        write.skip(aggregate, pass.skip).await?;
+    } else if pass.must_be {
+        return Err(Error::NotFirst(aggregate.subject.clone()));
+    }
+    Ok(())
 }
 
 /// Events that are tried again, within the transaction that takes them out of parking.

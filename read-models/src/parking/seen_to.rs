@@ -88,6 +88,8 @@ pub struct Skip<'a> {
     pub by: &'a str,
     /// In that person's words.
     pub why: &'a str,
+    /// The event that person looked at, which is to be the first that waits: offset and place in its record.
+    pub event: Option<(u64, u32)>,
 }
 
 /// What is parked in live generations, the latest first.

@@ -133,6 +133,7 @@ async fn reload(pool: &PgPool, shared: &Shared) -> Result<(), Error> {
             log_end: row.log_end.cast_unsigned(),
             end_read_at: age.and_then(|age| now.checked_sub(age)),
             filled: row.filled,
+            parking: row.parking,
         };
         kept.insert(place);
         state.saw(place, reached);

@@ -10,6 +10,7 @@ fn reached(next_offset: u64, log_end: u64) -> Reached {
         log_end,
         end_read_at: Some(Instant::now()),
         filled: true,
+        parking: 0,
     }
 }
 
@@ -124,6 +125,27 @@ fn a_notification_that_comes_late_takes_nothing_back_from_the_end() {
     state.heard(PLACE, 25, 25);
     assert_eq!(state.reached[&PLACE].log_end, 25);
     assert_eq!(state.reached[&PLACE].end_read_at, Some(read));
+}
+
+/// What is kept in memory under a mark is older than what a retry of parked events has written.
+#[test]
+fn who_sees_to_what_is_parked_changes_rows_though_nothing_moves() {
+    let mut state = State::default();
+    state.switched(Projection::Content, 1);
+    state.saw(PLACE, reached(10, 10));
+    let changes = |state: &State| state.changes[&Projection::Content];
+    let before = changes(&state);
+    state.saw(PLACE, reached(10, 12));
+    assert_eq!(changes(&state), before);
+    let seen_to = Reached {
+        parking: 1,
+        ..reached(10, 12)
+    };
+    state.saw(PLACE, seen_to);
+    assert_eq!(changes(&state), before + 1);
+    // A notification does not know of it.
+    state.heard(PLACE, 10, 13);
+    assert_eq!(changes(&state), before + 1);
 }
 
 #[tokio::test]
