@@ -82,11 +82,11 @@ pub(crate) struct Answer {
 /// Why a request was not answered as hoped.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClientError {
-    #[error("cannot reach {url}: {cause}\nIs it running (`annals serve`, `./dev up`)? Is ANNALS_URL right?")]
-    Unreachable { url: Url, cause: String },
     #[error(
-        "{url} was asked and gave no answer ({cause}): it may have done it. Look how things stand before asking again"
+        "cannot reach {url}: {cause}\nIs it running (`annals serve`, `./dev up`)? Are ANNALS_URL and, with separate services, ANNALS_QUERY_URL and ANNALS_PROJECTOR_URL right?"
     )]
+    Unreachable { url: Url, cause: String },
+    #[error("{url} did not answer ({cause}): what was asked may have been done. Look before you ask again")]
     Unanswered { url: Url, cause: String },
     #[error("https is not built in: {0}; give the address of the service itself or of a proxy beside it")]
     Https(Url),

@@ -7,7 +7,7 @@ use reqwest::Method;
 
 use crate::client::{Client, Connection, Request};
 
-/// Destroy the key of a subject's personal fields, for ever: nobody opens them any more, wherever they stand. Needs a
+/// Make the personal fields of a subject unreadable for ever, in the log and in every table, by destroying their key. Needs a
 /// key with the scope admin, or an operator's. Keys of the principal go on working until `annals keys revoke` ends them.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Erase {

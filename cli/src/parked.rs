@@ -101,6 +101,8 @@ fn came_of(verb: &str, done: u64) -> String {
             "1 event is passed over, {} events after it are projected",
             done - 1
         )
+    } else if done == 1 {
+        "1 event is projected".to_owned()
     } else {
         format!("{done} events are projected")
     }
@@ -229,7 +231,7 @@ mod tests {
 
     #[test]
     fn what_is_passed_over_is_not_called_projected() {
-        assert_eq!(came_of("/retry", 1), "1 events are projected");
+        assert_eq!(came_of("/retry", 1), "1 event is projected");
         assert_eq!(
             came_of("/skip", 1),
             "1 event is passed over, 0 events after it are projected"

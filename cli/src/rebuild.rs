@@ -24,7 +24,7 @@ use crate::{
 pub(crate) struct Rebuild {
     /// Such as content.
     projection: String,
-    /// Events a second at most; 0 takes the bound of a rebuild away.
+    /// At most so many events a second; 0: no limit.
     #[arg(long)]
     rate: Option<u32>,
     /// As of when: an `Annals-Position` as a command's answer gives it, or a time of RFC 3339. What was committed later
@@ -40,7 +40,7 @@ pub(crate) struct Rebuild {
     /// Show the rebuild that is going on.
     #[arg(long, groups = ["what", "of_one"])]
     watch: bool,
-    /// Let it stay where it is.
+    /// Pause it; `--resume` goes on with it.
     #[arg(long, groups = ["what", "of_one"])]
     pause: bool,
     /// Go on with it, also after a check that failed.

@@ -35,7 +35,7 @@ pub(crate) struct Serve {
     /// metrics, operators' work) 8082.
     #[arg(long, env = "ANNALS_LISTEN")]
     listen: Option<SocketAddr>,
-    /// For whom it runs: weaker settings are refused in production.
+    /// production refuses a log whose settings could lose records; development takes it.
     #[arg(long, env = "ANNALS_ENV", value_enum, default_value_t)]
     environment: service::telemetry::Environment,
     /// For how many seconds a start waits for Kafka and for PostgreSQL with the key store when they are away, before it

@@ -18,12 +18,12 @@ pub(crate) struct Sites {
 enum Verb {
     /// Make a site and print its id.
     Create {
-        /// Its domain, once in the whole installation.
+        /// Its domain; no other site of this installation may have it.
         domain: String,
         /// What people call it.
         #[arg(long)]
         name: Option<String>,
-        /// Whose days its statistics count by, such as Europe/Vienna.
+        /// The time zone in which its statistics count days, such as Europe/Vienna.
         #[arg(long)]
         timezone: Option<String>,
         #[command(flatten)]

@@ -17,7 +17,7 @@ use crate::{
 pub(crate) struct Verify {
     /// Such as content; every projection when absent.
     projection: Option<String>,
-    /// Compare only one of so many parts of the rows, another one each time.
+    /// Compare only one Nth of the rows; each run takes another part.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=65536))]
     sample: Option<u32>,
     /// Another generation than the live one.
@@ -96,6 +96,7 @@ fn sentence(result: &Value) -> String {
     };
     let parked = match number("parked") {
         0 => String::new(),
+        1 => "; 1 event is parked".to_owned(),
         several => format!("; {several} events are parked"),
     };
     let position: Vec<String> = result["position"]
@@ -145,7 +146,7 @@ mod tests {
             "parked": 1});
         assert_eq!(
             sentence(&result),
-            "content generation 2: equal, 7 rows at position 3,4; 1 events are parked"
+            "content generation 2: equal, 7 rows at position 3,4; 1 event is parked"
         );
     }
 

@@ -15,8 +15,8 @@ use url::Url;
 #[derive(Debug, Clone, Args)]
 #[group(skip)]
 pub struct Config {
-    /// The first operator key: whoever shows it makes tenants and keys. Any text of at least 16
-    /// characters; without it only operators with keys of their own get in.
+    /// The operator's key: whoever shows it makes tenants and keys. Any text of at least 16 characters. There is one, and
+    /// it is configured, not issued: without it nobody is an operator.
     #[arg(long, env = "ANNALS_OPERATOR_KEY", hide_env_values = true, value_parser = operator_key)]
     pub operator_key: Option<String>,
 

@@ -51,7 +51,12 @@ async fn an_analyst_who_was_let_in_asks_the_questions_of_the_page() {
     }
     // Roles are of the whole server, and others test there too.
     let role = format!("ada_{}", Uuid::now_v7().simple());
+    // As on an installation: nobody connects who was not let in.
+    let database = scratch.url().rsplit('/').next().unwrap().to_owned();
+    let closed = format!("REVOKE CONNECT ON DATABASE {database} FROM PUBLIC");
+    scratch.execute(&closed).await.unwrap();
     let letting_in = statements("### Letting an analyst in")
+        .replace("DATABASE annals", &format!("DATABASE {database}"))
         .replace("ada", &role)
         .replace("'…'", "'lovelace'")
         .replace("7b0c…", &one.to_string());

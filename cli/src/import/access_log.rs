@@ -39,8 +39,8 @@ pub(crate) struct AccessLog {
     /// The domain of the site that the log is of.
     #[arg(long)]
     site: String,
-    /// Another host that the site's own pages had in this log's time: who comes from there has not come from elsewhere.
-    /// The site's domain is one; may be repeated.
+    /// An earlier host of the site's own pages: links from there are not counted as referrers. The site's domain is one
+    /// by itself; may be repeated.
     #[arg(long, value_name = "HOST")]
     own_host: Vec<String>,
     #[command(flatten)]

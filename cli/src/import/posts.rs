@@ -122,7 +122,7 @@ impl Posts {
         let named = if self.verbose { "" } else { " (-v names them)" };
         if !otherwise.is_empty() {
             let count = otherwise.len();
-            println!("{count} are dated, published or withdrawn otherwise here: not changed{named}");
+            println!("{count} have another date or status here than in their file: not changed{named}");
         }
         if !links.is_empty() {
             println!("{} symbolic links passed over{named}", links.len());

@@ -96,7 +96,7 @@ async fn posts_are_imported_once(log: LogKind) {
     let (code, text) = run(&annals, &key, &[&args[..], &["-v"]].concat()).await;
     assert_eq!(code, Some(0), "{text}");
     for words in [
-        "1 are dated, published or withdrawn otherwise here: not changed",
+        "1 have another date or status here than in their file: not changed",
         "Windows-7.md: a draft in the file, published here",
     ] {
         assert!(text.contains(words), "{words:?} is not in {text}");

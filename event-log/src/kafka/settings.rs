@@ -37,7 +37,7 @@ pub(super) fn admin(brokers: &str) -> ClientConfig {
 fn producer(brokers: &str) -> ClientConfig {
     let mut config = client(brokers);
     config
-        // Every in-sync replica has it: DESIGN section 2, promise 1.
+        // Every in-sync replica has it before it is acknowledged.
         .set("acks", "all")
         // Also makes batches under load, since what waits is sent together.
         .set("max.in.flight.requests.per.connection", "5")

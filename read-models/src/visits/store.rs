@@ -1,6 +1,6 @@
 //! What the projector does to one generation's tables: fences, inserts, counting, deleting.
 //!
-//! The steps and their order are those of DESIGN section 5; the state machine that decides on them is
+//! The steps and their order are those of the range protocol; the state machine that decides on them is
 //! `projectors/src/runner/clickhouse.rs`. Nothing here decides anything.
 
 use std::{collections::HashMap, time::Duration};

@@ -62,7 +62,7 @@ impl Letter {
     }
 }
 
-/// The log, with its one history, as a reader derives it that knows DESIGN's rule and not our code.
+/// The log, with its one history, as a reader derives it that knows the rule and not our code.
 #[derive(Clone, Debug)]
 pub(super) struct Ledger {
     pub(super) letters: Vec<Arc<Letter>>,
