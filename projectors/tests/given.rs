@@ -13,16 +13,12 @@ mod rows;
 #[expect(dead_code, reason = "its history is another one")]
 mod world;
 
-use events::{
-    Envelope, Event, EventId, Recorded, Timestamp, VisitorId, content, directory, download,
-    visit::{PageViewed, Visit},
-};
+use events::{Event, content, directory, download};
 use given::given;
 use given_log::{given_facts, given_visits};
-use kit::{Made, drafted, piece, site, tenant};
+use kit::{Made, drafted, piece, tenant, viewed};
 use projectors::{content::ContentFold, directory::DirectoryFold, downloads::DownloadsFold};
 use serde_json::json;
-use uuid::Uuid;
 
 /// What happened to one aggregate of one tenant, a commit for each event.
 fn happened(subject: &str, events: Vec<Event>) -> Vec<Made> {
@@ -107,40 +103,6 @@ async fn a_tenant_that_was_created_exists() {
         .await
         .end()
         .await;
-}
-
-/// A page that a visitor came to so many minutes after noon.
-fn viewed(id: u128, visitor: u64, minute: i64, path: &str) -> Recorded {
-    const NOON: i64 = 1_431_864_000_000_000;
-    let visit = Visit {
-        site: site(0),
-        visitor: VisitorId::new(visitor),
-        hostname: "example.org".into(),
-        pathname: path.into(),
-        referrer: None,
-        source: None,
-        device: None,
-        browser: None,
-        os: None,
-        utm: std::collections::BTreeMap::new(),
-        content: None,
-        props: std::collections::BTreeMap::new(),
-        import: None,
-    };
-    Recorded {
-        envelope: Envelope {
-            id: EventId::new(Uuid::from_u128(id)),
-            subject: site(0).to_string(),
-            time: Timestamp::from_micros(NOON + minute * 60_000_000).unwrap(),
-            tenant: tenant(0),
-            aggregate_version: None,
-            actor: None,
-            causation: None,
-            correlation: None,
-            traceparent: None,
-        },
-        event: PageViewed { visit }.into(),
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,7 @@ mod kit;
 #[path = "kit/world.rs"]
 mod world;
 
+use event_log::Partition;
 use events::{Whole, download};
 use projectors::{
     runner::Until,
@@ -67,6 +68,28 @@ async fn a_size_that_no_column_holds_is_the_same_on_both_sides() {
     world.fold().await;
     let (outcome, differences) = world.verify(Projection::Downloads).await;
     assert!(outcome.equal && outcome.rows == 1, "{outcome:?} {differences:#?}");
+    world.erase().await;
+}
+
+/// Whoever sends visits chooses their length, so sessions are let go by that, too: on both sides alike.
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_of_long_texts_are_let_go_alike() {
+    let world = World::make().await;
+    let path = format!("/{}", "x".repeat(1_999));
+    let viewed = |id: u64, visitor: u64, minute: i64| kit::viewed(id.into(), visitor, minute, &path);
+    // Of the first ones nothing is open any more when they come again.
+    let first = (0..10_000_u64).map(|visitor| viewed(visitor, visitor + 1, 0));
+    let again = (0..1_000_u64).map(|visitor| viewed(20_000 + visitor, visitor + 1, 1));
+    for events in first.chain(again).collect::<Vec<_>>().chunks(50) {
+        let record = event_log::visits::encode(kit::tenant(0), events);
+        let appending = world.log.log.append(Partition::visits(0), record);
+        appending.await.unwrap();
+    }
+    world.fold().await;
+    let (outcome, differences) = world.verify(Projection::Visits).await;
+    assert!(outcome.equal, "{outcome:?} {differences:#?}");
+    // Events, and sessions: some of those who came again have two.
+    assert!((21_900..=22_000).contains(&outcome.rows), "{outcome:?}");
     world.erase().await;
 }
 

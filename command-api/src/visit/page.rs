@@ -22,6 +22,9 @@ pub struct Page {
 /// As trackers have it: longest URL, in characters.
 pub const URL_MAX: usize = 2000;
 
+/// And in bytes, so that two for each character are enough.
+const URL_BYTES: usize = 2 * URL_MAX;
+
 /// Longest value of a campaign parameter that is kept; the rest is cut off.
 const VALUE_MAX: usize = 300;
 
@@ -33,6 +36,9 @@ impl Page {
     pub fn read(text: &str, hash_is_path: bool) -> Result<Self, &'static str> {
         if text.chars().count() > URL_MAX {
             return Err("has more than 2000 characters");
+        }
+        if text.len() > URL_BYTES {
+            return Err("has more than 4000 bytes");
         }
         let url =
             Url::parse(text.trim()).map_err(|_| "is not an absolute URL, as in https://example.org/page")?;

@@ -36,7 +36,7 @@ use super::{
 };
 use crate::visits::{
     REMEMBERED,
-    session::{INACTIVITY, OPEN, QUIET_EVENTS, QUIET_TIME},
+    session::{INACTIVITY, OPEN, OPEN_TEXTS, QUIET_EVENTS, QUIET_TIME},
 };
 
 const EVENTS: &Table = &tables(Projection::Visits)[0];
@@ -294,6 +294,8 @@ struct Fold {
     marks: HashMap<Uuid, u64>,
     open: HashMap<Key, Vec<Session>>,
     by_touch: BTreeMap<u64, Key>,
+    /// Bytes of the texts of open sessions.
+    texts: usize,
     /// Visits that counted.
     number: u64,
     latest: i64,
@@ -321,6 +323,7 @@ impl Fold {
             marks: HashMap::new(),
             open: HashMap::new(),
             by_touch: BTreeMap::new(),
+            texts: 0,
             number: 0,
             latest: i64::MIN,
             compared: 0,
@@ -460,11 +463,14 @@ impl Fold {
                 return 0;
             }
             None => {
-                of_visitor.push(Session::open(key, event, data, time));
+                let session = Session::open(key, event, data, time);
+                self.texts += session.texts();
+                of_visitor.push(session);
                 of_visitor.len() - 1
             }
         };
         let session = &mut of_visitor[place];
+        self.texts -= session.texts();
         self.by_touch.remove(&session.touched);
         self.by_touch.insert(self.number, key);
         session.touched = self.number;
@@ -489,6 +495,7 @@ impl Fold {
                 session.pages[1] = data.visit.pathname.to_string();
             }
         }
+        self.texts += session.texts();
         session.id
     }
 
@@ -505,10 +512,11 @@ impl Fold {
             };
             let quiet = touched + QUIET_EVENTS < self.number
                 && of_visitor[place].last < self.latest.saturating_sub(QUIET_TIME);
-            if !quiet && self.by_touch.len() <= OPEN {
+            if !quiet && self.by_touch.len() <= OPEN && self.texts <= OPEN_TEXTS {
                 return;
             }
             let session = of_visitor.swap_remove(place);
+            self.texts -= session.texts();
             if of_visitor.is_empty() {
                 self.open.remove(&key);
             }
@@ -564,6 +572,11 @@ impl Session {
             offset: 0,
             touched: 0,
         }
+    }
+
+    fn texts(&self) -> usize {
+        let pages: usize = self.pages.iter().map(String::len).sum();
+        pages + self.origin.0.iter().map(|text| text.len()).sum::<usize>()
     }
 
     fn put(&self, rows: &mut Expected, (tenant, site, visitor): Key, partition: u32) {

@@ -23,6 +23,9 @@ pub const INACTIVITY: i64 = 30 * 60 * 1_000_000;
 /// With 300 bytes each that is 20 MB.
 pub const OPEN: usize = 65_536;
 
+/// Nor are the texts of the open ones longer than this together, in bytes: whoever sends visits chooses their length.
+pub const OPEN_TEXTS: usize = 32 * 1024 * 1024;
+
 /// A session may be let go when none of the partition's last so many events belonged to it …
 pub const QUIET_EVENTS: u64 = 16_384;
 
@@ -262,6 +265,8 @@ pub(super) struct Open {
     oldest: u32,
     newest: u32,
     dirty: Vec<u32>,
+    /// Bytes of the texts of all of them.
+    texts: usize,
 }
 
 impl Default for Open {
@@ -273,6 +278,7 @@ impl Default for Open {
             oldest: NONE,
             newest: NONE,
             dirty: Vec::new(),
+            texts: 0,
         }
     }
 }
@@ -296,7 +302,9 @@ impl Open {
         };
         self.link_newest(place);
         let session = &mut self.slots[place as usize].session;
+        self.texts -= session.texts.all.len();
         session.add(visit);
+        self.texts += session.texts.all.len();
         session.offset = offset;
         session.touched = number;
         if !std::mem::replace(&mut session.dirty, true) {
@@ -312,7 +320,7 @@ impl Open {
             let session = &self.slots[self.oldest as usize].session;
             let quiet =
                 session.touched + QUIET_EVENTS < number && session.last < latest.saturating_sub(QUIET_TIME);
-            if !quiet && self.len() <= OPEN {
+            if !quiet && self.len() <= OPEN && self.texts <= OPEN_TEXTS {
                 return;
             }
             let place = self.oldest;
@@ -372,6 +380,7 @@ impl Open {
 
     fn insert(&mut self, session: Session) -> u32 {
         let key = session.key;
+        self.texts += session.texts.all.len();
         let sibling = self.by_key.get(&key).copied().unwrap_or(NONE);
         let slot = Slot {
             session,
@@ -414,7 +423,7 @@ impl Open {
         }
         let slot = &mut self.slots[place as usize];
         slot.session.dirty = false;
-        slot.session.texts = Texts::default();
+        self.texts -= std::mem::take(&mut slot.session.texts).all.len();
         self.free.push(place);
     }
 

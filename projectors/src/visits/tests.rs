@@ -335,6 +335,44 @@ fn sessions_are_let_go_by_the_count_of_later_events() {
     assert_eq!((piece.events.rows(), piece.sessions.rows()), (40_000, 40_000));
 }
 
+/// Whoever sends visits chooses their length.
+#[test]
+fn sessions_are_let_go_by_the_length_of_their_texts() {
+    let path: &'static str = Box::leak(format!("/{}", "x".repeat(1_999)).into_boxed_str());
+    let mut fold = Fold::new(0);
+    let mut piece = fold.begin();
+    for batch in 0..12_u64 {
+        let events: Vec<Happened> = (0..1_000)
+            .map(|index| Happened {
+                visitor: 1 + batch * 1_000 + index,
+                ..view(u128::from(batch * 1_000 + index) + 1, 0, path)
+            })
+            .collect();
+        fold.apply(batch + 1, &record(&events), &mut piece);
+    }
+    // Entry and exit page of each, and some words.
+    let most = super::session::OPEN_TEXTS / 4_000;
+    assert!(
+        (most - 200..=most).contains(&fold.open.len()),
+        "{} are open",
+        fold.open.len()
+    );
+    let kept = Fold::restore(&fold.snapshot()).unwrap();
+    let again = |mut fold: Fold| {
+        let mut piece = fold.begin();
+        let events = [
+            view(90_001, 1, "/"),
+            Happened {
+                visitor: 12_000,
+                ..view(90_002, 1, "/")
+            },
+        ];
+        fold.apply(13, &record(&events), &mut piece);
+        fold.open.len()
+    };
+    assert_eq!(again(kept), again(fold));
+}
+
 #[test]
 fn what_cannot_be_read_is_parked_and_its_neighbours_are_not() {
     let mut good = record(&[view(1, 0, "/"), view(2, 1, "/"), view(3, 2, "/")]);

@@ -10,7 +10,8 @@ use std::{collections::BTreeMap, time::Duration};
 use event_log::{Commit, KafkaConfig, Log, LogConfig, Partition, State, Store, genesis::Claim};
 use events::{
     ContentId, DownloadId, Envelope, Event, EventId, PrincipalId, Recorded, SiteId, TenantId, Timestamp,
-    content, download,
+    VisitorId, content, download,
+    visit::{PageViewed, Visit},
 };
 use projectors::runner::{
     Batch, Gather, Sink, Windows,
@@ -296,6 +297,40 @@ pub fn drafted(n: u128, slug: &str) -> content::Drafted {
         featured: n.is_multiple_of(2),
         language: Some("en".into()),
         metadata: json!({"n": 1}).as_object().unwrap().clone(),
+    }
+}
+
+/// A page that a visitor came to so many minutes after noon.
+pub fn viewed(id: u128, visitor: u64, minute: i64, path: &str) -> Recorded {
+    const NOON: i64 = 1_431_864_000_000_000;
+    let visit = Visit {
+        site: site(0),
+        visitor: VisitorId::new(visitor),
+        hostname: "example.org".into(),
+        pathname: path.into(),
+        referrer: None,
+        source: None,
+        device: None,
+        browser: None,
+        os: None,
+        utm: BTreeMap::new(),
+        content: None,
+        props: BTreeMap::new(),
+        import: None,
+    };
+    Recorded {
+        envelope: Envelope {
+            id: EventId::new(Uuid::from_u128(id)),
+            subject: site(0).to_string(),
+            time: Timestamp::from_micros(NOON + minute * 60_000_000).unwrap(),
+            tenant: tenant(0),
+            aggregate_version: None,
+            actor: None,
+            causation: None,
+            correlation: None,
+            traceparent: None,
+        },
+        event: PageViewed { visit }.into(),
     }
 }
 

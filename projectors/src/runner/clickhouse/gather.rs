@@ -28,6 +28,9 @@ use crate::{
 /// little enough to keep 40 MB at most.
 const AHEAD: usize = 131_072;
 
+/// Nor more bytes of records, over all partitions: whoever sends visits chooses their length.
+const AHEAD_BYTES: usize = 64 * 1024 * 1024;
+
 /// An insert never has more rows than this: ClickHouse would make several parts of a million.
 const MOST_ROWS: usize = 900_000;
 
@@ -78,6 +81,7 @@ impl Gather {
     ) -> Result<Self, Failure> {
         let waiting = Arc::new(Waiting::default());
         let most = (AHEAD / partitions.len().max(1)).max(1);
+        let most_bytes = AHEAD_BYTES / partitions.len().max(1);
         let mut tasks = JoinSet::new();
         let mut asks = Vec::new();
         for (checkpoint, fold) in partitions {
@@ -95,9 +99,11 @@ impl Gather {
                 reader,
                 log_end: 0,
                 records: 0,
+                bytes: 0,
                 since_kept: 0,
                 keep_every,
                 most,
+                most_bytes,
                 waiting: Arc::clone(&waiting),
             };
             tasks.spawn(folder.run(asked));
@@ -206,9 +212,12 @@ struct Folder {
     reader: Reader,
     log_end: u64,
     records: usize,
+    /// Of what was folded and not handed over.
+    bytes: usize,
     since_kept: usize,
     keep_every: usize,
     most: usize,
+    most_bytes: usize,
     waiting: Arc<Waiting>,
 }
 
@@ -224,7 +233,7 @@ impl Folder {
                     drop(answer.send(ready));
                 }
                 batch = self.reader.next(),
-                if self.piece.events.rows() < self.most && self.fold.next_offset() < self.before(u64::MAX) => {
+                if self.piece.events.rows() < self.most && self.bytes < self.most_bytes && self.fold.next_offset() < self.before(u64::MAX) => {
                     let batch = batch?;
                     metrics::READ
                         .with_label_values(&[Topic::Visits.short()])
@@ -254,6 +263,7 @@ impl Folder {
             let appended = stored.time.map(Timestamp::micros);
             self.piece.last_time = appended.or(self.piece.last_time);
             self.records += 1;
+            self.bytes += stored.record.value.len();
         }
         if next >= self.until && self.piece.from < self.until {
             self.fold.pass(self.until, &mut self.piece);
@@ -282,13 +292,14 @@ impl Folder {
         let piece = std::mem::replace(&mut self.piece, self.fold.begin());
         drop(self.fold.finish(piece));
         self.piece = self.fold.begin();
-        self.records = 0;
+        (self.records, self.bytes) = (0, 0);
     }
 
     fn hand_over(&mut self) -> Option<Ready> {
         if self.records == 0 {
             return None;
         }
+        self.bytes = 0;
         let next = self.fold.begin();
         let mut piece = self.fold.finish(std::mem::replace(&mut self.piece, next));
         let (mut events, mut changed) = (
