@@ -2,6 +2,7 @@
 
 mod deadline;
 mod linger;
+mod shares;
 mod taken;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
@@ -22,6 +23,7 @@ use tower::Service;
 use self::{
     deadline::{Deadline, Within},
     linger::Linger,
+    shares::{Share, Shares},
     taken::Taken,
 };
 use crate::metrics;
@@ -38,6 +40,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// So many connections are served at a time; the next ones wait with the system until one ends. Each may hold a head
 /// of [`MAX_HEAD`], so this bounds memory, and it leaves descriptors for files and engines.
 const MAX_CONNECTIONS: usize = 4_096;
+/// Of these one stranger has at most so many; what is more is closed.
+const MOST_OF_ONE: usize = 256;
 /// A request's head is at most this large (431 beyond it; 414 when the address alone is as long).
 const MAX_HEAD: usize = 64 * 1024;
 /// At most as many header lines.
@@ -83,6 +87,7 @@ async fn serve_within(
 ) -> io::Result<()> {
     let stopping = Stopping(Arc::new(shutdown.clone()));
     let room = Arc::new(Semaphore::new(limits.connections));
+    let shares = Shares::default();
     let graceful = GracefulShutdown::new();
     let mut builder = http1::Builder::new();
     builder
@@ -112,8 +117,12 @@ async fn serve_within(
                 }
             },
         };
+        let Some(share) = shares.take(peer.ip(), MOST_OF_ONE) else {
+            tracing::debug!(%peer, "one connection too many of this address");
+            continue;
+        };
         connection(
-            (stream, permit),
+            (stream, permit, share),
             (peer, stopping.clone()),
             &router,
             &builder,
@@ -129,7 +138,7 @@ async fn serve_within(
 }
 
 fn connection(
-    (stream, permit): (TcpStream, OwnedSemaphorePermit),
+    (stream, permit, share): (TcpStream, OwnedSemaphorePermit, Share),
     (peer, stopping): (SocketAddr, Stopping),
     router: &Router,
     builder: &http1::Builder,
@@ -161,7 +170,7 @@ fn connection(
             tracing::debug!(%error, %peer, "connection ended with an error");
         }
         metrics::CONNECTIONS.dec();
-        drop(permit);
+        drop((permit, share));
     });
 }
 
