@@ -276,6 +276,8 @@ impl From<directory::Rejection> for Error {
             Rejection::IdInUse
             | Rejection::NameTaken { .. }
             | Rejection::DomainTaken { .. }
+            | Rejection::TooManySites
+            | Rejection::TooManyKeys
             | Rejection::PrincipalErased => refused(rejection.kind(), &rejection),
         }
     }

@@ -162,6 +162,12 @@ impl Happened {
     }
 }
 
+/// Sites of one tenant: every process keeps all of them in memory, and none is ever taken away.
+pub const MOST_SITES: usize = 10_000;
+
+/// Keys that one tenant is ever issued, likewise.
+pub const MOST_KEYS: u32 = 100_000;
+
 /// Everything that the directory's rules and its followers need to know. Names of people are not in it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Directory {
@@ -187,6 +193,8 @@ struct Principal {
 struct Tenant {
     name: Box<str>,
     sites: Vec<SiteId>,
+    /// Keys that were issued, revoked ones too.
+    keys: u32,
 }
 
 /// A site as the write side knows it.
@@ -257,6 +265,7 @@ impl Directory {
                     secret_hash,
                     scopes,
                 } = event;
+                self.tenants.entry(*tenant).or_default().keys += 1;
                 self.keys.insert(
                     key.clone(),
                     Key {
@@ -456,6 +465,13 @@ impl Directory {
                 if self.domains.contains_key(&domain) {
                     return Err(Rejection::DomainTaken { domain });
                 }
+                if self
+                    .tenants
+                    .get(&tenant)
+                    .is_some_and(|it| it.sites.len() >= MOST_SITES)
+                {
+                    return Err(Rejection::TooManySites);
+                }
                 let event = SiteCreated {
                     domain: domain.to_string(),
                     name: name.map(|name| name.0),
@@ -477,6 +493,9 @@ impl Directory {
             } => {
                 self.known(tenant)?;
                 let scopes = self.issuable(&key, scopes)?;
+                if self.tenants.get(&tenant).is_some_and(|it| it.keys >= MOST_KEYS) {
+                    return Err(Rejection::TooManyKeys);
+                }
                 let created = self.principal_of(tenant, principal, name)?;
                 let issued = KeyIssued {
                     key: key.clone(),
@@ -612,6 +631,14 @@ rejections! {
             /// The domain asked for.
             domain: Domain,
         },
+        "too-many-sites" =>
+        /// Every process keeps them in memory.
+        #[error("a tenant has at most {MOST_SITES} sites")]
+        TooManySites,
+        "too-many-keys" =>
+        /// Likewise.
+        #[error("a tenant is issued at most {MOST_KEYS} keys, revoked ones included")]
+        TooManyKeys,
         "tenant-not-found" =>
         /// No such tenant.
         #[error("there is no such tenant")]

@@ -291,8 +291,35 @@ fn a_feature_level_never_goes_back() {
     assert_eq!(given.feature_level(), 2);
 }
 
+/// As many sites and keys as a tenant may have; the others have their own.
+fn full() -> Directory {
+    let sites = (0..MOST_SITES).map(|n| {
+        let id = SiteId::new(Uuid::from_u128(1_000 + n as u128));
+        site_of(ACME, id, &format!("{n}.example"))
+    });
+    let keys = (0..MOST_KEYS).map(|n| issue(&format!("k{n:07}")));
+    given(sites.chain(keys))
+}
+
+#[test]
+fn a_tenant_has_so_many_sites_and_keys_and_no_more() {
+    let full = full();
+    let new = SiteId::new(Uuid::from_u128(7));
+    assert_eq!(
+        full.decide(site_of(ACME, new, "more.example")),
+        Err(Rejection::TooManySites)
+    );
+    assert_eq!(full.decide(issue("morekeys")), Err(Rejection::TooManyKeys));
+    full.decide(revoke("k0000001")).unwrap();
+    full.decide(site_of(OTHER, new, "more.example")).unwrap();
+    let theirs = PrincipalId::new(Uuid::from_u128(8));
+    full.decide(issue_to(OTHER, theirs, "morekeys", &[Scope::Read]))
+        .unwrap();
+}
+
 #[test]
 fn every_rejection_is_reached() {
+    let full = full();
     let given = given([site("example.org"), issue("somekey1")]);
     let erased = self::given([issue("somekey1"), erase(ACME, ADA)]);
     let none = TenantId::new(Uuid::nil());
@@ -302,6 +329,8 @@ fn every_rejection_is_reached() {
         given.decide(site_of(ACME, SiteId::new(Uuid::nil()), "example.org")),
         given.decide(issue_to(none, ADA, "somekey2", &[Scope::Read])),
         given.decide(issue_to(OTHER, ADA, "somekey2", &[Scope::Read])),
+        full.decide(site_of(ACME, SiteId::new(Uuid::nil()), "more.example")),
+        full.decide(issue("morekeys")),
         given.decide(revoke("nokeyhere")),
         given.decide(erase(OTHER, ADA)),
         erased.decide(issue("somekey2")),
