@@ -94,7 +94,7 @@ async fn one_that_is_frozen_between_two_steps_and_wakes_up_late_changes_nothing(
     // Each waits until PostgreSQL ends what says nothing more: so together.
     let rounds = (0..8).map(|round| {
         let (words, log) = (
-            6 + 4 * round + usize::from(uuid::Uuid::new_v4().as_bytes()[0] % 4),
+            6 + 3 * round + usize::from(uuid::Uuid::new_v4().as_bytes()[0] % 3),
             &log,
         );
         async move {

@@ -494,6 +494,45 @@ async fn what_cannot_be_read_is_parked_and_too_much_of_it_stops_its_partition_on
     world.erase().await;
 }
 
+/// As while a generation is built: whoever looks at the live one lets an event be passed over that this one comes to later.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_skipped_while_a_run_goes_on_is_not_parked_by_it() {
+    let world = World::new().await;
+    world.append_visits(1, 1).await;
+    let partition = world.log.visits_partition(tenant(), VisitorId::new(1));
+    let mut newer = event_log::visits::encode(tenant(), &[recorded(7, 1, 0, false)]);
+    let text = String::from_utf8(newer.value.to_vec()).unwrap();
+    newer.value = text.replace(".v1\"", ".v2\"").into();
+    let offset = world.log.append(partition, newer).await.unwrap();
+    let (reached, at_fold) = tokio::sync::oneshot::channel();
+    let (go_on, told) = std::sync::mpsc::sync_channel(1);
+    let once = Mutex::new(Some((reached, told)));
+    let stops: Stops = Arc::new(move |step| {
+        let first = (step == "fold").then(|| once.lock().unwrap().take());
+        if let Some((reached, told)) = first.flatten() {
+            reached.send(()).unwrap();
+            tokio::task::block_in_place(|| told.recv()).unwrap();
+        }
+        false
+    });
+    let (engines, plan) = (world.engines.clone(), plan(&world.log));
+    let run = tokio::spawn(async move { one_run(&engines, &plan, Some(stops)).await });
+    at_fold.await.unwrap();
+    let skip = format!(
+        "INSERT INTO annals.skipped VALUES ('visits', 'visits', {}, {offset}, 0, '{}', 'x', 'visit.page-viewed.v2', 'new',
+                                            'k7Qm2ZxA', 'a test')",
+        partition.index,
+        tenant()
+    );
+    world.control.execute(&skip).await.unwrap();
+    go_on.send(()).unwrap();
+    run.await.unwrap().unwrap();
+    let known = world.engines.control.generations(Some(Projection::Visits)).await;
+    assert_eq!(known.unwrap()[0].parked, 0);
+    assert_eq!(world.dump().await[0], 4);
+    world.erase().await;
+}
+
 /// Stands between us and ClickHouse: passes everything on, but keeps the answers to inserts of events to itself.
 async fn swallowing_answers(to: String) -> String {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -102,6 +102,7 @@ async fn an_analyst_who_was_let_in_asks_the_questions_of_the_page() {
     let everything = format!("INSERT INTO annals.analysts (role) VALUES ('{role}')");
     scratch.execute(&everything).await.unwrap();
     assert_eq!(psql(&url, "SELECT count(*) FROM live.tenants").unwrap(), "2");
-    scratch.execute(&format!("DROP ROLE {role}")).await.unwrap();
+    let gone = format!("DROP OWNED BY {role}; DROP ROLE {role}");
+    scratch.execute(&gone).await.unwrap();
     scratch.erase().await.unwrap();
 }
