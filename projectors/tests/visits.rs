@@ -1,5 +1,7 @@
 //! Visits from the log into the tables, on real engines: what is asked is what happened, each event once,
 //! whenever the projector is stopped.
+//!
+//! Longer than a file should be: all of it needs the same log and databases.
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 use std::{

@@ -1,4 +1,6 @@
 //! What the tests of the projectors share: a log of one's own, a database of one's own, and made-up histories.
+//!
+//! Longer than a file should be: each test takes it in as a whole.
 #![expect(
     dead_code,
     unreachable_pub,

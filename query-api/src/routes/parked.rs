@@ -161,8 +161,8 @@ impl From<skipped::Skipped> for Skipped {
 }
 
 impl Asked {
-    /// Of what, and which page of it.
-    fn read(&self, tenant: Option<Uuid>) -> Result<(Which<'static>, Paging), Error> {
+    /// Of what, which page of it, and how many are before that.
+    fn read(&self, tenant: Option<Uuid>) -> Result<(Which<'static>, Paging, i64), Error> {
         let mut faults = Vec::new();
         let paging = Paging::of_numbers(self.page, self.size, self.after.as_deref(), &mut faults);
         let projection: Option<Projection> = match self.projection.as_deref().map(str::parse).transpose() {
@@ -184,7 +184,19 @@ impl Asked {
             projection,
             subject: None,
         };
-        Ok((which, paging))
+        let skip = i64::try_from(paging.skipped()).unwrap_or(i64::MAX);
+        Ok((which, paging, skip))
+    }
+
+    /// How many there are, if that is wanted.
+    async fn counted(
+        &self,
+        count: impl Future<Output = Result<i64, read_models::Error>>,
+    ) -> Result<Option<u64>, Error> {
+        match self.total {
+            Some(false) => Ok(None),
+            Some(true) | None => Ok(Some(count.await?.unsigned_abs())),
+        }
     }
 }
 
@@ -203,13 +215,9 @@ pub(crate) async fn list(
     Query(asked): Query<Asked>,
 ) -> Result<Json<List<Parked>>, Error> {
     let tenant = ask.caller(Right::Administer)?.administers();
-    let (which, paging) = asked.read(tenant)?;
+    let (which, paging, skip) = asked.read(tenant)?;
     let reader = &app.0.tables;
-    let skip = i64::try_from(paging.skipped()).unwrap_or(i64::MAX);
-    let total = match asked.total {
-        Some(false) => None,
-        Some(true) | None => Some(seen_to::count(reader, which).await?.unsigned_abs()),
-    };
+    let total = asked.counted(seen_to::count(reader, which)).await?;
     let rows = seen_to::list(reader, which, paging.size, skip).await?;
     let items = rows.into_iter().map(Parked::from).collect();
     Ok(Json(List::numbered(items, total, paging)))
@@ -269,13 +277,9 @@ pub(crate) async fn skipped(
     Query(asked): Query<Asked>,
 ) -> Result<Json<List<Skipped>>, Error> {
     let tenant = ask.caller(Right::Administer)?.administers();
-    let (which, paging) = asked.read(tenant)?;
+    let (which, paging, skip) = asked.read(tenant)?;
     let reader = &app.0.tables;
-    let skip = i64::try_from(paging.skipped()).unwrap_or(i64::MAX);
-    let total = match asked.total {
-        Some(false) => None,
-        Some(true) | None => Some(skipped::count(reader, which).await?.unsigned_abs()),
-    };
+    let total = asked.counted(skipped::count(reader, which)).await?;
     let rows = skipped::list(reader, which, paging.size, skip).await?;
     let items = rows.into_iter().map(Skipped::from).collect();
     Ok(Json(List::numbered(items, total, paging)))

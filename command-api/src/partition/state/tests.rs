@@ -1,5 +1,7 @@
 //! Whatever is decided, admitted, given up, written to the disk and read from it again: the state is the fold of what
 //! was admitted, and decisions are taken on that and what is under way.
+//!
+//! Longer than a file should be: one made-up history serves all of it.
 
 use std::{
     collections::VecDeque,
