@@ -150,7 +150,7 @@ async fn an_engine_that_is_killed_in_the_midst_of_writing_loses_nothing_and_doub
     for (name, started_as) in stores.into_iter().chain(served.brokers.iter().copied()) {
         let writer = Writer::start(&annals, &key, written);
         writer.some_more().await;
-        served.signal(name, "-KILL").await.unwrap();
+        served.kill(name).await.unwrap();
         // Commands need the log only, and PostgreSQL for keys that nobody knows yet.
         if served.brokers.iter().all(|(broker, _)| *broker != name) {
             writer.some_more().await;

@@ -3,6 +3,7 @@
 use std::{
     net::Ipv4Addr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -12,6 +13,7 @@ use super::{
     network::Network,
     ways::{self, Ways},
 };
+use crate::wait;
 
 /// The engines that `./dev test` has started, as those who end them see them.
 pub struct Engines {
@@ -81,18 +83,45 @@ impl Engines {
     /// # Errors
     /// It was not started.
     pub async fn signal(&self, name: &str, signal: &str) -> anyhow::Result<()> {
-        let run = std::fs::read_to_string(self.state.join("run").join(name))?;
-        let pid = run.split_whitespace().next().context("no pid")?;
-        let sent = Command::new("kill").args([signal, pid]).status().await?;
+        let pid = self.pid(name)?;
+        let sent = Command::new("kill").args([signal, &pid]).status().await?;
         anyhow::ensure!(sent.success(), "kill {signal} {pid} ({name}): {sent}");
         Ok(())
     }
 
-    /// Starts an engine again.
+    /// Kills an engine, and waits until it is dead: who starts what is still dying starts nothing.
     ///
     /// # Errors
-    /// It does not start.
+    /// It was not started, or does not die.
+    pub async fn kill(&self, name: &str) -> anyhow::Result<()> {
+        let stat = format!("/proc/{}/stat", self.pid(name)?);
+        self.signal(name, "-KILL").await?;
+        // Dead, though nobody may have looked: a zombie.
+        let is_dead = || std::fs::read_to_string(&stat).map_or(true, |stat| stat.contains(") Z "));
+        let dead = async || is_dead().then_some(());
+        wait::until("an engine to die", Duration::from_secs(60), dead).await
+    }
+
+    fn pid(&self, name: &str) -> anyhow::Result<String> {
+        let run = std::fs::read_to_string(self.state.join("run").join(name))?;
+        let pid = run.split_whitespace().next().context("no pid")?;
+        Ok(pid.to_owned())
+    }
+
+    /// Starts an engine again. The children of a server that was killed hold its folder for a moment longer.
+    ///
+    /// # Errors
+    /// It does not start within a minute.
     pub async fn start(&self, started_as: &str) -> anyhow::Result<()> {
+        let mut last = None;
+        let started = wait::until("an engine to start again", Duration::from_secs(60), async || {
+            last = self.try_to_start(started_as).await.err();
+            last.is_none().then_some(())
+        });
+        started.await.map_err(|error| last.unwrap_or(error))
+    }
+
+    async fn try_to_start(&self, started_as: &str) -> anyhow::Result<()> {
         let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/local/engines");
         let output = Command::new(program)
             .args(["start", started_as])

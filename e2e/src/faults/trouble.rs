@@ -21,10 +21,7 @@ use super::{
     rebuilds::{Building, Operator},
     ways::Ways,
 };
-use crate::{
-    installation::{Installation, Role},
-    wait,
-};
+use crate::installation::{Installation, Role};
 
 /// What something is done to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -241,7 +238,7 @@ impl Trouble {
             };
             self.ill(target, Remedy::GoOn, millis, "is stopped");
         } else {
-            self.engines.signal(name, "-KILL").await?;
+            self.engines.kill(name).await?;
             self.ill(target, Remedy::Start, 10..2_000, "is killed");
         }
         Ok(())
@@ -360,18 +357,7 @@ impl Trouble {
             match (target, remedy) {
                 (Target::Process(role), Remedy::Start) => annals.spawn(role)?,
                 (Target::Process(role), Remedy::GoOn) => annals.signal(role, "-CONT").await?,
-                (Target::Engine(_, started_as), Remedy::Start) => {
-                    // The children of a server that was killed hold its folder for a moment longer.
-                    let mut last = None;
-                    let started =
-                        wait::until("an engine to start again", Duration::from_secs(60), async || {
-                            last = self.engines.start(started_as).await.err();
-                            last.is_none().then_some(())
-                        });
-                    if let Err(error) = started.await {
-                        return Err(last.unwrap_or(error));
-                    }
-                }
+                (Target::Engine(_, started_as), Remedy::Start) => self.engines.start(started_as).await?,
                 (Target::Engine(name, _), Remedy::GoOn) => self.engines.signal(name, "-CONT").await?,
                 (Target::Way(name), remedy) => {
                     let way = self.ways.to(name).context("no such way")?;
