@@ -1,8 +1,10 @@
-//! From the log into empty tables: PostgreSQL beside COPY, ClickHouse beside a plain insert of the same rows.
+//! From the log into empty tables: PostgreSQL beside COPY, ClickHouse beside a plain insert of the same rows, and both
+//! beside reading the log and doing nothing with it.
 
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use event_log::Topic;
 use futures::TryStreamExt as _;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _};
 
@@ -23,7 +25,8 @@ pub async fn run(bench: &Bench, report: &mut Report, (events, visits): (u64, u64
         "Catch-up from zero",
         "Commands (or visits in batches) fill a log on Kafka while no projector runs; then `serve --role projector` starts on \
          empty tables. Beside it: the same rows with COPY into tables of the same shape (indexes included), or with one plain \
-         insert into ClickHouse tables of the same shape.",
+         insert into ClickHouse tables of the same shape; and reading the same partitions of the log and doing nothing with \
+         them.",
     );
     report.table(&[
         "into",
@@ -32,6 +35,8 @@ pub async fn run(bench: &Bench, report: &mut Report, (events, visits): (u64, u64
         "events/s",
         "plain seconds",
         "of plain",
+        "read alone, seconds",
+        "of reading",
     ]);
     postgres(bench, report, events).await?;
     clickhouse(bench, report, visits).await
@@ -76,7 +81,15 @@ async fn postgres(bench: &Bench, report: &mut Report, count: u64) -> anyhow::Res
         .fetch_one(&mut database)
         .await?;
     let copy = copy_seconds(&mut database, "content_1").await?;
-    row(report, "PostgreSQL (`content`)", events as f64, seconds, copy);
+    installation.stop().await?;
+    let (_, read) = read_log(&installation, Topic::Ledger).await?;
+    row(
+        report,
+        "PostgreSQL (`content`)",
+        events as f64,
+        seconds,
+        [copy, read],
+    );
     let wanted = (events as f64 / copy / 2.0).min(50_000.0);
     report.at_least(
         "catch-up into PostgreSQL, events/s (50,000, or half of COPY)",
@@ -84,7 +97,6 @@ async fn postgres(bench: &Bench, report: &mut Report, count: u64) -> anyhow::Res
         wanted,
     );
     report.at_least("catch-up into PostgreSQL, of COPY", copy / seconds, 0.5);
-    installation.stop().await?;
     installation.erase().await
 }
 
@@ -105,7 +117,9 @@ async fn clickhouse(bench: &Bench, report: &mut Report, count: u64) -> anyhow::R
         .trim()
         .parse()?;
     let plain = insert_seconds(bench, &database).await?;
-    row(report, "ClickHouse (`visits`)", events, seconds, plain);
+    installation.stop().await?;
+    let (_, read) = read_log(&installation, Topic::Visits).await?;
+    row(report, "ClickHouse (`visits`)", events, seconds, [plain, read]);
     let wanted = (events / plain / 2.0).min(150_000.0);
     report.at_least(
         "catch-up into ClickHouse, events/s (150,000, or half of a plain insert)",
@@ -117,11 +131,10 @@ async fn clickhouse(bench: &Bench, report: &mut Report, count: u64) -> anyhow::R
         plain / seconds,
         0.7,
     );
-    installation.stop().await?;
     installation.erase().await
 }
 
-fn row(report: &mut Report, into: &str, events: f64, seconds: f64, plain: f64) {
+fn row(report: &mut Report, into: &str, events: f64, seconds: f64, [plain, read]: [f64; 2]) {
     report.row(&[
         into.to_owned(),
         count(events),
@@ -129,6 +142,8 @@ fn row(report: &mut Report, into: &str, events: f64, seconds: f64, plain: f64) {
         count(events / seconds),
         format!("{plain:.2}"),
         format!("{:.2}", plain / seconds),
+        format!("{read:.2}"),
+        format!("{:.2}", read / seconds),
     ]);
 }
 
@@ -256,4 +271,23 @@ async fn insert_seconds(bench: &Bench, database: &str) -> anyhow::Result<f64> {
         seconds += begin.elapsed().as_secs_f64();
     }
     Ok(seconds)
+}
+
+/// Records of a topic, and the seconds that reading them takes.
+pub(super) async fn read_log(annals: &Installation, topic: Topic) -> anyhow::Result<(u64, f64)> {
+    let log = annals.open_log().await?;
+    let begin = Instant::now();
+    let mut records = 0;
+    for partition in log.all(topic) {
+        let end = log.end(partition).await?;
+        let (mut reader, mut next) = (log.reader(partition, 0)?, 0);
+        while next < end {
+            let batch = reader.next().await?;
+            records += batch.records.len() as u64;
+            next = batch.next;
+        }
+    }
+    let seconds = begin.elapsed().as_secs_f64();
+    log.close().await;
+    Ok((records, seconds))
 }

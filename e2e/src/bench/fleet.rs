@@ -51,7 +51,14 @@ async fn costs(bench: &Bench, annals: &Installation, key: &str, report: &mut Rep
          process, which sends them on; and drafts whose slug is taken, which are refused when a read of the log's end has \
          shown that nobody else wrote.",
     );
-    report.table(&["what", "answers/s", "p50 ms", "p99 ms", "of the owner's"]);
+    report.table(&[
+        "what",
+        "answers/s",
+        "p50 ms",
+        "p99 ms",
+        "p99.9 ms",
+        "of the owner's",
+    ]);
     let owner = owner(annals, key).await?;
     let (here, there) = (annals.address(&[owner]), annals.address(&[other(owner)]));
     let shape = Shape {
@@ -87,9 +94,9 @@ async fn costs(bench: &Bench, annals: &Installation, key: &str, report: &mut Rep
 }
 
 fn row(report: &mut Report, what: &str, measured: &Measured, owner: &Measured) {
-    let [rate, p50, p99] = cells(measured);
+    let [rate, p50, p99, p999] = cells(measured);
     let of_owner = format!("{:.2}", measured.rate / owner.rate);
-    report.row(&[what.to_owned(), rate, p50, p99, of_owner]);
+    report.row(&[what.to_owned(), rate, p50, p99, p999, of_owner]);
 }
 
 fn taken(key: &str) -> MakeRequest {

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use super::{
-    Bench, footprint,
+    Bench, catch_up, footprint,
     load::{self, Measured, Shape},
     report::{Report, count},
     writes::{SITE, drafts, expect_none_refused, visit_batches},
@@ -303,7 +303,7 @@ async fn verify(annals: &Installation, report: &mut Report) -> anyhow::Result<()
             verified.status.success(),
             "{projection} is not what the log says:\n{said}"
         );
-        let (records, alone) = read_log(annals, topic).await?;
+        let (records, alone) = catch_up::read_log(annals, topic).await?;
         report.row(&[
             projection.to_owned(),
             count(records as f64),
@@ -319,23 +319,4 @@ async fn verify(annals: &Installation, report: &mut Report) -> anyhow::Result<()
         );
     }
     Ok(())
-}
-
-/// Records of a topic, and the seconds that reading them takes.
-async fn read_log(annals: &Installation, topic: Topic) -> anyhow::Result<(u64, f64)> {
-    let log = annals.open_log().await?;
-    let begin = Instant::now();
-    let mut records = 0;
-    for partition in log.all(topic) {
-        let end = log.end(partition).await?;
-        let (mut reader, mut next) = (log.reader(partition, 0)?, 0);
-        while next < end {
-            let batch = reader.next().await?;
-            records += batch.records.len() as u64;
-            next = batch.next;
-        }
-    }
-    let seconds = begin.elapsed().as_secs_f64();
-    log.close().await;
-    Ok((records, seconds))
 }

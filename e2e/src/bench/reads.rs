@@ -37,6 +37,7 @@ pub async fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
         "answers/s",
         "p50 ms",
         "p99 ms",
+        "p99.9 ms",
         "bare/s",
         "of bare",
     ]);
@@ -84,7 +85,7 @@ pub async fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
         let ours = load::run(&installation.query_address(), shape, make).await?;
         super::writes::expect_none_refused(&ours)?;
         let bare = load::run(&bare, shape, same(format!("/bytes?bytes={bytes}"))).await?;
-        let [rate, p50, p99] = cells(&ours);
+        let [rate, p50, p99, p999] = cells(&ours);
         let of_bare = ours.rate / bare.rate;
         report.row(&[
             what.to_owned(),
@@ -92,6 +93,7 @@ pub async fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
             rate,
             p50,
             p99,
+            p999,
             count(bare.rate),
             format!("{of_bare:.2}"),
         ]);

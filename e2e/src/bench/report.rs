@@ -92,10 +92,11 @@ pub fn count(figure: f64) -> String {
     text
 }
 
-/// Rate, p50 and p99 as cells.
-pub fn cells(measured: &Measured) -> [String; 3] {
+/// Rate, p50, p99 and p99.9 as cells.
+pub fn cells(measured: &Measured) -> [String; 4] {
     let millis = |time: std::time::Duration| format!("{:.2}", time.as_secs_f64() * 1_000.0);
-    [count(measured.rate), millis(measured.p50), millis(measured.p99)]
+    let Measured { p50, p99, p999, .. } = *measured;
+    [count(measured.rate), millis(p50), millis(p99), millis(p999)]
 }
 
 async fn machine(engines: &Engines) -> anyhow::Result<String> {

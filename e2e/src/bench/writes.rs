@@ -22,7 +22,7 @@ use crate::{
     installation::{Installation, LogKind, Role},
 };
 
-const CONNECTIONS: [usize; 3] = [1, 16, 64];
+const CONNECTIONS: [usize; 4] = [1, 16, 64, 256];
 pub(super) const SITE: &str = "bench.example";
 /// How long everything works before it is measured, at least.
 const WARM_UP: Duration = Duration::from_secs(8);
@@ -179,7 +179,7 @@ async fn commands(
     let name = case.name;
     report.section(
         &format!("Commands, {name}"),
-        "`POST /api/v1/content` (a draft of 600 bytes), acknowledged by command-api alone, for 1, 16 and 64 connections. \
+        "`POST /api/v1/content` (a draft of 600 bytes), acknowledged by command-api alone, for so many connections. \
          Beside it: a bare axum handler that reads the same body; and the log by itself (Kafka: the raw producer with \
          as many records of the same size on their way; embedded: connections divided by the time of one fsync). \
          Last, the processor time for each command, in microseconds, of annals and of the broker.",
@@ -189,6 +189,7 @@ async fn commands(
         "commands/s",
         "p50 ms",
         "p99 ms",
+        "p99.9 ms",
         "bare/s",
         "of bare",
         "log alone/s",
@@ -226,13 +227,14 @@ async fn commands(
                 broker::raw_producer(&case.bench.engines, &load).await?.rate
             }
         };
-        let [rate, p50, p99] = cells(&ours);
+        let [rate, p50, p99, p999] = cells(&ours);
         let (of_bare, of_bound) = (ours.rate / bare.rate, ours.rate / bound);
         report.row(&[
             connections.to_string(),
             rate,
             p50,
             p99,
+            p999,
             count(bare.rate),
             format!("{of_bare:.2}"),
             count(bound),
@@ -282,6 +284,7 @@ async fn visits(
         "events/s",
         "p50 ms",
         "p99 ms",
+        "p99.9 ms",
         "bare events/s",
         "of bare",
         "annals µs",
@@ -300,7 +303,7 @@ async fn visits(
         expect_none_refused(&ours)?;
         let [annals, broker] = spent.since(before, ours.answers);
         let bare = load::run(&case.bare, shape(case.bench, connections), page_views()).await?;
-        let [rate, p50, p99] = cells(&ours);
+        let [rate, p50, p99, p999] = cells(&ours);
         let of_bare = ours.rate / bare.rate;
         report.row(&[
             "singly".to_owned(),
@@ -308,6 +311,7 @@ async fn visits(
             rate,
             p50,
             p99,
+            p999,
             count(bare.rate),
             format!("{of_bare:.2}"),
             annals,
@@ -332,7 +336,7 @@ async fn visits(
     expect_none_refused(&ours)?;
     let [annals, broker] = spent.since(before, ours.answers * BATCH);
     let bare = load::run(&case.bare, shape(case.bench, 16), visit_batches(key)).await?;
-    let [_, p50, p99] = cells(&ours);
+    let [_, p50, p99, p999] = cells(&ours);
     let (events, bare) = (ours.rate * BATCH as f64, bare.rate * BATCH as f64);
     report.row(&[
         "in batches".to_owned(),
@@ -340,6 +344,7 @@ async fn visits(
         count(events),
         p50,
         p99,
+        p999,
         count(bare),
         format!("{:.2}", events / bare),
         annals,
