@@ -79,6 +79,11 @@ impl Progress {
         }
     }
 
+    /// What is being done, beside what is counted.
+    pub(crate) fn say(&self, what: &'static str) {
+        self.bar.set_message(what);
+    }
+
     /// Ends it: the bar goes away, what was done stays said.
     pub(crate) fn finish(&self) {
         let line = self.done();
@@ -101,12 +106,13 @@ impl Progress {
     }
 
     fn line(&self) -> String {
-        let (position, rate) = (self.bar.position(), self.bar.per_sec());
+        let (position, rate, said) = (self.bar.position(), self.bar.per_sec(), self.bar.message());
         let Some(length) = self.bar.length() else {
             return format!("{position} {}, {rate:.0}/s", self.unit);
         };
         let left = left(self.bar.eta());
-        format!("{position}/{length} {}, {rate:.0}/s, {left}", self.unit)
+        let line = format!("{position}/{length} {}, {rate:.0}/s, {left}  {said}", self.unit);
+        line.trim_end().to_owned()
     }
 }
 
@@ -121,6 +127,19 @@ fn left(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_plain_line_says_what_is_being_done() {
+        let progress = Progress::new("records", 4, 4);
+        assert!(progress.line().ends_with(" left"), "{}", progress.line());
+        progress.say("comparing");
+        assert!(
+            progress.line().starts_with("4/4 records, "),
+            "{}",
+            progress.line()
+        );
+        assert!(progress.line().ends_with("  comparing"), "{}", progress.line());
+    }
 
     #[test]
     fn what_was_done_before_is_told_apart() {

@@ -169,6 +169,13 @@ impl Rebuild {
                 bar.reach(end);
                 bar.add(position.saturating_sub(*before));
                 *before = position.max(*before);
+                // Of a long log most is there long before it answers, and the bar stands still.
+                let nearly = end.saturating_sub(position) <= end / 100;
+                bar.say(if nearly {
+                    "making indexes, comparing with the log"
+                } else {
+                    ""
+                });
             }
             if !is_built(it) {
                 if let Some((bar, _)) = bar {
