@@ -245,6 +245,8 @@ fn an_analysts_limits_hold_and_cannot_be_lifted() {
     for lifted in [
         "max_execution_time",
         "max_memory_usage",
+        "max_memory_usage_for_user",
+        "max_concurrent_queries_for_user",
         "max_result_rows",
         "max_rows_to_read",
     ] {
