@@ -2,6 +2,7 @@ use std::{sync::Arc, time::Duration};
 
 use event_log::{Commit, Headers, Log, LogConfig, Record, Store, Verdict, genesis::Claim};
 use events::{Envelope, Event, EventId, Recorded, TenantId, Timestamp, download, envelope};
+use futures::FutureExt as _;
 use proptest::{
     collection::vec,
     prelude::any,
@@ -369,6 +370,31 @@ async fn one_who_is_ended_while_it_reads_for_all_takes_nothing_from_the_others()
     let fed = tokio::time::timeout(LONG, async { tokio::join!(waits, other.feed.next()).1 });
     let fed = fed.await.expect("it goes on within a minute");
     other.check(&world, fed);
+}
+
+/// The other may wait long for what comes next.
+#[tokio::test]
+async fn who_comes_late_to_what_was_read_does_not_wait_for_what_comes_next() {
+    let mut world = World::make().await;
+    let windows = Windows::new(world.log.clone());
+    let (at, state) = (world.end(), world.state(world.end()));
+    let (mut quick, mut slow) = (world.feed(&windows, at, 9), world.feed(&windows, at, 9));
+    quick.feed.seat.take(at, &state, 9, 9);
+    assert!(matches!(slow.feed.seat.take(at, &state, 9, 9), Taken::AtEnd));
+    world.commits(1).await;
+    quick.take(&world).await;
+    let mut next = std::pin::pin!(quick.feed.next());
+    assert!(futures::poll!(&mut next).is_pending());
+    let read = slow.feed.seat.read(at, state).now_or_never();
+    assert!(read.is_some(), "it waits for the one who reads");
+    slow.take(&world).await;
+    // Nor does one who waits for it when it is read.
+    let (at, state) = (world.end(), world.state(world.end()));
+    let mut reading = std::pin::pin!(slow.feed.seat.read(at, state));
+    assert!(futures::poll!(&mut reading).is_pending());
+    world.commits(1).await;
+    let read = tokio::time::timeout(LONG, async { tokio::join!(next, reading) });
+    assert!(matches!(read.await, Ok((Fed::Batch(_), ()))));
 }
 
 /// Then either the log or the checkpoint is damaged; nobody else is to be told what follows from that.

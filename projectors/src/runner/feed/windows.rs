@@ -19,6 +19,8 @@ use std::{
 
 use event_log::{Log, Offset, Partition, ReadError, Reader, State, before};
 
+use tokio::sync::watch;
+
 use super::decode::{Digested, digest};
 use crate::runner::{Decoded, Entry};
 
@@ -36,14 +38,22 @@ pub struct Windows {
     open: Arc<Mutex<Vec<Window>>>,
 }
 
-/// The reader, locked by whoever reads on. It stays here when that one is cancelled: the next one goes on with it.
-type Reading = Arc<tokio::sync::Mutex<Option<Reader>>>;
+/// What those who have a seat in a window share.
+#[derive(Debug)]
+struct Reading {
+    /// Locked by whoever reads on. It stays here when that one is cancelled: the next one goes on with it.
+    reader: tokio::sync::Mutex<Option<Reader>>,
+    /// The first offset that was not read; the last of all when none will be any more. Whoever comes to the lock late
+    /// waits for what is there already no longer than until it sees this, for the one who has the lock may wait for what
+    /// comes next.
+    come: watch::Sender<Offset>,
+}
 
 /// One reading of a partition. Open as long as somebody has a seat in it.
 #[derive(Debug)]
 struct Window {
     partition: Partition,
-    reading: Reading,
+    reading: Arc<Reading>,
     seats: usize,
     /// The first offset that it holds.
     from: Offset,
@@ -65,7 +75,7 @@ struct Window {
 pub(super) struct Seat {
     windows: Windows,
     partition: Partition,
-    reading: Reading,
+    reading: Arc<Reading>,
 }
 
 /// What a window has for a feed.
@@ -160,11 +170,15 @@ impl Seat {
     /// Reads what follows this offset, where admission is this, unless another one has done so meanwhile. Cancelling it
     /// loses nothing.
     pub(super) async fn read(&self, at: Offset, state: State) {
-        let mut reading = self.reading.lock().await;
+        let mut come = self.reading.come.subscribe();
+        let mut reader = tokio::select! {
+            reader = self.reading.reader.lock() => reader,
+            _ = come.wait_for(|come| *come != at) => return,
+        };
         if !self.is_at_end(at) {
             return;
         }
-        let read = match &mut *reading {
+        let read = match &mut *reader {
             Some(reader) => reader.next().await,
             none => match self.open(at, &state).await {
                 Ok(Some(reader)) => none.insert(reader).next().await,
@@ -185,7 +199,7 @@ impl Seat {
             }
             Err(error @ ReadError::Failed { .. }) => {
                 tracing::warn!(partition = %self.partition, offset = at, %error, "reading again");
-                *reading = None;
+                *reader = None;
                 tokio::time::sleep(RETRY).await;
             }
         }
@@ -225,6 +239,12 @@ impl Seat {
             window.records.extend(read.records);
             window.end = window.end.max(read.end);
             window.stopped = read.stopped;
+            let come = if window.goes_on() {
+                window.next()
+            } else {
+                Offset::MAX
+            };
+            window.reading.come.send_replace(come);
         }
         let mut kept: usize = open.iter().map(|it| it.old).sum();
         while kept > self.windows.most {
@@ -280,7 +300,7 @@ fn weight(record: &Decoded) -> usize {
     size_of::<Decoded>() + record.entries.len() * size_of::<Entry>() + record.bytes
 }
 
-fn window<'a>(open: &'a mut [Window], reading: &Reading) -> Option<&'a mut Window> {
+fn window<'a>(open: &'a mut [Window], reading: &Arc<Reading>) -> Option<&'a mut Window> {
     open.iter_mut().find(|it| Arc::ptr_eq(&it.reading, reading))
 }
 
@@ -288,7 +308,7 @@ fn window<'a>(open: &'a mut [Window], reading: &Reading) -> Option<&'a mut Windo
 /// window that was left, if nobody has a seat there any more.
 fn go_over(
     open: &mut Vec<Window>,
-    reading: &mut Reading,
+    reading: &mut Arc<Reading>,
     partition: Partition,
     at: Offset,
     state: &State,
@@ -321,13 +341,16 @@ fn sit_down(
     partition: Partition,
     from: Offset,
     before: State,
-) -> Reading {
+) -> Arc<Reading> {
     if let Some(window) = held.and_then(|held| open.get_mut(held)) {
         window.seats += 1;
         return Arc::clone(&window.reading);
     }
     tracing::debug!(%partition, from, "reading");
-    let reading = Reading::default();
+    let reading = Arc::new(Reading {
+        reader: tokio::sync::Mutex::default(),
+        come: watch::Sender::new(from),
+    });
     open.push(Window {
         partition,
         reading: Arc::clone(&reading),
@@ -344,7 +367,7 @@ fn sit_down(
 }
 
 /// Gives a seat up; gives the window when it was the last one.
-fn stand_up(open: &mut Vec<Window>, reading: &Reading) -> Option<Window> {
+fn stand_up(open: &mut Vec<Window>, reading: &Arc<Reading>) -> Option<Window> {
     let place = open.iter().position(|it| Arc::ptr_eq(&it.reading, reading))?;
     open[place].seats -= 1;
     (open[place].seats == 0).then(|| open.swap_remove(place))
