@@ -57,6 +57,9 @@ impl Decider for Numbers {
     fn apply(&mut self, _: Offset, commit: &CommitHeaders, record: &Record) -> Result<(), Unapplied> {
         let commit =
             Commit::decode(commit, record).map_err(|error| Unapplied::Unreadable(error.to_string()))?;
+        if let Some(why) = self.broken() {
+            return Err(Unapplied::Unkept(why));
+        }
         self.done.push(number(&commit));
         Ok(())
     }
@@ -145,6 +148,14 @@ async fn serve_at_most(
     owner: &str,
     most: usize,
 ) -> (JoinHandle<Numbers>, Served) {
+    let (task, mut served) = begin_at_most(log, partition, owner, most);
+    served
+        .until(|status| matches!(status, Status::Serving { .. }))
+        .await;
+    (task, served)
+}
+
+fn begin_at_most(log: &Log, partition: Partition, owner: &str, most: usize) -> (JoinHandle<Numbers>, Served) {
     let (requests, receiver) = mpsc::channel(10_000);
     let (sender, status) = watch::channel(Status::Starting);
     let done = Vec::new();
@@ -158,12 +169,7 @@ async fn serve_at_most(
         sender,
         Options::new(owner),
     );
-    let task = tokio::spawn(driving);
-    let mut served = Served { requests, status };
-    served
-        .until(|status| matches!(status, Status::Serving { .. }))
-        .await;
-    (task, served)
+    (tokio::spawn(driving), Served { requests, status })
 }
 
 /// Admitted commands, as a stranger reads them.
@@ -204,6 +210,32 @@ pub(crate) async fn who_cannot_keep_more_answers_what_is_under_way_and_gives_up(
     assert_eq!(history(&log).await, kept.collect::<Vec<_>>());
     drop(served);
     task.await.expect("ends");
+    log.close().await;
+}
+
+/// As on a full disk: others may have room, so it claims nothing.
+pub(crate) async fn who_cannot_keep_what_stands_there_leaves_it_to_others(bench: impl Bench) {
+    let log = open(&bench).await;
+    let (task, served) = serve(&log, LEDGER, "a").await;
+    for place in 0..60 {
+        assert!(served.command(2 * place + 1).await.offset().is_some());
+    }
+    drop(served);
+    task.await.expect("ends");
+    let end = log.end(LEDGER).await.expect("an end");
+    let (full_task, mut full) = begin_at_most(&log, LEDGER, "full", 50);
+    full.until(|status| matches!(status, Status::Unkept(_))).await;
+    let told = full.status.borrow().clone();
+    let expected = "what ledger/0 offset 52 makes cannot be kept: no room";
+    assert_eq!(told, Status::Unkept(expected.to_owned()));
+    assert!(matches!(full.command(999).await, Outcome::NotServing(why) if why == expected));
+    let (task, served) = serve(&log, LEDGER, "other").await;
+    assert_eq!(*served.status.borrow(), Status::Serving { epoch: 2 });
+    assert_eq!(served.command(999).await.offset(), Some(end + 1));
+    assert_eq!(*full.status.borrow(), told);
+    drop((served, full));
+    task.await.expect("ends");
+    full_task.await.expect("ends");
     log.close().await;
 }
 
