@@ -8,7 +8,7 @@
 
 Shares no code with Annals; the rules are those of ledger-vectors/check.py. It needs the standard library only,
 and for Kafka the package confluent-kafka.
-It ends with 1 when this is no log, or with "wrong" offsets: records that no writer leaves behind where they stand.
+It ends with 1 when this is no whole log, or with "wrong" offsets: records that no writer leaves behind where they stand.
 """
 
 import argparse
@@ -78,12 +78,28 @@ def on_kafka(servers, prefix):
 
 
 def genesis(name, records):
-    """What the first record says; admission looks at the rest of it."""
-    offset, _, value = next(records(), (None, None, b"null"))
+    """Section 5: what the first record says."""
+    offset, headers, value = next(records(), (None, None, b""))
+    try:
+        if offset != 0:
+            raise Void("it is not there")
+        Fenced().admit(offset, headers, value)
+    except Void as why:
+        sys.exit(f"{name}: the first record is no genesis: {why}")
     first = json.loads(value)
-    if offset != 0 or not isinstance(first, dict) or first.get("topic") not in TOPICS:
-        sys.exit(f"{name}: the first record is no genesis")
+    if first["topic"] not in TOPICS:
+        sys.exit(f"{name}: it is of {first['topic']}, which is no topic of a log")
     return first
+
+
+def complete(found):
+    """Whether all partitions of each topic are there, and all of one log; says what is missing."""
+    if len({first["log"] for _, first in found.values()}) != 1:
+        sys.exit("these are partitions of several logs")
+    for _, first in found.values():
+        for index in range(first["partitions"]):
+            if (TOPICS.index(first["topic"]), index) not in found:
+                sys.exit(f"{first['topic'].removeprefix('annals.')}/{index} is missing")
 
 
 def events_of(value):
@@ -109,7 +125,12 @@ def fold(records, first, show):
         counts[kind] += 1
         if kind != "commit":
             continue
-        events, tenant = events_of(value)
+        try:
+            events, tenant = events_of(value)
+        except (ValueError, KeyError, TypeError) as error:
+            print(f"{first['topic']}/{first['partition']} offset {offset}: no events: {error!r}", file=sys.stderr)
+            wrong.append(offset)
+            continue
         sequence = int(dict(headers)[b"annals-tenant-seq"])
         if sequence != sequences.get(tenant, 0) + 1:
             wrong.append(offset)
@@ -137,8 +158,7 @@ def main():
         found[TOPICS.index(first["topic"]), first["partition"]] = records, first
     if not found:
         sys.exit(f"{given.kafka or given.folder} holds no log")
-    if len({first["log"] for _, first in found.values()}) != 1:
-        sys.exit("these are partitions of several logs")
+    complete(found)
     outcomes = [fold(*found[place], given.commits) for place in sorted(found)]
     sys.exit(0 if all(outcomes) else 1)
 

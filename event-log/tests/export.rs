@@ -1,7 +1,12 @@
 //! A log taken elsewhere: exported while void records and others' stand in it, put into another store in one go and
 //! in pieces, under its id and under another; read by a program that shares no code with this crate.
 
-use std::{collections::HashMap, fs, path::Path, process::Command};
+use std::{
+    collections::HashMap,
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
 
 use event_log::{
     Claim, Commit, Headers, Log, LogConfig, LogId, Partition, Record, State, Store, Stored, Topic, Verdict,
@@ -281,6 +286,24 @@ async fn a_folder_without_a_log_is_not_made_one_by_looking() {
     assert!(!none.exists());
 }
 
+async fn export_into(log: &Log, folder: &Path) {
+    for (partition, text) in &exported(log).await {
+        let name = format!("{}-{}.ndjson", partition.topic, partition.index);
+        fs::write(folder.join(name), text).expect("as it should");
+    }
+}
+
+/// What `schemas/history.py` says of an export.
+fn derived(folder: &Path) -> Output {
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../schemas/history.py");
+    let run = Command::new("python3")
+        .arg(program)
+        .arg(folder)
+        .arg("--commits")
+        .output();
+    run.expect("python3 is needed to read an export with a program of another language")
+}
+
 #[tokio::test]
 async fn a_program_of_another_language_derives_the_same_history_from_an_export() {
     let (here, folder) = (
@@ -288,17 +311,8 @@ async fn a_program_of_another_language_derives_the_same_history_from_an_export()
         tempfile::tempdir().expect("as it should"),
     );
     let log = history(here.path()).await;
-    for (partition, text) in &exported(&log).await {
-        let name = format!("{}-{}.ndjson", partition.topic, partition.index);
-        fs::write(folder.path().join(name), text).expect("as it should");
-    }
-    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../schemas/history.py");
-    let run = Command::new("python3")
-        .arg(program)
-        .arg(folder.path())
-        .arg("--commits")
-        .output()
-        .expect("python3 is needed to read an export with a program of another language");
+    export_into(&log, folder.path()).await;
+    let run = derived(folder.path());
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
     let said = String::from_utf8(run.stdout).expect("as it should");
     let said: Vec<Value> = said
@@ -337,4 +351,46 @@ async fn a_program_of_another_language_derives_the_same_history_from_an_export()
     }
     let subjects = said.iter().filter_map(|line| line["subject"].as_str());
     assert_eq!(subjects.count(), 50);
+}
+
+#[tokio::test]
+async fn that_program_refuses_what_is_no_whole_log_and_names_what_it_cannot_read() {
+    let (here, folder) = (
+        tempfile::tempdir().expect("as it should"),
+        tempfile::tempdir().expect("as it should"),
+    );
+    let log = Log::open(embedded(here.path())).await.expect("as it should");
+    let mut hand = Hand::on(&log, Partition::ledger(0)).await;
+    hand.claim(1).await;
+    // Its writer sealed it, and it holds no events.
+    let mut record = hand.sealed(1);
+    record.value = "null".into();
+    let hash = hand.state.hash.then(&record).to_string();
+    let headers = record.headers.iter().map(|(name, value)| match name {
+        b"annals-hash" => (name, hash.as_bytes()),
+        _ => (name, value),
+    });
+    record.headers = Headers::new(headers);
+    let verdict = hand.land(record).await;
+    assert!(matches!(verdict, Verdict::Commit(_)), "{verdict:?}");
+    export_into(&log, folder.path()).await;
+    let refused = |wanted: &str| {
+        let run = derived(folder.path());
+        let said = String::from_utf8_lossy(&run.stderr).into_owned();
+        assert_eq!(run.status.code(), Some(1), "{said}");
+        assert!(said.contains(wanted) && !said.contains("Traceback"), "{said}");
+        String::from_utf8(run.stdout).expect("as it should")
+    };
+    let said = refused("annals.ledger/0 offset 2: no events");
+    assert!(said.contains(r#""wrong": [2]"#), "{said}");
+    // Without the genesis that says what it is.
+    let path = folder.path().join("ledger-1.ndjson");
+    let whole = fs::read_to_string(&path).expect("as it should");
+    fs::write(&path, whole.replace(r#"\"format\":1"#, r#"\"format\":2"#)).expect("as it should");
+    refused("the first record is no genesis: a genesis that we do not understand");
+    fs::write(&path, "").expect("as it should");
+    refused("the first record is no genesis: it is not there");
+    fs::remove_file(&path).expect("as it should");
+    refused("ledger/1 is missing");
+    log.close().await;
 }

@@ -433,6 +433,28 @@ fn bad_genesis(edit: impl FnOnce(&mut Value)) -> Record {
     }
 }
 
+fn more() -> Log {
+    let mut log = Log {
+        partition: Partition::ledger(0),
+        state: State::default(),
+        records: Vec::new(),
+    };
+    let members = r#""made_by":"a","made_by":{"format":2,"format":3}"#;
+    log.put("a genesis with more members", genesis_with(members));
+    log.put("a claim", claim(1));
+    log
+}
+
+/// With these members, as text, before its own.
+fn genesis_with(members: &str) -> Record {
+    let good = genesis(Partition::ledger(0));
+    let own = String::from_utf8(good.value.to_vec()).expect("text");
+    Record {
+        value: own.replacen('{', &format!("{{{members},"), 1).into(),
+        ..good
+    }
+}
+
 fn visits_log() -> Log {
     let mut log = Log::new(Partition::visits(0));
     log.put("visits", visits::encode(tenant(), &events(1)));
@@ -510,6 +532,19 @@ fn vectors() -> Vec<(&'static str, Value)> {
                 bad_genesis(|value| value["slots"][0][1] = json!(4_094)),
             )
             .to_json("a partition whose slot table has a gap"),
+        ),
+        (
+            "no-genesis-twice",
+            no_genesis(
+                Partition::ledger(0),
+                "a genesis that says its format twice",
+                genesis_with(r#""format":1"#),
+            )
+            .to_json("a partition whose genesis may be read in two ways"),
+        ),
+        (
+            "genesis-more",
+            more().to_json("a genesis may have members that mean nothing here, even twice"),
         ),
         (
             "no-genesis-visits",

@@ -78,16 +78,20 @@ def chain(previous, found, value):
     return digest.digest()
 
 
-def no_member_twice(pairs):
-    if len(dict(pairs)) != len(pairs):
-        raise ValueError("a member stands twice")
-    return dict(pairs)
+MEMBERS = ["log", "format", "topic", "partition", "partitions", "slots", "slot_hash", "record_hash"]
+
+
+class Members(list):
+    """Those of an object, in pairs: one may stand twice."""
 
 
 def check_genesis(value):
     """Section 5: whether a genesis is one that we understand."""
     try:
-        genesis = json.loads(value.decode(), object_pairs_hook=no_member_twice)
+        members = json.loads(value.decode(), object_pairs_hook=Members)
+        if not isinstance(members, Members) or sorted(n for n, _ in members if n in MEMBERS) != sorted(MEMBERS):
+            raise ValueError("a member is missing or stands twice")
+        genesis = dict(members)
         numbers = [genesis["format"], genesis["partition"], genesis["partitions"], *sum(genesis["slots"], [])]
         fits = (
             all(type(number) is int and 0 <= number < 2**32 for number in numbers)
