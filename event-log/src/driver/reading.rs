@@ -15,7 +15,7 @@ pub(super) struct Reading {
     reader: Option<(Reader, Offset)>,
     /// Read and not yet taken.
     kept: VecDeque<Stored>,
-    /// Before this offset there is no record that was not given.
+    /// Before this offset there is no record that was not given, or is kept.
     looked_to: Offset,
     /// How often reading failed in a row.
     failures: u32,
@@ -35,10 +35,13 @@ impl Reading {
         if writer.wanted().is_none() {
             return std::future::pending().await;
         }
-        if self.kept.front().is_some_and(|stored| stored.offset == next) {
+        // Acknowledged meanwhile, as its append was reported.
+        while self.kept.pop_front_if(|stored| stored.offset < next).is_some() {}
+        if next < self.looked_to {
             return Ok(Batch::default());
         }
-        self.kept.clear();
+        // What is read now may end before what was read then: nothing beyond it counts as looked at.
+        self.looked_to = next;
         self.read(log, partition, next).await
     }
 
@@ -89,5 +92,90 @@ impl Reading {
     pub(super) fn take<T>(&mut self, writer: &Writer<T>) -> Option<Stored> {
         let wanted = writer.wanted()?;
         self.kept.pop_front_if(|stored| stored.offset < wanted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        admission::State,
+        log::{LogConfig, Store},
+        record::Record,
+        writer::Effect,
+    };
+
+    const LEDGER: Partition = Partition::ledger(0);
+
+    /// One that has everything before an offset and wants everything before another one.
+    fn writer(next: Offset, wanted: Offset) -> Writer<()> {
+        let mut writer = Writer::new("me", next, State::default());
+        writer.assigned();
+        let Some(Effect::ReadEnd { query, .. }) = writer.effect() else {
+            panic!("it asks for the end")
+        };
+        writer.ended(query, Ok(wanted));
+        writer
+    }
+
+    fn batch(offsets: std::ops::Range<Offset>) -> Batch {
+        let stored = |offset| Stored {
+            offset,
+            time: None,
+            record: Record::default(),
+        };
+        let (next, end) = (offsets.end, offsets.end);
+        let records = offsets.map(stored).collect();
+        Batch { records, next, end }
+    }
+
+    /// With 17 records behind its genesis.
+    async fn log(folder: &std::path::Path) -> Log {
+        let config = LogConfig {
+            store: Store::Embedded {
+                dir: folder.to_owned(),
+            },
+            ledger_partitions: Some(1),
+            visits_partitions: Some(1),
+            development: true,
+        };
+        let log = Log::open(config).await.expect("a log");
+        for _ in 0..17 {
+            log.append(LEDGER, Record::default()).await.expect("appended");
+        }
+        log
+    }
+
+    /// What is given to a writer, and up to where there is nothing else.
+    async fn given(reading: &mut Reading, log: &Log, writer: &Writer<()>) -> (Vec<Offset>, Offset) {
+        let batch = reading.next(log, LEDGER, writer).await.expect("read");
+        reading.keep(batch);
+        let taken = std::iter::from_fn(|| reading.take(writer)).map(|stored| stored.offset);
+        (taken.collect(), reading.seen_to())
+    }
+
+    #[tokio::test]
+    async fn what_was_read_ahead_is_given_also_when_a_part_was_acknowledged_meanwhile() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let log = log(folder.path()).await;
+        let mut reading = Reading::default();
+        reading.keep(batch(10..30));
+        // From a leader that had more than this one shows.
+        let given = given(&mut reading, &log, &writer(16, 20)).await;
+        assert_eq!(given, (vec![16, 17, 18, 19], 20));
+        log.close().await;
+    }
+
+    #[tokio::test]
+    async fn nothing_counts_as_looked_at_that_was_not_given() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let log = log(folder.path()).await;
+        let mut reading = Reading::default();
+        reading.keep(batch(10..12));
+        assert_eq!(
+            given(&mut reading, &log, &writer(16, 20)).await,
+            (vec![16, 17], 18)
+        );
+        log.close().await;
     }
 }
