@@ -38,6 +38,7 @@ macro_rules! on_adapter {
                 commands_are_answered_from_admitted_history,
                 who_cannot_keep_more_answers_what_is_under_way_and_gives_up,
                 who_cannot_keep_what_stands_there_leaves_it_to_others,
+                a_commit_that_the_log_never_takes_holds_up_no_other,
                 a_second_writer_takes_over_and_the_first_steps_down,
                 an_unknown_outcome_is_learnt_from_the_log,
                 a_closed_log_says_so,

@@ -29,6 +29,9 @@ use crate::{
 pub(super) const ARRIVALS: usize = 256;
 /// Bytes under way before no more is decided. With one commit more this is below what the log takes.
 const MAX_IN_FLIGHT_BYTES: usize = 8 * 1024 * 1024;
+/// After so many epochs in a row in which nothing came into history whoever is first to be decided again is given up, one
+/// in each: the log may refuse that one, and all others wait for it.
+const FRUITLESS: u32 = 5;
 /// The longest wait between two attempts to reach the log.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
@@ -52,6 +55,11 @@ pub(super) struct Task<D: Decider> {
     /// Whether several were answered together: they come again together.
     pub(super) company: bool,
     pub(super) reading: Reading,
+    /// Epochs that ended before anything of them came into history, in a row; why the last one did; whether somebody was
+    /// given up in this one.
+    fruitless: u32,
+    why: String,
+    given_up: bool,
     /// Arrived and not yet decided.
     waiting: Queues<D::Request>,
     closing: Option<Instant>,
@@ -83,6 +91,9 @@ impl<D: Decider> Task<D> {
             end: None,
             company: false,
             reading: Reading::default(),
+            fruitless: 0,
+            why: String::new(),
+            given_up: false,
             waiting: Queues::default(),
             closing: None,
             status,
@@ -150,10 +161,18 @@ impl<D: Decider> Task<D> {
                     owner: self.options.owner.clone(),
                     time: clock::now(),
                 };
-                self.claim = Some((
-                    id,
-                    self.log.append(self.partition, claim.to_record(epoch)).boxed(),
-                ));
+                let (log, partition, pause) = (
+                    self.log.clone(),
+                    self.partition,
+                    pause(self.fruitless.saturating_sub(1)),
+                );
+                let appending = async move {
+                    if !pause.is_zero() {
+                        tokio::time::sleep(pause).await;
+                    }
+                    log.append(partition, claim.to_record(epoch)).await
+                };
+                self.claim = Some((id, appending.boxed()));
             }
             Effect::ReadEnd { query, attempt } => {
                 let (log, partition, pause) = (self.log.clone(), self.partition, pause(attempt));
@@ -182,6 +201,7 @@ impl<D: Decider> Task<D> {
                 ticket: Ticket { request, answer },
                 offset,
             } => {
+                self.fruitless = 0;
                 self.decider.admitted(offset);
                 self.decider.answer(request, Outcome::Admitted { answer, offset });
             }
@@ -191,7 +211,16 @@ impl<D: Decider> Task<D> {
             } => {
                 self.decider.answer(request, Outcome::Settled { answer, next });
             }
-            Effect::Redecide { ticket } => self.decide(ticket.request),
+            Effect::Redecide { ticket } => {
+                if self.fruitless >= FRUITLESS && !std::mem::replace(&mut self.given_up, true) {
+                    // It is not in history and never will be: else it would not be decided again.
+                    let why = format!("the log does not take it: {}", self.why);
+                    tracing::error!(partition = %self.partition, why, "giving a command up");
+                    self.decider.answer(ticket.request, Outcome::NotServing(why));
+                } else {
+                    self.decide(ticket.request);
+                }
+            }
             Effect::Refuse { ticket, unknown } => {
                 let why = self.writer.down().map_or_else(String::new, ToString::to_string);
                 let outcome = if unknown {
@@ -204,10 +233,12 @@ impl<D: Decider> Task<D> {
             Effect::Serving { epoch } => {
                 tracing::debug!(partition = %self.partition, epoch, "serving");
                 self.reading = Reading::default();
+                self.given_up = false;
                 self.status.send_replace(Status::Serving { epoch });
             }
             Effect::Recovering { why } => {
                 tracing::warn!(partition = %self.partition, why, "the epoch ended; claiming anew");
+                (self.fruitless, self.why) = (self.fruitless.saturating_add(1), why);
                 self.status.send_replace(Status::Recovering);
             }
             Effect::SteppedDown { down } => {

@@ -368,6 +368,41 @@ pub(crate) async fn an_unknown_outcome_is_learnt_from_the_log(bench: impl Bench)
     log.close().await;
 }
 
+/// As one that is longer than the broker takes by now.
+pub(crate) async fn a_commit_that_the_log_never_takes_holds_up_no_other(bench: impl Bench) {
+    const POISON: u64 = 41;
+    let log = open(&bench).await;
+    let id = EventId::new(Uuid::from_u128(POISON.into())).to_string();
+    let disturbed = log.disturbed(move |partition, record| {
+        let is_it = partition == LEDGER && String::from_utf8_lossy(&record.value).contains(&id);
+        if is_it {
+            Disturbance::Refused
+        } else {
+            Disturbance::None
+        }
+    });
+    let (task, served) = serve(&disturbed, LEDGER, "a").await;
+    assert!(served.command(1).await.offset().is_some());
+    let (poison, others) = (served.ask(POISON), [served.ask(3), served.ask(5), served.ask(7)]);
+    assert!(
+        matches!(poison.await.expect("answered"), Outcome::NotServing(why) if why.contains("the log does not take it"))
+    );
+    for other in others {
+        assert!(other.await.expect("answered").offset().is_some());
+    }
+    let commands: Vec<_> = history(&log)
+        .await
+        .into_iter()
+        .map(|(_, number)| number)
+        .collect();
+    assert_eq!(commands, [1, 3, 5, 7]);
+    let end = log.end(LEDGER).await.expect("an end");
+    assert!(end < 40, "{end}: it is not tried for ever");
+    drop(served);
+    task.await.expect("ends");
+    log.close().await;
+}
+
 pub(crate) async fn the_log_is_shown_as_people_read_it(bench: impl Bench) {
     let log = open(&bench).await;
     log.append(LEDGER, Record::default()).await.expect("appended");

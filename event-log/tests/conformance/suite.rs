@@ -11,9 +11,9 @@ use futures::future::join_all;
 
 use crate::ledger::Offsets as _;
 pub(crate) use crate::ledger::{
-    a_second_writer_takes_over_and_the_first_steps_down, an_unknown_outcome_is_learnt_from_the_log,
-    commands_are_answered_from_admitted_history, the_log_is_shown_as_people_read_it,
-    who_cannot_keep_more_answers_what_is_under_way_and_gives_up,
+    a_commit_that_the_log_never_takes_holds_up_no_other, a_second_writer_takes_over_and_the_first_steps_down,
+    an_unknown_outcome_is_learnt_from_the_log, commands_are_answered_from_admitted_history,
+    the_log_is_shown_as_people_read_it, who_cannot_keep_more_answers_what_is_under_way_and_gives_up,
     who_cannot_keep_what_stands_there_leaves_it_to_others,
 };
 
