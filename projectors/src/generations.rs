@@ -13,6 +13,7 @@
 //! Longer than a file should be: one loop and the steps that it takes, in their order.
 
 mod freeze;
+mod views;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -23,7 +24,7 @@ use events::Timestamp;
 use read_models::{Error, Projection, Tables, clickhouse, generation::Known};
 use tokio::{
     sync::{mpsc, watch},
-    task::JoinSet,
+    task::{AbortHandle, JoinError, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -40,6 +41,9 @@ const EVERY: Duration = Duration::from_millis(300);
 
 /// How often a generation that is nearly there is looked at.
 const NEARLY: Duration = Duration::from_millis(50);
+
+/// How often it is looked whether generations that are gone have left something in ClickHouse.
+const CLEAR: Duration = Duration::from_secs(60);
 
 /// How long the live generation's writer is left alone after it was held up in vain.
 const AGAIN: Duration = Duration::from_secs(2);
@@ -74,12 +78,26 @@ pub(crate) struct Supervisor {
     filled: BTreeMap<(Projection, i32), Filled>,
     /// What was spent on each, also while it is paused.
     throttles: BTreeMap<(Projection, i32), Throttle>,
-    proofs: JoinSet<(Projection, i32)>,
-    proving: Vec<(Projection, i32)>,
+    proofs: JoinSet<()>,
+    proving: HashMap<(Projection, i32), AbortHandle>,
+    /// Who leads the analysts' views, and clears away what is left of generations that are gone: a ClickHouse that does not
+    /// answer holds nobody else up.
+    shows: JoinSet<Shown>,
+    showing: HashMap<Projection, AbortHandle>,
+    clearing: JoinSet<()>,
+    cleared: Option<Instant>,
     /// What this process led the analysts' views to, whose release may define them otherwise, and when it looked at them.
     shown: BTreeMap<Projection, (i32, Instant)>,
     /// Whether what went wrong was said.
     announced: bool,
+}
+
+/// What became of leading the analysts' views to a generation: true when they lead there, false when its tables are still
+/// to be made.
+struct Shown {
+    projection: Projection,
+    generation: i32,
+    done: Result<bool, String>,
 }
 
 /// A generation that is filled here, or some units of it, or none.
@@ -127,7 +145,11 @@ impl Supervisor {
             filled: BTreeMap::new(),
             throttles: BTreeMap::new(),
             proofs: JoinSet::new(),
-            proving: Vec::new(),
+            proving: HashMap::new(),
+            shows: JoinSet::new(),
+            showing: HashMap::new(),
+            clearing: JoinSet::new(),
+            cleared: None,
             shown: BTreeMap::new(),
             announced: false,
         }
@@ -137,7 +159,10 @@ impl Supervisor {
     /// tables, and what was being built answers or may not.
     pub(crate) async fn run(mut self, shutdown: CancellationToken) {
         while !shutdown.is_cancelled() {
-            match self.look(&shutdown).await {
+            let Some(looked) = shutdown.run_until_cancelled(self.look(&shutdown)).await else {
+                break;
+            };
+            match looked {
                 Ok(done) => {
                     self.announced = false;
                     if done && self.dependencies.until == Until::CaughtUp {
@@ -158,10 +183,13 @@ impl Supervisor {
                 () = shutdown.cancelled() => {}
                 () = tokio::time::sleep(pause) => {}
                 Ok(()) = self.share.changed() => {}
-                Some(proved) = self.proofs.join_next() => self.proved(proved.ok()),
+                Some(proved) = self.proofs.join_next_with_id() => self.proved(&proved),
+                Some(shown) = self.shows.join_next_with_id() => self.have_shown(shown),
             }
         }
         self.proofs.abort_all();
+        self.shows.abort_all();
+        self.clearing.abort_all();
         let filled = std::mem::take(&mut self.filled);
         let mut running: Vec<Running> = filled
             .into_values()
@@ -173,12 +201,10 @@ impl Supervisor {
         }
     }
 
-    fn proved(&mut self, which: Option<(Projection, i32)>) {
+    fn proved(&mut self, which: &Result<(tokio::task::Id, ()), JoinError>) {
         // One that panicked has said so; it is begun again.
-        match which {
-            Some(which) => self.proving.retain(|it| *it != which),
-            None => self.proving.clear(),
-        }
+        let id = which.as_ref().map_or_else(JoinError::id, |(id, ())| *id);
+        self.proving.retain(|_, proof| proof.id() != id);
     }
 
     /// Looks at the control tables and does what they say; whether nothing is left to be done.
@@ -198,7 +224,7 @@ impl Supervisor {
                 let every = Duration::from_secs(self.config.views_every_seconds);
                 let led = self.shown.get(&projection).filter(|(_, at)| at.elapsed() < every);
                 if !row.shown || led.is_none_or(|(generation, _)| *generation != row.generation) {
-                    self.show(projection, row.generation, row.shown).await;
+                    self.show(projection, row.generation, row.shown);
                 }
             }
             // What is frozen is complete. What is to be cut at a time is filled when the time's place is known.
@@ -217,6 +243,12 @@ impl Supervisor {
         };
         self.throttles
             .retain(|which, _| known.iter().any(|row| is_known(row, which)));
+        for (which, proof) in &self.proving {
+            // Of what was given up nobody wants to know any more.
+            if !known.iter().any(|row| is_known(row, which)) {
+                proof.abort();
+            }
+        }
         let mut done = true;
         let mut grown = Vec::new();
         for (which, row) in wanted {
@@ -256,12 +288,13 @@ impl Supervisor {
                 }
             }
         }
-        done &= !self.look_for_times(&share, &known);
+        done &= !self.look_for_times(&share, &known) && self.showing.is_empty();
         // Plans made without knowing what came in are slow; PostgreSQL itself looks once a minute.
         for (projection, generation) in grown {
             self.opened.writer.analyze(projection, generation).await?;
         }
         self.forget_old(&known).await?;
+        self.clear_left().await?;
         Ok(done)
     }
 
@@ -441,47 +474,30 @@ impl Supervisor {
         }
     }
 
-    /// Leads the analysts' views to the live generation.
-    async fn show(&mut self, projection: Projection, generation: i32, already: bool) {
-        let done: Result<bool, String> = async {
-            let text = |error: &dyn std::error::Error| chain(error);
-            match projection {
-                Projection::Directory | Projection::Content | Projection::Downloads => {
-                    if already {
-                        let otherwise = self.opened.writer.shown_otherwise(projection, generation).await;
-                        let otherwise = otherwise.map_err(|error| text(&error))?;
-                        if otherwise.is_empty() {
-                            return Ok(true);
-                        }
-                        let views = otherwise.join(", ");
-                        tracing::warn!(%projection, generation, views, "somebody has replaced views of `live`: making them anew");
-                    }
-                    let shown = self.opened.writer.show_live(projection, generation).await;
-                    return shown.map(|()| true).map_err(|error| text(&error));
-                }
-                Projection::Visits if self.rows.has_visits(generation).await.map_err(|e| text(&e))? => {
-                    self.rows
-                        .show_visits(generation)
-                        .await
-                        .map_err(|error| text(&error))?;
-                }
-                Projection::ContentFacts
-                    if self.rows.has_facts(generation).await.map_err(|e| text(&e))? =>
-                {
-                    self.rows
-                        .show_facts(generation)
-                        .await
-                        .map_err(|error| text(&error))?;
-                }
-                // Its tables are still to be made.
-                Projection::Visits | Projection::ContentFacts => return Ok(false),
-            }
-            let shown = self.opened.writer.shown(projection, generation).await;
-            shown.map(|()| true).map_err(|error| text(&error))
+    /// Begins to lead the analysts' views to the live generation, unless that is being done.
+    fn show(&mut self, projection: Projection, generation: i32, already: bool) {
+        if self.showing.contains_key(&projection) {
+            return;
         }
-        .await;
+        let (control, rows) = (self.opened.writer.clone(), self.rows.clone());
+        let handle = self.shows.spawn(async move {
+            let done = views::show(&control, &rows, (projection, generation), already).await;
+            Shown {
+                projection,
+                generation,
+                done,
+            }
+        });
+        self.showing.insert(projection, handle);
+    }
+
+    fn have_shown(&mut self, shown: Result<(tokio::task::Id, Shown), JoinError>) {
+        let id = shown.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
+        self.showing.retain(|_, show| show.id() != id);
+        let Ok((_, shown)) = shown else { return };
+        let (projection, generation) = (shown.projection, shown.generation);
         let name = format!("analysts' views of {projection}");
-        match done {
+        match shown.done {
             Ok(true) => {
                 self.dependencies.health.forget(&name);
                 self.shown.insert(projection, (generation, Instant::now()));
@@ -495,12 +511,30 @@ impl Supervisor {
         }
     }
 
+    /// Begins to clear away what generations that are gone have left in ClickHouse, now and then.
+    async fn clear_left(&mut self) -> Result<(), Error> {
+        while self.clearing.try_join_next().is_some() {}
+        let due = self.cleared.is_none_or(|at| at.elapsed() >= CLEAR);
+        if !due || !self.clearing.is_empty() {
+            return Ok(());
+        }
+        self.cleared = Some(Instant::now());
+        for (projection, generation) in self.opened.writer.leftovers().await? {
+            let (control, rows) = (self.opened.writer.clone(), self.rows.clone());
+            self.clearing.spawn(async move {
+                if let Err(error) = clear(&control, &rows, projection, generation).await {
+                    tracing::warn!(%projection, generation, error = chain(&error), "not known to be gone: trying again later");
+                }
+            });
+        }
+        Ok(())
+    }
+
     /// Begins to prove a generation, or to find its cut, unless that is being done.
     fn prove(&mut self, which: (Projection, i32), row: &Known, goal: Goal) {
-        if self.proving.contains(&which) {
+        if self.proving.contains_key(&which) {
             return;
         }
-        self.proving.push(which);
         let verifier = Verifier::new(
             self.dependencies.log.clone(),
             self.opened.writer.clone(),
@@ -520,10 +554,8 @@ impl Supervisor {
             control: self.opened.writer.clone(),
             rows: self.rows.clone(),
         };
-        self.proofs.spawn(async move {
-            proof.run().await;
-            which
-        });
+        let handle = self.proofs.spawn(async move { proof.run().await });
+        self.proving.insert(which, handle);
     }
 
     /// Drops generations that were kept for long enough.
@@ -561,15 +593,24 @@ pub(crate) async fn drop_generation(
 ) -> Result<(), Error> {
     control.erase_generation(projection, generation).await?;
     match projection {
-        Projection::Directory | Projection::Content | Projection::Downloads => {}
-        Projection::Visits | Projection::ContentFacts => {
-            // Whatever is left there is dropped when the number is taken again.
-            if let Err(error) = rows.drop_generation(projection.name(), generation).await {
-                tracing::warn!(%projection, generation, error = chain(&error), "its tables in ClickHouse were not dropped");
-            }
-        }
+        Projection::Directory | Projection::Content | Projection::Downloads => Ok(()),
+        Projection::Visits | Projection::ContentFacts => clear(control, rows, projection, generation).await,
     }
-    Ok(())
+}
+
+/// Drops what a generation that is gone has left in ClickHouse. Nothing happens when that does not answer: it is tried
+/// again.
+async fn clear(
+    control: &read_models::Writer,
+    rows: &clickhouse::Writer,
+    projection: Projection,
+    generation: i32,
+) -> Result<(), Error> {
+    if let Err(error) = rows.drop_generation(projection.name(), generation).await {
+        tracing::warn!(%projection, generation, error = chain(&error), "its tables in ClickHouse were not dropped: trying again later");
+        return Ok(());
+    }
+    control.is_gone(projection, generation).await
 }
 
 /// What is to become of a generation.

@@ -25,6 +25,8 @@ const CONTROL: &[&str] = &[
     include_str!("../migrations/postgres/control/0009_filled.sql"),
     include_str!("../migrations/postgres/control/0010_projectors.sql"),
     include_str!("../migrations/postgres/control/0011_shown_one_by_one.sql"),
+    include_str!("../migrations/postgres/control/0012_views_in_place.sql"),
+    include_str!("../migrations/postgres/control/0013_numbers.sql"),
 ];
 
 const TEMPLATES: &[(&str, &str)] = &[

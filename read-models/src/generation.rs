@@ -147,16 +147,16 @@ impl Writer {
     ) -> Result<Generation, Error> {
         let hash = self.fold_hash(projection, fold).await?;
         let mut tx = self.begin_making().await?;
+        // No switch goes on beside this: what is being built, and is erased below, might be what answers by then.
+        let live = sqlx::query!(
+            "SELECT generation FROM annals.live WHERE projection = $1 FOR UPDATE",
+            projection.name()
+        );
+        live.fetch_optional(&mut *tx).await?;
         let found = find(&mut tx, projection, partitions).await?;
         frozen::mend(&mut tx, projection, &found, partitions, &hash).await?;
         let live = found.first().filter(|it| it.state == "live");
         let ours = found.iter().find(|it| it.fold_hash == hash && !it.is_cut());
-        let new = Making {
-            projection,
-            number: found.iter().map(|it| it.number).max().unwrap_or(0) + 1,
-            partitions,
-            hash: &hash,
-        };
         let number = match (live, ours) {
             (_, Some(ours)) if ours.is_whole() => {
                 tx.commit().await?;
@@ -174,10 +174,12 @@ impl Writer {
                 ours.number
             }
             (None, None) => {
+                let new = Making::new(&mut tx, projection, partitions, &hash).await?;
                 new.make(&mut tx, "live").await?;
                 new.number
             }
             (Some(live), None) => {
+                let new = Making::new(&mut tx, projection, partitions, &hash).await?;
                 tracing::warn!(%projection, live = live.number, generation = new.number,
                     "this release has another fold or other tables: building a generation beside the live one");
                 // What another release has begun to build is of no use any more.
@@ -219,17 +221,11 @@ impl Writer {
         if !found.iter().any(|it| it.state == "live") {
             return Err(Error::NotLive(projection));
         }
-        let number = found.iter().map(|it| it.number).max().unwrap_or(0) + 1;
-        let new = Making {
-            projection,
-            number,
-            partitions,
-            hash: &hash,
-        };
+        let new = Making::new(&mut tx, projection, partitions, &hash).await?;
         new.make(&mut tx, "building").await?;
         new.announce(&mut tx, why, rate).await?;
         tx.commit().await?;
-        Ok(number)
+        Ok(new.number)
     }
 
     /// Puts a generation back before its first event, in its place. Its writers are fenced off.
@@ -395,6 +391,40 @@ impl Writer {
         Ok(())
     }
 
+    /// Generations that are gone here and may still have tables in ClickHouse.
+    ///
+    /// # Errors
+    /// A database that cannot be reached.
+    pub async fn leftovers(&self) -> Result<Vec<(Projection, i32)>, Error> {
+        // (A release that does not know annals.numbers may have taken the number again.)
+        let rows = sqlx::query!(
+            "SELECT projection, generation FROM annals.leftovers
+             WHERE (projection, generation) NOT IN (SELECT projection, generation FROM annals.generations)"
+        )
+        .fetch_all(self.control())
+        .await?;
+        let known = |row: &str| row.parse::<Projection>().ok();
+        let known = rows
+            .iter()
+            .filter_map(|row| Some((known(&row.projection)?, row.generation)));
+        Ok(known.collect())
+    }
+
+    /// Forgets one, which has no tables any more.
+    ///
+    /// # Errors
+    /// A database that cannot be reached.
+    pub async fn is_gone(&self, projection: Projection, generation: i32) -> Result<(), Error> {
+        sqlx::query!(
+            "DELETE FROM annals.leftovers WHERE projection = $1 AND generation = $2",
+            projection.name(),
+            generation
+        )
+        .execute(self.control())
+        .await?;
+        Ok(())
+    }
+
     /// Has PostgreSQL look at a generation's tables. Of tables that were filled a moment ago it knows nothing until it
     /// comes by itself, a minute later, and takes an index that leads to all rows of a site for the one of a slug.
     ///
@@ -480,7 +510,25 @@ struct Making<'a> {
     hash: &'a str,
 }
 
-impl Making<'_> {
+impl<'a> Making<'a> {
+    /// Under a number that no other one of the projection ever had.
+    async fn new(
+        tx: &mut Transaction<'_, Postgres>,
+        projection: Projection,
+        partitions: u32,
+        hash: &'a str,
+    ) -> Result<Self, Error> {
+        let number = sqlx::query_file_scalar!("src/generation/number.sql", projection.name())
+            .fetch_one(&mut **tx)
+            .await?;
+        Ok(Self {
+            projection,
+            number,
+            partitions,
+            hash,
+        })
+    }
+
     async fn make(&self, tx: &mut Transaction<'_, Postgres>, state: &str) -> Result<(), Error> {
         let partitions = i32::try_from(self.partitions).unwrap_or(i32::MAX);
         sqlx::query_file!(
@@ -625,6 +673,14 @@ async fn erase(tx: &mut Transaction<'_, Postgres>, projection: Projection, numbe
             projection.schema(number)
         );
         (&mut **tx).execute(AssertSqlSafe(drop)).await?;
+    } else {
+        sqlx::query!(
+            "INSERT INTO annals.leftovers (projection, generation) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+            projection.name(),
+            number
+        )
+        .execute(&mut **tx)
+        .await?;
     }
     Ok(())
 }

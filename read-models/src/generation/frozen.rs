@@ -130,13 +130,8 @@ impl Writer {
         if taken {
             return Err(Error::NameTaken(name.to_owned()));
         }
-        let number = found.iter().map(|it| it.number).max().unwrap_or(0) + 1;
-        let new = Making {
-            projection,
-            number,
-            partitions: freeze.partitions,
-            hash: &hash,
-        };
+        let new = Making::new(&mut tx, projection, freeze.partitions, &hash).await?;
+        let number = new.number;
         new.make(&mut tx, "freezing").await?;
         new.announce(&mut tx, freeze.why, freeze.rate).await?;
         let time = match freeze.cut {

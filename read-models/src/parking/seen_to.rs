@@ -197,6 +197,16 @@ impl Tables {
         sqlx::query("SET LOCAL synchronous_commit = on")
             .execute(&mut *tx)
             .await?;
+        // What is done here is told to all generations in the end: two who do it never wait for each other.
+        sqlx::query!(
+            r#"SELECT FROM annals.checkpoints WHERE projection = $1 AND topic = $2 AND "partition" = $3
+               ORDER BY generation FOR UPDATE"#,
+            self.projection.name(),
+            self.projection.topic().name(),
+            index(partition)
+        )
+        .execute(&mut *tx)
+        .await?;
         let row = sqlx::query!(
             r#"SELECT c.next_offset, c.epoch, c.seq, c.hash, c.fence, c.parking,
                       coalesce(c.last_time, g.created_at) AS "since!", c.cut

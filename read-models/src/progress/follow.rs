@@ -32,8 +32,12 @@ pub(super) async fn follow(pool: PgPool, shared: Arc<Shared>) {
     }
 }
 
+/// Until the connection is lost.
 async fn listen(pool: &PgPool, shared: &Shared) -> Result<(), Error> {
     let mut listener = PgListener::connect_with(pool).await?;
+    // It would connect again here, where it may be cut short by whatever else is waited for; then what happened
+    // meanwhile would never be read.
+    listener.eager_reconnect(false);
     listener
         .listen_all(["annals_checkpoint", "annals_live", "annals_parked"])
         .await?;
@@ -55,8 +59,10 @@ async fn listen(pool: &PgPool, shared: &Shared) -> Result<(), Error> {
                     }
                     None => reload(pool, shared).await?,
                 },
-                // A switch, something parked, or a connection that was lost and found again.
-                Some(_) | None => reload(pool, shared).await?,
+                // A switch, or something parked.
+                Some(_) => reload(pool, shared).await?,
+                // The connection was lost.
+                None => return Ok(()),
             },
             _ = refresh.tick() => reload(pool, shared).await?,
             () = shared.reload.notified() => reload(pool, shared).await?,
@@ -89,7 +95,10 @@ fn parse(payload: &str) -> Option<(Place, u64, u64, bool)> {
 async fn reload(pool: &PgPool, shared: &Shared) -> Result<(), Error> {
     // Before the tables are asked: what they say is never taken for newer than it is.
     let now = Instant::now();
-    let mut tx = pool.begin().await?;
+    // Of one moment: else a switch between two of these questions would leave a live generation without checkpoints.
+    let mut tx = pool
+        .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        .await?;
     let log = sqlx::query_scalar!("SELECT log_id FROM annals.log")
         .fetch_optional(&mut *tx)
         .await?;

@@ -112,9 +112,7 @@ impl Writer {
             ));
         };
         let mut tx = self.control().begin().await?;
-        for checkpoint in checkpoints {
-            lock(&mut tx, checkpoint).await?;
-        }
+        lock_all(&mut tx, checkpoints.iter()).await?;
         let rows: u64 = parts.iter().map(|part| part.rows).sum();
         let fingerprints: Vec<&str> = parts.iter().map(|part| part.fingerprint.as_str()).collect();
         let parts = serde_json::to_value(parts).map_err(unreadable)?;
@@ -169,11 +167,8 @@ impl Writer {
     ) -> Result<Vec<Checkpoint>, Error> {
         let mut tx = self.control().begin().await?;
         let mut moved = Vec::with_capacity(moves.len());
-        for checkpoint in held {
-            lock(&mut tx, checkpoint).await?;
-        }
+        lock_all(&mut tx, held.iter().chain(moves.iter().map(|(it, _)| it))).await?;
         for (checkpoint, part) in moves {
-            lock(&mut tx, checkpoint).await?;
             let parked = part.to_park();
             if !parked.is_empty() {
                 park(&mut tx, checkpoint, &parked).await?;
@@ -236,4 +231,17 @@ fn unreadable(error: serde_json::Error) -> Error {
     Error::Configuration(format!(
         "annals.ranges holds what this release did not write: {error}"
     ))
+}
+
+/// In the order of their partitions, as everybody does: two who lock several never wait for each other.
+async fn lock_all(
+    tx: &mut sqlx::Transaction<'_, sqlx::Postgres>,
+    checkpoints: impl Iterator<Item = &Checkpoint>,
+) -> Result<(), Error> {
+    let mut all: Vec<_> = checkpoints.collect();
+    all.sort_unstable_by_key(|it| it.partition);
+    for checkpoint in all {
+        lock(tx, checkpoint).await?;
+    }
+    Ok(())
 }
