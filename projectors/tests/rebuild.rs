@@ -17,7 +17,7 @@ use projectors::{
 use read_models::{
     Error, Projection, Reader, Writer,
     content::list::{Filter, Page, Sort, list},
-    progress::{Part, Wanted},
+    progress::{Part, WaitError, Wanted},
 };
 use service::health::Health;
 use tokio_util::sync::CancellationToken;
@@ -170,6 +170,54 @@ async fn a_rebuild_under_load_is_never_seen_and_can_be_taken_back() {
     }
     assert_eq!(pieces(&reader, at).await, begun + made as usize + 1);
     running.stop().await;
+    world.erase().await;
+}
+
+/// Whoever reads which generation answers and then where it stands must not read of two moments.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_switch_while_somebody_looks_makes_no_position_unknown() {
+    let mut world = World::make().await;
+    world.live(5).await;
+    world.fold().await;
+    let writer = world.writer().await;
+    rebuild(&writer, Projection::Content, None).await.unwrap();
+    world.fold().await;
+    assert_eq!(writer.live(Projection::Content).await.unwrap(), 2);
+    let end = writer.positions(Projection::Content, 2).await.unwrap()[0];
+    let reader = Reader::connect(&world.control.reader_url(), 2).unwrap();
+    let live = reader.progress().until_live(Projection::Content);
+    tokio::time::timeout(Duration::from_secs(30), live)
+        .await
+        .expect("tables that answer");
+    assert!(pieces(&reader, end).await > 0);
+    // Held between the two, until the switch is done.
+    let switch = "BEGIN;
+        LOCK TABLE annals.checkpoints IN ACCESS EXCLUSIVE MODE;
+        DO $$ BEGIN
+            WHILE NOT EXISTS (
+                SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'annals.checkpoints'::regclass
+                AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+            ) LOOP
+                PERFORM pg_sleep(0.01);
+            END LOOP;
+        END $$;
+        UPDATE annals.live SET generation = 1 WHERE projection = 'content';
+        COMMIT";
+    let parts = [Part {
+        topic: Projection::Content.topic(),
+        partition: 0,
+        next_offset: end + 1,
+    }];
+    let wanted = Wanted {
+        parts: &parts,
+        ..Wanted::default()
+    };
+    let deadline = Instant::now() + Duration::from_secs(3);
+    let waiting = reader.progress().wait(Projection::Content, &wanted, deadline);
+    let (waited, ()) = tokio::join!(waiting, async { world.control.execute(switch).await.unwrap() });
+    let projection = Projection::Content;
+    assert_eq!(waited, Err(WaitError::Behind { projection }));
+    assert_eq!(writer.live(projection).await.unwrap(), 1);
     world.erase().await;
 }
 
