@@ -312,7 +312,11 @@ async fn seen_to<S: Sink>(sink: &mut S, plan: &Plan, held: &[Checkpoint]) -> boo
 
 /// From taking over to the next error, or to the end. Why it stops for good is left for people to see.
 async fn session<S: Sink>(sink: &mut S, plan: &Plan, held: &mut Vec<Checkpoint>) -> Result<(), SinkError> {
-    let checkpoints = sink.take_over().await?;
+    // Whoever comes next finishes what this leaves half done.
+    let Some(taken) = plan.shutdown.run_until_cancelled(sink.take_over()).await else {
+        return Ok(());
+    };
+    let checkpoints = taken?;
     held.clone_from(&checkpoints);
     let ended = work(sink, plan, &checkpoints).await;
     if let Err(SinkError::Stop(reason)) = &ended {

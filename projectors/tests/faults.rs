@@ -527,11 +527,15 @@ struct Running {
 
 impl Running {
     fn start(scratch: &Scratch, log: &TestLog, health: &Health) -> Self {
+        // Nobody is there: what PostgreSQL holds does not depend on it.
+        Self::with(scratch, log, health, "http://127.0.0.1:1".into())
+    }
+
+    fn with(scratch: &Scratch, log: &TestLog, health: &Health, clickhouse_url: String) -> Self {
         let shutdown = CancellationToken::new();
         let dependencies = Dependencies {
             log: log.log.clone(),
-            // Nobody is there: what PostgreSQL holds does not depend on it.
-            clickhouse_url: "http://127.0.0.1:1".into(),
+            clickhouse_url,
             clickhouse_prefix: String::new(),
             health: health.clone(),
             until: Until::Shutdown,
@@ -650,6 +654,30 @@ async fn what_was_deleted_is_filled_from_the_log_again() {
         assert_eq!(after.len(), 6);
         running.stop().await;
     }
+    scratch.erase().await.unwrap();
+}
+
+/// As one that is frozen: it takes connections and questions, and never says anything.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clickhouse_that_does_not_answer_holds_up_neither_the_rest_nor_the_end() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    let taking = tokio::spawn(async move {
+        let mut taken = Vec::new();
+        while let Ok((connection, _)) = silent.accept().await {
+            taken.push(connection);
+        }
+    });
+    let scratch = Scratch::for_test().await;
+    let mut log = TestLog::make().await;
+    let drafted = (piece(1).to_string(), 1, drafted(1, "a").into());
+    let next = log.ledger.commit(tenant(0), vec![drafted]).await;
+    let reader = Reader::connect(&scratch.reader_url(), 2).unwrap();
+    let running = Running::with(&scratch, &log, &Health::new(), url);
+    wait_for(&reader, Projection::Content, next).await.unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(20), running.stop());
+    ended.await.expect("it ends though nothing answers");
+    taking.abort();
     scratch.erase().await.unwrap();
 }
 
