@@ -165,6 +165,7 @@ impl App {
         let reporter = health.register("release");
         let watching = aside::watch(log.clone(), sharing.clone(), reporter, stop.clone());
         tasks.spawn(health.clone().vital("the watch for a newer release", watching));
+        tasks.spawn(watch_membership(sharing.clone(), health.clone(), stop.clone()));
         let watching = watch_keys(keys.clone(), health.register("key store"), stop.clone());
         tasks.spawn(health.clone().vital("the watching of the key store", watching));
         let subscriptions = Subscriptions::new(
@@ -659,6 +660,17 @@ async fn forget_salts(keys: KeyStore, stop: CancellationToken) {
                 }
             },
         }
+    }
+}
+
+/// A process that is assigned nothing any more ends, so that it is started anew.
+async fn watch_membership(sharing: Arc<Sharing>, health: Health, stop: CancellationToken) {
+    if stop
+        .run_until_cancelled(sharing.membership.stuck())
+        .await
+        .is_some()
+    {
+        health.give_up("the sharing of partitions", "its client does not move any more");
     }
 }
 

@@ -3,13 +3,15 @@
 //! Whether a record counts depends on all before it, so the first look at a partition reads it from its
 //! beginning; marks on the way make later looks short.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use event_log::{Log, Offset, Partition, ReadError, Record, State, Stored, Verdict, visits};
 use events::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use tokio::sync::Mutex;
 use utoipa::ToSchema;
 
 /// A mark is kept every so many records.
@@ -17,9 +19,12 @@ const EVERY: Offset = 4096;
 /// No more bytes of values are shown at once, beyond the first record.
 const MAX_BYTES: usize = 1024 * 1024;
 
-/// Marks of what admission knew at some offsets.
+/// Marks of what admission knew at some offsets, of each partition that was looked at.
 #[derive(Debug, Default)]
-pub struct History(Mutex<HashMap<Partition, BTreeMap<Offset, State>>>);
+pub struct History(Mutex<HashMap<Partition, Arc<Marks>>>);
+
+/// Held by whoever reads the partition.
+type Marks = tokio::sync::Mutex<BTreeMap<Offset, State>>;
 
 /// A piece of a partition.
 #[derive(Debug, Serialize, ToSchema)]
@@ -93,9 +98,9 @@ impl History {
         if from >= end {
             return Ok(page);
         }
-        // Operators look one after another; whoever comes second finds the marks of the first.
-        let mut all = self.0.lock().await;
-        let marks = all.entry(partition).or_default();
+        // Operators look at a partition one after another; whoever comes second finds the marks of the first.
+        let marks = self.marks(partition);
+        let mut marks = marks.lock().await;
         let (start, mut state) = marks
             .range(..=from)
             .next_back()
@@ -128,6 +133,11 @@ impl History {
                 return Ok(page);
             }
         }
+    }
+
+    fn marks(&self, partition: Partition) -> Arc<Marks> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(partition).or_default().clone()
     }
 }
 

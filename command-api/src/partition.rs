@@ -370,7 +370,7 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 async fn answer<T>(until: Instant, answered: oneshot::Receiver<Result<T, Error>>) -> Result<T, Error> {
     match tokio::time::timeout_at(until.into(), answered).await {
         Ok(answer) => answer.map_err(|_| Error::NotServed("the process is stopping"))?,
-        // It is still decided and answered by the rules; only nobody waits for it any more.
+        // What was appended goes on by the rules; what was not is not decided any more.
         Err(_) => Err(Error::NotServed(UNKNOWN)),
     }
 }

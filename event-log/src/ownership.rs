@@ -71,6 +71,14 @@ impl Membership {
         }
     }
 
+    /// Ends when this process is assigned nothing any more, for a reason of its own that does not pass.
+    pub async fn stuck(&self) {
+        match &self.0 {
+            Sharing::Alone(_) => std::future::pending().await,
+            Sharing::Group(membership) => membership.stuck().await,
+        }
+    }
+
     /// The present assignment, when whoever shares out says, asked now, that this process still has it. A process
     /// that was paused for long believes in one that was given to others meanwhile.
     pub async fn confirmed(&self) -> Option<Assignment> {

@@ -35,6 +35,10 @@ pub(crate) const MAX_AGE: Duration = Duration::from_millis(800);
 /// After this long one caller confirms an entry with the tables.
 const CONFIRM: Duration = Duration::from_millis(400);
 
+/// How long one who wants the same waits for another one to read it: as long as a pool gives no connection. Were they to
+/// fail one after the other while the tables are away, the last would wait for hours.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Who reads at the same time for different keys seldom meets at one lock.
 const LOCKS: usize = 128;
 
@@ -156,7 +160,7 @@ where
             }
         }
         let place = usize::try_from(self.hasher.hash_one(&key)).unwrap_or_default() % LOCKS;
-        let _reading = self.locks[place].lock().await;
+        let _reading = tokio::time::timeout(PATIENCE, self.locks[place].lock()).await;
         let known = self.entries.get(&key);
         if let Some(entry) = &known
             && entry.serves(needed) == Some(Age::Young)

@@ -206,7 +206,7 @@ impl App {
     }
 }
 
-/// Long bodies that are rendered at once; others wait, whose requests have a deadline.
+/// Long bodies that are rendered at once; others wait.
 static RENDERING: Semaphore = Semaphore::const_new(4);
 
 /// The HTML of a body; a long one is rendered where nobody waits for an answer of another kind.

@@ -199,6 +199,17 @@ impl Health {
 
     fn fail(&self, name: &str, said: &str) {
         tracing::error!(task = name, panic = said, "a task has panicked: the process ends");
+        self.end(name, format!("{name} has panicked: {said}"));
+    }
+
+    /// Something that the process cannot do without does not work any more and will not by itself: readiness is down for
+    /// good, and the process ends.
+    pub fn give_up(&self, name: &str, why: &str) {
+        tracing::error!(what = name, why, "the process ends");
+        self.end(name, format!("{name}: {why}"));
+    }
+
+    fn end(&self, name: &str, why: String) {
         self.set(
             "process",
             Check {
@@ -208,7 +219,7 @@ impl Health {
         );
         self.0.failure.send_if_modified(|failure| {
             let first = failure.is_none();
-            failure.get_or_insert_with(|| format!("{name} has panicked: {said}"));
+            failure.get_or_insert(why);
             first
         });
     }

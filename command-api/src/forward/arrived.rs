@@ -121,6 +121,11 @@ pub fn request_hash(app: &App, method: &Method, target: &str, body: &[u8]) -> Ha
         .keyed_hash("request", &[method.as_str().as_bytes(), target.as_bytes(), body])
 }
 
+/// What stands for an Idempotency-Key where a command that brought none arrives; no client can bring it.
+pub fn key_of(command: CommandId) -> Vec<u8> {
+    [b"\0", command.uuid().as_bytes().as_slice()].concat()
+}
+
 impl Arriving {
     /// Takes a request's headers out of it, after all was read that its route reads from them.
     ///
@@ -150,7 +155,7 @@ impl Arriving {
     /// It is empty, too long, or there are two.
     pub fn key(&self) -> Result<Option<Vec<u8>>, Error> {
         let given = idempotency_key(&self.headers)?.map(<[u8]>::to_vec);
-        let id = |forwarded: &Forwarded| [b"\0", forwarded.command.uuid().as_bytes().as_slice()].concat();
+        let id = |forwarded: &Forwarded| key_of(forwarded.command);
         Ok(given.or_else(|| self.forwarded.as_ref().map(id)))
     }
 

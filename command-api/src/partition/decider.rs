@@ -1,6 +1,6 @@
 //! One decision: idempotency, rules, events, state; and what becomes of it when it is admitted or not.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Instant};
 
 use event_log::{
     CommandHashes, CommandName, Commit, CommitHeaders, EncodeError, Offset, Partition, Record,
@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::{
-    Request, heard,
+    Request, UNKNOWN, heard,
     idempotency::{Hash, Seen},
     layers, now,
     state::{self, Change, FoldError, State, Unchanged, unreadable},
@@ -111,6 +111,10 @@ impl Decider {
         context: &Context,
         command: &super::Command,
     ) -> Decision<Result<Reply, Error>> {
+        if context.until <= Instant::now() {
+            // Nobody waits for it any more, who may have sent it again by now; it stood nowhere, or it would not be asked.
+            return refuse(Error::NotServed(UNKNOWN));
+        }
         let at = self.state.commit_time(now());
         if let Some(key) = context.key {
             let used = match self.state.used(key, layers::Seen::Decided) {

@@ -29,7 +29,7 @@ use crate::{
     caller::Caller,
     command::{Context, Expected, Principal, check_unversioned, idempotency_hash, unread},
     error::Error,
-    forward::arrived::{Arrived, Arriving},
+    forward::arrived::{Arrived, Arriving, key_of},
     metrics,
     partition::{idempotency::Hash, now},
     recorder::{Keyed, Traced},
@@ -150,14 +150,16 @@ pub async fn visits(State(app): State<App>, traced: Traced, request: Request) ->
         key: idempotency_hash(&app, principal, key),
         request: arrived.request,
     });
+    let at = now();
+    let items = batch::read(&bytes, at)?;
+    let import = only_import(&items)?;
+    // What is beside an import's lines has the same ids here and there, should all of it go on to another process.
+    let key = key.or_else(|| import.map(|_| key_of(arrived.command)));
     // With the request in it: the same key with other visits must not make the same ids, for then they were lost.
     let key = key.map(|key| {
         app.keys()
             .keyed_hash("visits", &[&principal.bytes(), key.as_slice(), &bytes])
     });
-    let at = now();
-    let items = batch::read(&bytes, at)?;
-    let import = only_import(&items)?;
     let _turn = match import {
         Some(import) => Some(app.imports().turn(import).await?),
         None => None,

@@ -102,7 +102,8 @@ fn commit(store: &Store, batch: &mut Vec<Item>) -> fjall::Result<()> {
             shard.end.send_replace(end);
         }
     }
-    for (item, offset) in batch.drain(..).zip(offsets) {
+    // The last first: whoever waits for the first of several finds the others there, too.
+    for (item, offset) in batch.drain(..).zip(offsets).rev() {
         item.ticket.finish(Ok(offset));
     }
     Ok(())

@@ -7,7 +7,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
     time::Duration,
@@ -31,6 +31,10 @@ use crate::{
 
 /// How long the thread waits for something to happen before it looks whether it is to end.
 const POLL: Duration = Duration::from_millis(50);
+/// How long the client may stand still. The group has dropped it long before.
+const STUCK: Duration = Duration::from_secs(60);
+/// A process that was paused finds it still, and moving a moment later.
+const LOOK_TWICE: Duration = Duration::from_secs(5);
 /// How long leaving waits for the broker.
 const LEAVING: Duration = Duration::from_secs(2);
 
@@ -44,6 +48,8 @@ pub(crate) struct Membership {
     assignment: watch::Receiver<Assignment>,
     member: Mutex<Option<Arc<Member>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// How often the client was polled.
+    polls: Arc<AtomicU64>,
     ended: Arc<AtomicBool>,
 }
 
@@ -119,12 +125,13 @@ impl Membership {
         };
         let member: Member = settings::member(&kafka.brokers, group, session).create_with_context(context)?;
         let (member, ended) = (Arc::new(member), Arc::new(AtomicBool::new(false)));
-        let (polled, until, to) = (member.clone(), ended.clone(), names.clone());
+        let polls = Arc::<AtomicU64>::default();
+        let (polled, count, until, to) = (member.clone(), polls.clone(), ended.clone(), names.clone());
         let thread = std::thread::Builder::new()
             .name("annals-membership".to_owned())
             .spawn(move || {
                 take_part(&polled, &to);
-                poll(&polled, &until);
+                poll(&polled, &count, &until);
             });
         let thread = thread.map_err(|error| KafkaError::ClientCreation(error.to_string()))?;
         Ok(Self {
@@ -134,8 +141,15 @@ impl Membership {
             assignment,
             member: Mutex::new(Some(member)),
             thread: Mutex::new(Some(thread)),
+            polls,
             ended,
         })
+    }
+
+    /// Ends when the client does not move any more: a call into it hangs, or its thread has panicked. Then this process is
+    /// assigned nothing, for ever.
+    pub(crate) async fn stuck(&self) {
+        stuck(&self.polls, &self.ended, tokio::time::sleep).await;
     }
 
     pub(crate) fn assignment(&self) -> watch::Receiver<Assignment> {
@@ -237,9 +251,25 @@ fn take_part(member: &Member, topics: &[String; 2]) {
     }
 }
 
+async fn stuck(polls: &AtomicU64, ended: &AtomicBool, rest: impl AsyncFn(Duration)) {
+    loop {
+        let before = polls.load(Ordering::Relaxed);
+        for pause in [STUCK, LOOK_TWICE] {
+            rest(pause).await;
+        }
+        if ended.load(Ordering::Relaxed) {
+            return std::future::pending().await;
+        }
+        if polls.load(Ordering::Relaxed) == before {
+            return;
+        }
+    }
+}
+
 /// Lets the client do its work.
-fn poll(member: &Arc<Member>, ended: &AtomicBool) {
+fn poll(member: &Arc<Member>, polls: &AtomicU64, ended: &AtomicBool) {
     while !ended.load(Ordering::Relaxed) {
+        polls.fetch_add(1, Ordering::Relaxed);
         let Some(Err(error)) = member.poll(POLL) else {
             continue;
         };
@@ -254,5 +284,29 @@ fn poll(member: &Arc<Member>, ended: &AtomicBool) {
             ),
             Some(_) | None => tracing::warn!(%error, "kafka membership"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_client_that_stands_still_is_noticed_and_one_that_was_paused_is_not() {
+        let (polls, ended) = (AtomicU64::new(7), AtomicBool::new(false));
+        let rests = AtomicU64::new(0);
+        // It stands still while the process is paused, goes on a moment later, and then stands still for good.
+        let rest = async |pause: Duration| {
+            if rests.fetch_add(1, Ordering::Relaxed) < 6 && pause == LOOK_TWICE {
+                polls.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        stuck(&polls, &ended, rest).await;
+        assert_eq!(rests.load(Ordering::Relaxed), 8);
+        ended.store(true, Ordering::Relaxed);
+        let left = stuck(&polls, &ended, async |_| {}).now_or_never();
+        assert_eq!(left, None, "it has left");
     }
 }
