@@ -34,8 +34,7 @@ pub(super) struct Flights {
 impl Flights {
     /// Into this log.
     pub(super) fn of(log: &Log) -> Self {
-        let _ = log;
-        Self::new(Some(FLIGHTS))
+        Self::new(log.is_shared().then_some(FLIGHTS))
     }
 
     const fn new(most: Option<usize>) -> Self {
