@@ -460,6 +460,37 @@ async fn a_view_of_a_piece_is_a_page_view_of_it() {
     assert_eq!(visit["hostname"], tenant.domain.as_str());
 }
 
+/// All of such a request may go on to another process when its visits are in the log already: the ids must be made of the
+/// command, which goes along. Sent again it is another command.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_stands_beside_the_lines_of_an_import_has_ids_of_its_command() {
+    let world = World::new().await;
+    let (api, tenant) = (&world.process, world.process.tenant().await);
+    let start = json!({"site": tenant.domain, "source": "a", "fingerprint": "ab".repeat(32)});
+    let begun = api.post("/api/v1/imports", &tenant.key, &start).send().await;
+    let mut line = json!({
+        "name": "pageview", "url": "https://a.example/line", "domain": tenant.domain, "line": 0,
+        "timestamp": "2015-05-17T10:05:03Z", "ip": "203.0.113.7", "user_agent": BROWSER,
+    });
+    line["import"] = begun.expect(201).body["id"].clone();
+    let beside = json!({
+        "name": "pageview", "url": "https://a.example/beside", "domain": tenant.domain, "ip": "203.0.113.8",
+        "user_agent": BROWSER,
+    });
+    for accepted in [2, 1] {
+        let answer = batch(api, &tenant, &json!([line, beside])).await.expect(202);
+        assert_eq!(answer.body["accepted"], accepted);
+    }
+    let all = visits(&world).await;
+    let beside = all.iter().filter(|it| it["data"]["visit"]["pathname"] == "/beside");
+    let ids: Vec<uuid::Uuid> = beside
+        .map(|it| it["id"].as_str().unwrap().parse().unwrap())
+        .collect();
+    assert_eq!(ids.len(), 2, "{all:#?}");
+    assert_ne!(ids[0], ids[1]);
+    assert!(ids.iter().all(|id| id.get_version_num() == 5), "{ids:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn lines_of_an_import_wait_for_their_turn_but_not_for_ever_and_not_all_of_them() {
     let world = World::new().await;
