@@ -1,5 +1,7 @@
 //! A retry is not a second command, also after a restart.
 
+use std::time::{Duration, Instant};
+
 use command_api::command::{Context, Expected, Principal};
 use events::{
     CommandId, PrincipalId, Sha256,
@@ -8,7 +10,7 @@ use events::{
 use reqwest::Method;
 use serde_json::json;
 
-use crate::world::{OPERATOR, World};
+use crate::world::{OPERATOR, Tenant, World};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_key_gives_the_first_answer_again_also_after_a_restart() {
@@ -175,6 +177,48 @@ async fn keys_that_cannot_be_read_are_refused() {
     draft.send().await.expect(201);
 }
 
+/// Of a command that is waited for until then.
+fn context(tenant: &Tenant, until: Instant) -> Context {
+    Context {
+        id: CommandId::new(uuid::Uuid::now_v7()),
+        principal: Principal {
+            tenant: tenant.id.parse().unwrap(),
+            id: PrincipalId::new(uuid::Uuid::nil()),
+        },
+        key: None,
+        request: [0; 16],
+        expected: Expected::Any,
+        traceparent: None,
+        correlation: None,
+        until,
+        arrived: None,
+        held: None,
+    }
+}
+
+/// As one that waited while the partition's state was loaded: whoever sent it has heard 503, and may have sent it again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_nobody_waits_for_any_more_is_not_decided() {
+    let world = World::new().await;
+    let tenant = world.process.tenant().await;
+    let before = world.commits().await;
+    let late = directory::Command::IssueKey {
+        tenant: tenant.id.parse().unwrap(),
+        key: "k7Qm2ZxA".parse().unwrap(),
+        principal: PrincipalId::new(uuid::Uuid::now_v7()),
+        name: None,
+        secret_hash: Sha256([7; 32]),
+        scopes: Scopes::from_iter([Scope::Read]),
+    };
+    let context = context(&tenant, Instant::now());
+    assert!(world.process.app.execute(context, late.into()).await.is_err());
+    // Decided after it.
+    let body = json!({"tenant": tenant.id, "scopes": ["read"]});
+    let another = world.process.post("/api/v1/keys", OPERATOR, &body);
+    another.send().await.expect(201);
+    assert_eq!(world.commits().await, before + 1);
+}
+
 /// As when 24 hours have passed: the first answer is forgotten, and the key that it showed exists.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idempotency_key_makes_another_key_when_its_first_one_is_there_without_an_answer() {
@@ -193,21 +237,7 @@ async fn an_idempotency_key_makes_another_key_when_its_first_one_is_there_withou
         .parse::<service::key::Key>()
         .unwrap();
     let tenant = world.process.tenant().await;
-    let context = Context {
-        id: CommandId::new(uuid::Uuid::now_v7()),
-        principal: Principal {
-            tenant: tenant.id.parse().unwrap(),
-            id: PrincipalId::new(uuid::Uuid::nil()),
-        },
-        key: None,
-        request: [0; 16],
-        expected: Expected::Any,
-        traceparent: None,
-        correlation: None,
-        until: std::time::Instant::now() + std::time::Duration::from_secs(10),
-        arrived: None,
-        held: None,
-    };
+    let context = context(&tenant, Instant::now() + Duration::from_secs(10));
     let taken = directory::Command::IssueKey {
         tenant: tenant.id.parse().unwrap(),
         key: first.id().parse().unwrap(),

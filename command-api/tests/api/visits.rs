@@ -482,7 +482,9 @@ async fn what_stands_beside_the_lines_of_an_import_has_ids_of_its_command() {
         assert_eq!(answer.body["accepted"], accepted);
     }
     let all = visits(&world).await;
-    let beside = all.iter().filter(|it| it["data"]["visit"]["pathname"] == "/beside");
+    let beside = all
+        .iter()
+        .filter(|it| it["data"]["visit"]["pathname"] == "/beside");
     let ids: Vec<uuid::Uuid> = beside
         .map(|it| it["id"].as_str().unwrap().parse().unwrap())
         .collect();
