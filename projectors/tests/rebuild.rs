@@ -221,6 +221,58 @@ async fn a_switch_while_somebody_looks_makes_no_position_unknown() {
     world.erase().await;
 }
 
+/// What another release was building may be what answers a moment later.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_that_starts_while_another_one_switches_takes_nothing_away() {
+    let mut world = World::make().await;
+    world.live(3).await;
+    world.fold().await;
+    let writer = world.writer().await;
+    rebuild(&writer, Projection::Content, None).await.unwrap();
+    // As the switch does it, held until the other one has come as far as it gets.
+    let switch = "BEGIN;
+        SELECT generation FROM annals.live WHERE projection = 'content' FOR UPDATE;
+        SELECT state FROM annals.generations WHERE projection = 'content' AND generation = 2 FOR UPDATE;
+        DO $$ BEGIN
+            WHILE NOT EXISTS (
+                SELECT 1 FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))
+            ) LOOP
+                PERFORM pg_sleep(0.01);
+            END LOOP;
+        END $$;
+        UPDATE annals.generations SET state = CASE generation WHEN 2 THEN 'live' ELSE 'kept' END,
+            kept_since = CASE generation WHEN 2 THEN NULL ELSE now() END
+        WHERE projection = 'content';
+        UPDATE annals.live SET generation = 2 WHERE projection = 'content';
+        DELETE FROM annals.rebuilds WHERE projection = 'content';
+        COMMIT";
+    let held = "DO $$ BEGIN
+        ASSERT EXISTS (
+            SELECT 1 FROM pg_locks WHERE granted AND mode = 'RowShareLock' AND pid <> pg_backend_pid()
+            AND relation = 'annals.generations'::regclass
+            AND database = (SELECT oid FROM pg_database WHERE datname = current_database()));
+        END $$";
+    let starting = async {
+        until("the switch to have begun", async || {
+            world.control.execute(held).await.ok()
+        })
+        .await;
+        writer
+            .prepare(Projection::Content, 1, "the fold of another release")
+            .await
+    };
+    let (started, ()) = tokio::join!(starting, async { world.control.execute(switch).await.unwrap() });
+    assert_eq!(started.unwrap().number, 3);
+    assert_eq!(writer.live(Projection::Content).await.unwrap(), 2);
+    let known = writer.generations(Some(Projection::Content)).await.unwrap();
+    let states: Vec<_> = known
+        .iter()
+        .map(|it| (it.generation, it.state.as_str()))
+        .collect();
+    assert_eq!(states, [(1, "kept"), (2, "live"), (3, "building")]);
+    world.erase().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn another_fold_is_built_beside_the_one_that_answers() {
     let mut world = World::make().await;
