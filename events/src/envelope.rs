@@ -19,9 +19,6 @@ use crate::{
 /// The CloudEvents `source` of everything in the log.
 pub const SOURCE: &str = "/annals";
 
-/// Bytes of an event in JSON, about: a buffer need not grow for most.
-const ABOUT: usize = 1_024;
-
 /// What every event carries beside its data.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Envelope {
@@ -244,9 +241,7 @@ pub fn encode_at(events: &[Recorded], level: u16) -> Result<Vec<u8>, NotYet> {
         .iter()
         .map(|event| event.outgoing(level))
         .collect::<Result<_, _>>()?;
-    let mut json = Vec::with_capacity(ABOUT * events.len());
-    serde_json::to_writer(&mut json, &batch).expect("events are serialisable");
-    Ok(json)
+    Ok(serde_json::to_vec(&batch).expect("events are serialisable"))
 }
 
 /// The same in the current versions, as the highest level allows.

@@ -610,7 +610,7 @@ async fn clear(
         tracing::warn!(%projection, generation, error = chain(&error), "its tables in ClickHouse were not dropped: trying again later");
         return Ok(());
     }
-    control.is_gone(projection, generation).await
+    control.forget_leftover(projection, generation).await
 }
 
 /// What is to become of a generation.

@@ -410,11 +410,11 @@ impl Writer {
         Ok(known.collect())
     }
 
-    /// Forgets one, which has no tables any more.
+    /// Forgets one that has no tables any more.
     ///
     /// # Errors
     /// A database that cannot be reached.
-    pub async fn is_gone(&self, projection: Projection, generation: i32) -> Result<(), Error> {
+    pub async fn forget_leftover(&self, projection: Projection, generation: i32) -> Result<(), Error> {
         sqlx::query!(
             "DELETE FROM annals.leftovers WHERE projection = $1 AND generation = $2",
             projection.name(),

@@ -9,11 +9,7 @@ use std::{
 };
 
 use event_log::{StateError, StateStore, state_store::Standing};
-use foldhash::fast::RandomState;
-use quick_cache::{
-    Weighter,
-    unsync::{Cache, DefaultLifecycle},
-};
+use quick_cache::{Weighter, unsync::Cache};
 
 use super::row::{Key, Row};
 
@@ -29,9 +25,9 @@ pub struct Layers {
     store: StateStore,
     /// Rows of the store that were used lately, and what was looked for and is not there: whoever decides on something
     /// new asks for it twice.
-    recent: RefCell<Cache<Key, Option<Row>, Size, RandomState>>,
-    admitted: HashMap<Key, Option<Row>, RandomState>,
-    decided: HashMap<Key, (u64, Option<Row>), RandomState>,
+    recent: RefCell<Cache<Key, Option<Row>, Size>>,
+    admitted: HashMap<Key, Option<Row>>,
+    decided: HashMap<Key, (u64, Option<Row>)>,
     /// What each commit under way brings, the oldest first.
     under_way: VecDeque<Vec<(Key, Option<Row>)>>,
     /// The number of the commit that is admitted next; under way are it and those that follow.
@@ -67,12 +63,11 @@ impl Layers {
     /// Over a store, with so many bytes for rows that are used often.
     pub fn new(store: StateStore, recent_bytes: u64) -> Self {
         let rows = usize::try_from(recent_bytes / 400).unwrap_or(usize::MAX).max(16);
-        let (hasher, lifecycle) = (RandomState::default(), DefaultLifecycle::default());
         Self {
             store,
-            recent: RefCell::new(Cache::with(rows, recent_bytes, Size, hasher, lifecycle)),
-            admitted: HashMap::default(),
-            decided: HashMap::default(),
+            recent: RefCell::new(Cache::with_weighter(rows, recent_bytes, Size)),
+            admitted: HashMap::new(),
+            decided: HashMap::new(),
             under_way: VecDeque::new(),
             next: 0,
             failed: RefCell::new(None),

@@ -102,8 +102,7 @@ fn commit(store: &Store, batch: &mut Vec<Item>) -> fjall::Result<()> {
             shard.end.send_replace(end);
         }
     }
-    // The last first: whoever waits for the first of several finds the others there, too.
-    for (item, offset) in batch.drain(..).zip(offsets).rev() {
+    for (item, offset) in batch.drain(..).zip(offsets) {
         item.ticket.finish(Ok(offset));
     }
     Ok(())

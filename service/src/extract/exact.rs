@@ -27,32 +27,9 @@ enum Inside<'a> {
     List(usize),
     /// In an object, at the name that came last.
     Object {
-        names: Names<'a>,
+        names: HashSet<Cow<'a, str>>,
         last: Option<Cow<'a, str>>,
     },
-}
-
-/// Those of an object that have come. Most have few, and few are compared sooner than hashed.
-#[derive(Default)]
-struct Names<'a> {
-    few: Vec<Cow<'a, str>>,
-    many: HashSet<Cow<'a, str>>,
-}
-
-impl<'a> Names<'a> {
-    const FEW: usize = 16;
-
-    /// Whether it is there for the first time.
-    fn insert(&mut self, name: Cow<'a, str>) -> bool {
-        if self.few.contains(&name) {
-            return false;
-        }
-        if self.few.len() < Self::FEW {
-            self.few.push(name);
-            return true;
-        }
-        self.many.insert(name)
-    }
 }
 
 impl<'a> Walk<'a> {
@@ -61,7 +38,7 @@ impl<'a> Walk<'a> {
         while let Some(byte) = self.json.get(self.at) {
             match byte {
                 b'{' => self.inside.push(Inside::Object {
-                    names: Names::default(),
+                    names: HashSet::new(),
                     last: None,
                 }),
                 b'[' => self.inside.push(Inside::List(0)),
