@@ -8,10 +8,11 @@
 //! A little longer than a file should be: what may be in a store, and every way in which it comes to be there.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use events::EventId;
@@ -37,6 +38,12 @@ const CACHE_BYTES: u64 = 16 * 1024 * 1024;
 const MEMTABLE_BYTES: u64 = 4 * 1024 * 1024;
 /// Journals on disk; they are read at every start.
 const JOURNAL_BYTES: u64 = 64 * 1024 * 1024;
+/// How the folders are named that last as long as their process.
+const OWN_FOLDER: &str = "annals-state-";
+/// The file of a folder that its process holds locked (fjall's).
+const LOCK: &str = "lock";
+/// How long a folder may exist before its process has locked it.
+const BEING_MADE: Duration = Duration::from_mins(1);
 /// Where the standing is; rows begin with other bytes than 0.
 const STANDING: [u8; 1] = [0];
 /// What rows that came together, from a snapshot, are marked with.
@@ -127,6 +134,32 @@ impl StateError {
     }
 }
 
+/// Removes the folders of processes that were killed: nobody reads them again, and each may be as large as a ledger.
+/// Those without a lock file, and those of this minute, are being made.
+fn remove_left_behind(dir: &Path) {
+    let named = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().starts_with(OWN_FOLDER);
+    let left_behind = |lock: &File| {
+        let age = lock
+            .metadata()
+            .and_then(|lock| lock.modified())
+            .map(|made| made.elapsed());
+        matches!(age, Ok(Ok(age)) if age > BEING_MADE) && lock.try_lock().is_ok()
+    };
+    for folder in fs::read_dir(dir).into_iter().flatten().flatten().filter(named) {
+        let path = folder.path();
+        // Held until it is gone: two who start at the same time do not both remove it.
+        let Some(_lock) = File::open(path.join(LOCK)).ok().filter(left_behind) else {
+            continue;
+        };
+        match fs::remove_dir_all(&path) {
+            Ok(()) => tracing::info!(folder = %path.display(), "removed: its process was killed"),
+            Err(error) => {
+                tracing::warn!(folder = %path.display(), %error, "its process was killed; it could not be removed");
+            }
+        }
+    }
+}
+
 impl StateStores {
     /// Opens the folder; without one, a folder for this run alone, which starts empty.
     ///
@@ -139,7 +172,8 @@ impl StateStores {
         let own = match dir {
             Some(_) => None,
             None => {
-                let made = tempfile::Builder::new().prefix("annals-state-").tempdir();
+                remove_left_behind(&std::env::temp_dir());
+                let made = tempfile::Builder::new().prefix(OWN_FOLDER).tempdir();
                 Some(made.map_err(|error| {
                     unavailable(
                         "the system's folder for temporary files".to_owned(),
@@ -401,3 +435,6 @@ impl Standing {
         }))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,10 +5,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{
-        LazyLock,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use event_log::{
@@ -124,12 +121,15 @@ fn folded<'a>(past: impl Iterator<Item = &'a (Commit, Option<(Hash, Hash)>)>) ->
 
 /// A store that nobody has used.
 fn store() -> StateStore {
-    static STORES: LazyLock<StateStores> = LazyLock::new(|| StateStores::open(None).unwrap());
     static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Of the test's thread, so that the folder goes with it.
+    thread_local!(static STORES: StateStores = StateStores::open(None).unwrap());
     let partition = Partition::ledger(NEXT.fetch_add(1, Ordering::Relaxed));
-    STORES
-        .store(LogId(Uuid::from_u128(9)), partition, &fold(DAY))
-        .unwrap()
+    STORES.with(|stores| {
+        stores
+            .store(LogId(Uuid::from_u128(9)), partition, &fold(DAY))
+            .unwrap()
+    })
 }
 
 fn open(store: &StateStore) -> State {
