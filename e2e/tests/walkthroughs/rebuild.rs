@@ -25,6 +25,7 @@ async fn deleted_read_models_come_back_the_same(log: LogKind) {
     let views = import_all(&annals, &key).await;
     sample::posts_shown(&annals, &key, SITE, sample::POSTS).await;
     sample::pageviews_shown(&annals, &key, SITE, views).await;
+    sample::settled(&annals, &key, SITE).await;
     let before = sample::answers(&annals, &key, SITE).await;
 
     annals.stop().await.unwrap();
@@ -43,6 +44,7 @@ async fn a_projector_killed_while_it_catches_up_gives_the_same_answers() {
     let views = import_all(&annals, &key).await;
     sample::posts_shown(&annals, &key, SITE, sample::POSTS).await;
     sample::pageviews_shown(&annals, &key, SITE, views).await;
+    sample::settled(&annals, &key, SITE).await;
     let before = sample::answers(&annals, &key, SITE).await;
 
     annals.kill(Role::Projector).await.unwrap();
@@ -117,6 +119,7 @@ async fn shown_again(annals: &Installation, key: &str, views: u64) {
     known.await.unwrap();
     sample::posts_shown(annals, key, SITE, sample::POSTS).await;
     sample::pageviews_shown(annals, key, SITE, views).await;
+    sample::settled(annals, key, SITE).await;
 }
 
 fn compare(before: &[serde_json::Value], after: &[serde_json::Value]) {

@@ -153,9 +153,36 @@ pub(crate) async fn answers(annals: &Installation, key: &str, site: &str) -> Vec
         });
         answers.push(annals.stats(key, query, None).await.unwrap().body["results"].clone());
     }
-    let report = format!("/api/v1/reports/content?site={site}&from=2015-05-01&to=2015-05-31");
-    answers.push(annals.query(&report, key, None).await.unwrap().body);
+    answers.push(annals.query(&report_of(site), key, None).await.unwrap().body);
     answers
+}
+
+fn report_of(site: &str) -> String {
+    format!("/api/v1/reports/content?site={site}&from=2015-05-01&to=2015-05-31")
+}
+
+/// Waits until every projection has all of the log, what statistics know about content too.
+pub(crate) async fn settled(annals: &Installation, key: &str, site: &str) {
+    let everywhere = wait::until(
+        "every table to have what was written",
+        crate::PATIENCE,
+        async || {
+            let report = annals.query(&report_of(site), key, None).await.ok()?;
+            let projections = annals.query("/api/v1/projections", annals.operator_key(), None);
+            let projections = projections.await.ok()?.body;
+            let partitions = projections["items"]
+                .as_array()?
+                .iter()
+                .map(|it| it["partitions"].as_array());
+            let partitions = partitions.collect::<Option<Vec<_>>>()?;
+            let mut lags = partitions
+                .into_iter()
+                .flatten()
+                .map(|it| it["lag_events"].as_u64());
+            (report.status == 200 && lags.all(|lag| lag == Some(0))).then_some(())
+        },
+    );
+    everywhere.await.unwrap();
 }
 
 /// Runs `annals ARGS` to its end: whether it succeeded, and what it printed.
