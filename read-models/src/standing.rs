@@ -30,9 +30,9 @@ pub struct Table {
     pub name: &'static str,
     /// The columns that a row is known by.
     pub key: &'static [&'static str],
-    /// An expression over its columns: the text by whose hash rows are dealt out to slices. None: all its rows are
-    /// in the first slice.
-    pub slice: Option<&'static str>,
+    /// An expression over its columns: the text by whose hash rows are dealt out to slices. No text may be that of
+    /// many rows: slices are made smaller until they fit the memory.
+    pub slice: &'static str,
 }
 
 /// One of so many parts of a generation, by a hash: what is compared at a time.
@@ -63,19 +63,22 @@ pub struct Standing {
     pub parked: HashSet<Place>,
     /// Events that operators let be passed over.
     pub skipped: HashSet<Place>,
+    /// Which fold and tables made it.
+    pub fold_hash: String,
+    /// Of one that stays at a place in the log: for each partition the first offset that is left out. Else empty.
+    cuts: Vec<u64>,
 }
 
 /// The tables of a projection.
 pub const fn tables(projection: Projection) -> &'static [Table] {
     const fn table(name: &'static str, key: &'static [&'static str], slice: &'static str) -> Table {
-        let slice = Some(slice);
         Table { name, key, slice }
     }
     const DIRECTORY: &[Table] = &[
         table("tenants", &["tenant"], "tenant::text"),
-        table("sites", &["tenant", "site"], "tenant::text"),
-        table("principals", &["tenant", "principal"], "tenant::text"),
-        table("keys", &["tenant", "key"], "tenant::text"),
+        table("sites", &["tenant", "site"], "site::text"),
+        table("principals", &["tenant", "principal"], "principal::text"),
+        table("keys", &["tenant", "key"], "key::text"),
     ];
     const CONTENT: &[Table] = &[
         table("content", &["tenant", "content"], "content::text"),
@@ -84,11 +87,7 @@ pub const fn tables(projection: Projection) -> &'static [Table] {
             &["tenant", "content", "version"],
             "content::text",
         ),
-        Table {
-            name: "content_redirects",
-            key: &["tenant", "site", "kind", "slug"],
-            slice: None,
-        },
+        table("content_redirects", &["tenant", "site", "kind", "slug"], "slug"),
     ];
     const DOWNLOADS: &[Table] = &[table("downloads", &["tenant", "download"], "download::text")];
     const VISITS: &[Table] = &[
@@ -144,26 +143,22 @@ impl Slice {
         ]
     }
 
-    fn in_postgres(self, by: Option<&str>) -> String {
+    fn in_postgres(self, by: &str) -> String {
         let Self { index, of } = self;
-        match by {
-            None => (index == 0).to_string(),
-            Some(_) if of == 1 => "true".to_owned(),
-            Some(by) => format!(
-                "('x' || encode(substr(sha256(convert_to({by}, 'UTF8')), 1, 4), 'hex'))::bit(32)::bigint % {of} = {index}"
-            ),
+        if of == 1 {
+            return "true".to_owned();
         }
+        format!(
+            "('x' || encode(substr(sha256(convert_to({by}, 'UTF8')), 1, 4), 'hex'))::bit(32)::bigint % {of} = {index}"
+        )
     }
 
-    fn in_clickhouse(self, by: Option<&str>) -> String {
+    fn in_clickhouse(self, by: &str) -> String {
         let Self { index, of } = self;
-        match by {
-            None => u8::from(index == 0).to_string(),
-            Some(_) if of == 1 => "1".to_owned(),
-            Some(by) => {
-                format!("reinterpretAsUInt32(reverse(substring(SHA256({by}), 1, 4))) % {of} = {index}")
-            }
+        if of == 1 {
+            return "1".to_owned();
         }
+        format!("reinterpretAsUInt32(reverse(substring(SHA256({by}), 1, 4))) % {of} = {index}")
     }
 }
 
@@ -196,6 +191,12 @@ impl Writer {
             parked,
             skipped,
         } = Moment::begin(&mut connection, projection, generation).await?;
+        let known = self.generations(Some(projection)).await?;
+        let known = known.into_iter().find(|known| known.generation == generation);
+        let known = known.ok_or(Error::NoGeneration {
+            projection,
+            generation,
+        })?;
         Ok(Standing {
             connection,
             resting: false,
@@ -204,6 +205,8 @@ impl Writer {
             next_offsets,
             parked,
             skipped,
+            fold_hash: known.fold_hash,
+            cuts: known.cuts.into_iter().map(i64::cast_unsigned).collect(),
         })
     }
 }
@@ -327,6 +330,12 @@ impl Standing {
     pub fn next_offset(&self, partition: u32) -> u64 {
         let place = usize::try_from(index(partition)).unwrap_or(usize::MAX);
         self.next_offsets.get(place).copied().unwrap_or_default()
+    }
+
+    /// The first offset of a partition that is in no table, of a log that ends there.
+    pub fn end_of(&self, partition: u32, log_end: u64) -> u64 {
+        let place = usize::try_from(index(partition)).unwrap_or(usize::MAX);
+        self.cuts.get(place).map_or(log_end, |cut| log_end.min(*cut))
     }
 
     /// Lets go of that moment.

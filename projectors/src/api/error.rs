@@ -42,7 +42,9 @@ impl From<Error> for Problem {
             Error::Tables(tables) => of_tables(&tables),
             Error::Verification(verify::Error::Tables(tables)) => of_tables(&tables),
             Error::Verification(
-                ref found @ (verify::Error::AheadOfLog { .. } | verify::Error::TooLarge(_)),
+                ref found @ (verify::Error::AheadOfLog { .. }
+                | verify::Error::OtherRelease { .. }
+                | verify::Error::TooLarge(_)),
             ) => Self::new(StatusCode::CONFLICT, "cannot-verify", found.to_string()),
             // What the engine says is for operators, and they alone may ask.
             Error::Verification(verify::Error::Rows(ref rows)) | Error::Rows(ref rows) => Self::new(

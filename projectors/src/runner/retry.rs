@@ -172,15 +172,13 @@ impl Retrier {
     ) -> Result<Outcome, Error> {
         let tables = self.control.tables(F::PROJECTION, parked.generation, 1);
         let mut outcome = Outcome::default();
+        let partition = parked.partition.unsigned_abs();
         loop {
-            let mut tried = self
-                .begin(
-                    tables.begin_beside(parked.partition.unsigned_abs()).await?,
-                    parked,
-                    request,
-                    pass.take(),
-                )
+            let ahead = self
+                .ahead(tables.begin_beside(partition).await?, parked, request)
                 .await?;
+            let write = tables.begin_beside(partition).await?;
+            let mut tried = self.begin(write, parked, request, pass.take(), ahead).await?;
             let entries: Vec<&Entry> = tried.entries.iter().collect();
             let parking = &tried.parking;
             let mut attempt = parking.attempt();
@@ -210,8 +208,11 @@ impl Retrier {
         let partition = parked.partition.unsigned_abs();
         let mut outcome = Outcome::default();
         loop {
+            let ahead = self
+                .ahead(tables.begin_beside(partition).await?, parked, request)
+                .await?;
             let write = tables.begin_beside(partition).await?;
-            let tried = self.begin(write, parked, request, pass.take()).await?;
+            let tried = self.begin(write, parked, request, pass.take(), ahead).await?;
             let entries: Vec<&Entry> = tried.entries.iter().collect();
             let mut attempt = tried.parking.attempt();
             facts::fold_and_write(&store, partition, &entries, &mut attempt)
@@ -244,6 +245,17 @@ impl Retrier {
         })
     }
 
+    /// The first events of an aggregate that wait. Each may be a read of its own: meanwhile no checkpoint is locked,
+    /// and no transaction is idle.
+    async fn ahead(&self, mut write: Write, parked: &ParkedIn, request: Request<'_>) -> Result<Ahead, Error> {
+        let (waiting, _) = write.waiting(&aggregate(parked, request), AT_ONCE).await?;
+        drop(write);
+        let partition = partition(parked, request);
+        let entries = self.entries(partition, &waiting, Ahead::new()).await?;
+        let by_place = |entry: Entry| ((entry.offset, entry.index), entry);
+        Ok(entries.into_iter().map(by_place).collect())
+    }
+
     /// Takes the first events of an aggregate out of parking, within a transaction.
     async fn begin(
         &self,
@@ -251,15 +263,12 @@ impl Retrier {
         parked: &ParkedIn,
         request: Request<'_>,
         pass: Option<Pass<'_>>,
+        ahead: Ahead,
     ) -> Result<Tried, Error> {
         let aggregate = aggregate(parked, request);
         let (waiting, all) = write.waiting(&aggregate, AT_ONCE).await?;
         let_pass(&mut write, &aggregate, &waiting, pass).await?;
-        let partition = Partition {
-            topic: topic(request.projection),
-            index: parked.partition.unsigned_abs(),
-        };
-        let entries = self.entries(partition, &waiting).await?;
+        let entries = self.entries(partition(parked, request), &waiting, ahead).await?;
         let rest = write.rest(&aggregate, AT_ONCE).await?;
         let attempts = write.unpark(&aggregate).await?;
         let (_, in_generation) = write.parked().await?;
@@ -279,12 +288,21 @@ impl Retrier {
         })
     }
 
-    /// Events from the log, in the order in which they wait.
-    async fn entries(&self, partition: Partition, waiting: &[Waiting]) -> Result<Vec<Entry>, Error> {
+    /// Events in the order in which they wait: from the log, where they were not read ahead.
+    async fn entries(
+        &self,
+        partition: Partition,
+        waiting: &[Waiting],
+        mut ahead: Ahead,
+    ) -> Result<Vec<Entry>, Error> {
         let mut near: HashMap<u64, Record> = HashMap::new();
         let mut entries = Vec::with_capacity(waiting.len());
         for it in waiting {
-            let (offset, index) = (it.offset.cast_unsigned(), it.event_index.unsigned_abs());
+            let (offset, index) = place(it);
+            if let Some(entry) = ahead.remove(&(offset, index)) {
+                entries.push(entry);
+                continue;
+            }
             if !near.contains_key(&offset) {
                 // What comes with it may hold the next ones too.
                 let read = self.log.reader(partition, offset)?.next().await?;
@@ -313,6 +331,16 @@ impl Retrier {
             });
         }
         Ok(entries)
+    }
+}
+
+/// Events that were read before they were asked for, by offset and place in the record.
+type Ahead = HashMap<(u64, u32), Entry>;
+
+fn partition(parked: &ParkedIn, request: Request<'_>) -> Partition {
+    Partition {
+        topic: topic(request.projection),
+        index: parked.partition.unsigned_abs(),
     }
 }
 

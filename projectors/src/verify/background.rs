@@ -208,6 +208,7 @@ impl Background {
         if findings.differences > 0 && !standing.renew().await? {
             return Err(Short::Changed);
         }
+        findings.counts().await?;
         standing.end().await?;
         Ok((findings.rows, findings.differences))
     }

@@ -40,10 +40,7 @@ pub(super) fn take(rows: &mut Expected, event: &Happened<'_>) -> Result<(), Stri
         CONTENT,
         [("tenant", tenant.into()), ("content", id.as_str().into())],
     );
-    // Old slugs are a few rows, and one piece may take another's: all of them are in the first slice.
-    if rows.slice.index == 0 {
-        slugs(rows, event, what, key, &id);
-    }
+    slugs(rows, event, what, key, &id);
     if !rows.slice.has(&id) {
         return Ok(());
     }
@@ -162,7 +159,7 @@ pub(super) fn follows(row: Option<&Columns>, event: &Happened<'_>) -> Result<i64
     }
 }
 
-/// Old slugs: a slug that is given up leads to its piece until somebody takes it.
+/// Old slugs: a slug that is given up leads to its piece until somebody takes it, which may be one of another slice.
 fn slugs(rows: &mut Expected, event: &Happened<'_>, what: &str, key: u128, id: &str) {
     let text = |name: &str| {
         let text = event.data.get(name).and_then(Value::as_str);
@@ -184,6 +181,9 @@ fn slugs(rows: &mut Expected, event: &Happened<'_>, what: &str, key: u128, id: &
         return;
     };
     let give_up = |rows: &mut Expected, slug: &str| {
+        if !rows.slice.has(slug) {
+            return;
+        }
         let mut row = Columns::default();
         row.extend([
             ("tenant", tenant.into()),

@@ -18,7 +18,12 @@ const KEYS: &Table = &tables(Projection::Directory)[3];
 
 /// What an event of the directory makes of the rows.
 pub(super) fn take(rows: &mut Expected, event: &Happened<'_>) -> Result<(), String> {
-    if !rows.slice.has(&event.tenant) {
+    let own = match event.kind.split('.').next() {
+        Some("key") => event.field("key").as_str().unwrap_or_default().to_owned(),
+        Some("site" | "principal") => event.id()?,
+        Some(_) | None => event.tenant.clone(),
+    };
+    if !rows.slice.has(&own) {
         return Ok(());
     }
     let tenant = ("tenant", event.tenant.as_str().into());

@@ -50,18 +50,19 @@ pub(super) fn take(rows: &mut Expected, event: &Happened<'_>) -> Result<(), Stri
         return Err("an event of a piece that was never drafted".to_owned());
     };
     let mut set = |column: &'static str, value: Value| row.set(column, value);
+    let mut path = None;
     let metadata = event.data.get("metadata").filter(|value| !value.is_null());
     match what {
         "drafted.v1" => {
             set("slug", event.field("slug"));
-            named(&mut set, metadata.unwrap_or(&Value::Null));
+            path = Some(named(&mut set, metadata.unwrap_or(&Value::Null)));
         }
         "revised.v1" => {
             if let Some(title) = event.data.get("title").filter(|title| !title.is_null()) {
                 set("title", title.clone());
             }
             if let Some(metadata) = metadata {
-                named(&mut set, metadata);
+                path = Some(named(&mut set, metadata));
             }
         }
         "slug-changed.v1" => set("slug", event.field("to")),
@@ -76,8 +77,13 @@ pub(super) fn take(rows: &mut Expected, event: &Happened<'_>) -> Result<(), Stri
     }
     set("log_partition", event.place.0.into());
     set("log_offset", event.place.1.into());
+    let known = rows.known.entry(piece).or_default();
+    if let Some(path) = path {
+        known[1] = path;
+    }
     let mut paths: Vec<String> = Vec::new();
-    let own = match (row.text("path"), row.text("kind")) {
+    // As it was named: a column keeps a long text shortened.
+    let own = match (known[1].as_str(), row.text("kind")) {
         ("", "page") => row.text("slug").to_owned(),
         ("", kind) => format!("{kind}/{}", row.text("slug")),
         (path, _) => path.to_owned(),
@@ -94,16 +100,18 @@ pub(super) fn take(rows: &mut Expected, event: &Happened<'_>) -> Result<(), Stri
     Ok(())
 }
 
-/// What the metadata say of paths: texts, of aliases also one alone, without a slash at the end.
-fn named(set: &mut impl FnMut(&'static str, Value), metadata: &Value) {
+/// What the metadata say of paths: texts, of aliases also one alone, without a slash at the end. Gives back the path.
+fn named(set: &mut impl FnMut(&'static str, Value), metadata: &Value) -> String {
     let normal = |path: &Value| {
         let path = path.as_str()?.trim();
         (!path.is_empty()).then(|| format!("/{}", path.trim_matches('/')))
     };
-    set("path", normal(&metadata["path"]).unwrap_or_default().into());
+    let path = normal(&metadata["path"]).unwrap_or_default();
+    set("path", path.as_str().into());
     let several = metadata["aliases"].as_array().into_iter().flatten();
     let aliases = std::iter::once(&metadata["aliases"])
         .chain(several)
         .filter_map(normal);
     set("aliases", aliases.collect::<Vec<_>>().into());
+    path
 }

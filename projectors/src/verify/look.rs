@@ -227,6 +227,8 @@ pub(super) struct Findings {
     pub(super) suspects: HashSet<u128>,
     /// What was told: of a slice that is begun again in halves, once.
     told: HashSet<(&'static str, String)>,
+    /// Of the slice that is looked at: what is to be told when it counts.
+    untold: Vec<Difference>,
     tell: mpsc::Sender<Told>,
 }
 
@@ -238,39 +240,76 @@ impl Findings {
             passing: 0,
             suspects: HashSet::new(),
             told: HashSet::new(),
+            untold: Vec::new(),
             tell,
         }
     }
 
-    pub(super) async fn differs(&mut self, difference: Difference) -> Result<(), Error> {
+    /// Nothing found yet, of a part of the same look.
+    pub(super) fn empty(&self) -> Self {
+        Self::new(self.tell.clone())
+    }
+
+    /// Takes what a part has found.
+    pub(super) fn join(&mut self, part: Self) {
+        self.rows += part.rows;
+        self.differences += part.differences;
+        self.passing += part.passing;
+        self.suspect(part.suspects);
+        let place = usize::try_from(TOLD)
+            .unwrap_or(usize::MAX)
+            .saturating_sub(self.untold.len());
+        self.untold.extend(part.untold.into_iter().take(place));
+    }
+
+    /// A second look is taken at so many.
+    fn suspect(&mut self, keys: HashSet<u128>) {
+        for key in keys {
+            if self.suspects.len() < LOOKED_AT {
+                self.suspects.insert(key);
+            } else {
+                self.differences += 1;
+            }
+        }
+    }
+
+    pub(super) fn differs(&mut self, difference: Difference) {
         self.differences += 1;
-        let name = (difference.table, difference.row.clone());
-        if (self.told.len() as u64) < TOLD && self.told.insert(name) {
-            let told = Told::Difference(Box::new(difference));
-            self.tell.send(told).await.map_err(|_| Error::Unheard)?;
+        if (self.untold.len() as u64) < TOLD {
+            self.untold.push(difference);
+        }
+    }
+
+    /// The slice counts: what was found is told.
+    pub(super) async fn counts(&mut self) -> Result<(), Error> {
+        for difference in std::mem::take(&mut self.untold) {
+            let name = (difference.table, difference.row.clone());
+            if (self.told.len() as u64) < TOLD && self.told.insert(name) {
+                let told = Told::Difference(Box::new(difference));
+                self.tell.send(told).await.map_err(|_| Error::Unheard)?;
+            }
         }
         Ok(())
     }
 
-    pub(super) async fn take(&mut self, look: Look) -> Result<(), Error> {
+    /// The slice is looked at again: as it was after so many rows and differences.
+    pub(super) fn back_to(&mut self, rows: u64, differences: u64) {
+        (self.rows, self.differences) = (rows, differences);
+        self.untold.clear();
+    }
+
+    pub(super) fn take(&mut self, look: Look) {
         if look.wanted.is_none() {
             self.rows += look.rows;
             // More than are looked at again differ for certain but for a number in two forms.
             self.differences += look.more;
-            for key in look.suspects {
-                if self.suspects.len() < LOOKED_AT {
-                    self.suspects.insert(key);
-                } else {
-                    self.differences += 1;
-                }
-            }
+            self.suspect(look.suspects);
         }
         self.passing += look.passing;
         let untold = look.differences - look.told.len() as u64;
-        for difference in look.told {
-            self.differs(difference).await?;
-        }
+        look.told
+            .into_iter()
+            .for_each(|difference| self.differs(difference));
         self.differences += untold;
-        Ok(())
     }
 }

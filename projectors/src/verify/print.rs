@@ -49,7 +49,25 @@ struct Named {
     name: String,
     is_key: bool,
     begun: Hash,
+    /// What a column prints that has nothing, and an empty text: most do.
+    nothing: u128,
+    empty: u128,
+    /// What it printed last: in many rows it says the same again.
+    last: Option<(Said, u128)>,
 }
+
+/// What a column said, when it is short.
+#[derive(PartialEq)]
+enum Said {
+    Flag(bool),
+    Number(i128),
+    Text(String),
+    Id(Uuid),
+    Raw(String),
+}
+
+/// Longer texts are not likely to come twice in a row.
+const SAID: usize = 64;
 
 impl Keys {
     /// New ones.
@@ -60,25 +78,32 @@ impl Keys {
 
     /// What a row is known by.
     pub(super) fn key<const N: usize>(self, table: &'static Table, columns: [(&str, Cell<'_>); N]) -> u128 {
-        let mut shape = Shape::of(self, table);
-        let mut printed = shape.begin();
+        let mut key = Hash::of_table(self, table);
         for (column, cell) in columns {
-            shape.add(&mut printed, column, cell);
+            debug_assert!(
+                table.key.contains(&column),
+                "{column} is not of the key of {}",
+                table.name
+            );
+            let mut hash = Hash::named(self, column);
+            let read = hash.cell(cell);
+            debug_assert!(read.is_ok(), "what is in memory can always be read");
+            key = key.wrapping_add(hash.finish());
         }
-        printed.key
+        key
     }
 }
 
 impl Shape {
     /// Of a table's rows, whose columns are not known yet.
     pub(super) fn of(keys: Keys, table: &'static Table) -> Self {
-        let mut name = Hash::named(keys, table.name);
-        name.null();
-        let key = name.finish();
         Self {
             keys,
             table,
-            empty: Printed { key, whole: 0 },
+            empty: Printed {
+                key: Hash::of_table(keys, table),
+                whole: 0,
+            },
             columns: Vec::new(),
             next: 0,
         }
@@ -124,11 +149,9 @@ impl Shape {
         Ok(Found { printed, version })
     }
 
-    fn column(&self, to: &mut Printed, place: usize, cell: Cell<'_>) -> serde_json::Result<()> {
-        let column = &self.columns[place];
-        let mut hash = column.begun.clone();
-        hash.cell(cell)?;
-        let print = hash.finish();
+    fn column(&mut self, to: &mut Printed, place: usize, cell: Cell<'_>) -> serde_json::Result<()> {
+        let column = &mut self.columns[place];
+        let print = column.print(cell)?;
         to.whole = to.whole.wrapping_add(print);
         if column.is_key {
             to.key = to.key.wrapping_add(print);
@@ -139,13 +162,64 @@ impl Shape {
     fn place(&mut self, name: &str) -> usize {
         let known = self.columns.iter().position(|column| column.name == name);
         known.unwrap_or_else(|| {
-            self.columns.push(Named {
-                name: name.to_owned(),
-                is_key: self.table.key.contains(&name),
-                begun: Hash::named(self.keys, name),
-            });
+            self.columns
+                .push(Named::new(self.keys, name, self.table.key.contains(&name)));
             self.columns.len() - 1
         })
+    }
+}
+
+impl Named {
+    fn new(keys: Keys, name: &str, is_key: bool) -> Self {
+        let begun = Hash::named(keys, name);
+        let (mut nothing, mut empty) = (begun.clone(), begun.clone());
+        nothing.null();
+        empty.text("");
+        Self {
+            name: name.to_owned(),
+            is_key,
+            begun,
+            nothing: nothing.finish(),
+            empty: empty.finish(),
+            last: None,
+        }
+    }
+
+    fn print(&mut self, cell: Cell<'_>) -> serde_json::Result<u128> {
+        match (cell, &self.last) {
+            (Cell::Null, _) => return Ok(self.nothing),
+            (Cell::Text(""), _) => return Ok(self.empty),
+            (cell, Some((said, print))) if said.is(cell) => return Ok(*print),
+            (..) => {}
+        }
+        let mut hash = self.begun.clone();
+        hash.cell(cell)?;
+        let print = hash.finish();
+        let said = match cell {
+            Cell::Flag(flag) => Some(Said::Flag(flag)),
+            Cell::Number(number) => Some(Said::Number(number)),
+            Cell::Id(id) => Some(Said::Id(id)),
+            Cell::Text(text) if text.len() <= SAID => Some(Said::Text(text.to_owned())),
+            Cell::Raw(text) if text.len() <= SAID => Some(Said::Raw(text.to_owned())),
+            Cell::Text(_) | Cell::Null | Cell::Json(_) | Cell::Raw(_) => None,
+        };
+        if let Some(said) = said {
+            self.last = Some((said, print));
+        }
+        Ok(print)
+    }
+}
+
+impl Said {
+    fn is(&self, cell: Cell<'_>) -> bool {
+        match (self, cell) {
+            (Self::Flag(one), Cell::Flag(other)) => *one == other,
+            (Self::Number(one), Cell::Number(other)) => *one == other,
+            (Self::Text(one), Cell::Text(other)) => one == other,
+            (Self::Id(one), Cell::Id(other)) => *one == other,
+            (Self::Raw(one), Cell::Raw(other)) => one == other,
+            (Self::Flag(_) | Self::Number(_) | Self::Text(_) | Self::Id(_) | Self::Raw(_), _) => false,
+        }
     }
 }
 
@@ -179,6 +253,13 @@ impl Hash {
         let mut hash = Self::new(keys);
         hash.text(name);
         hash
+    }
+
+    /// What every row of a table has in common.
+    fn of_table(keys: Keys, table: &Table) -> u128 {
+        let mut hash = Self::named(keys, table.name);
+        hash.null();
+        hash.finish()
     }
 
     fn finish(&self) -> u128 {

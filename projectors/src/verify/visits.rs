@@ -15,7 +15,7 @@ use std::{
 
 use event_log::{Partition, Topic};
 use events::{VisitorId, visit::ImportLine};
-use futures::{TryStreamExt as _, stream, stream::StreamExt as _};
+use futures::{stream, stream::StreamExt as _};
 use read_models::{
     Projection,
     standing::{Place, Row, Rows, Standing, Table, tables},
@@ -23,7 +23,7 @@ use read_models::{
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use siphasher::sip::SipHasher13;
-use tokio::sync::Mutex;
+use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use super::{
@@ -56,7 +56,7 @@ pub(super) async fn compare(
     findings: &mut Findings,
     progress: &Progress,
 ) -> Result<(), Short> {
-    let (at_once, findings) = (verifier.at_once(Topic::Visits, progress), Mutex::new(findings));
+    let (at_once, nothing_found) = (verifier.at_once(Topic::Visits, progress), findings.empty());
     let parts = verifier.log.all(Topic::Visits).map(|partition| {
         let next = standing.next_offset(partition.index);
         let parked = standing.parked.iter().chain(&standing.skipped);
@@ -64,22 +64,25 @@ pub(super) async fn compare(
         let parked = parked.map(|(_, offset, _)| *offset).collect();
         let fold = Fold::new(partition.index, &expected, parked);
         let part = Part {
-            verifier,
+            verifier: verifier.clone(),
             generation: standing.generation,
             partition,
             walk: Walk::new(&verifier.log, partition),
-            findings: &findings,
-            progress,
+            findings: nothing_found.empty(),
+            progress: progress.clone(),
             budget: verifier.budget / 2 / at_once,
+            until: standing.end_of(partition.index, u64::MAX),
         };
-        part.compare(fold, next)
+        // Of its own, because comparing rows takes as long as folding them.
+        async move { AbortOnDropHandle::new(tokio::spawn(part.compare(fold, next))).await }
     });
     let mut parts = stream::iter(parts).buffer_unordered(at_once);
-    while let Some(()) = parts.try_next().await? {}
+    while let Some(part) = parts.next().await {
+        findings.join(part.map_err(|_| Error::Panicked)??);
+    }
     // Rows of a partition that the log does not have.
-    let of_log = verifier.log.all(Topic::Visits).count();
+    let condition = format!("log_partition >= {}", verifier.log.all(Topic::Visits).count());
     for table in [EVENTS, SESSIONS] {
-        let condition = format!("log_partition >= {of_log}");
         let rows = verifier.rows.rows(
             Projection::Visits,
             standing.generation,
@@ -89,28 +92,59 @@ pub(super) async fn compare(
         );
         let mut seen = Comparison::of(table, &expected);
         seen.all(rows.await?, progress, |_| false).await?;
-        findings.lock().await.take(seen.finish()).await?;
+        findings.take(seen.finish());
     }
     Ok(())
 }
 
 /// A partition that is being compared.
-struct Part<'a> {
-    verifier: &'a Verifier,
+struct Part {
+    verifier: Verifier,
     generation: i32,
     partition: Partition,
     walk: Walk,
-    findings: &'a Mutex<&'a mut Findings>,
-    progress: &'a Progress,
+    findings: Findings,
+    progress: Progress,
     /// What its events may take, and its sessions, in bytes.
     budget: usize,
+    /// The first offset that is left out of a generation that stays where it is.
+    until: u64,
 }
 
-impl Part<'_> {
-    async fn compare(mut self, fold: Fold, next: u64) -> Result<(), Short> {
+impl Part {
+    async fn compare(mut self, fold: Fold, next: u64) -> Result<Findings, Short> {
         let mut fold = self.walk(fold, next).await?;
         self.compare_events(&mut fold, next).await?;
-        self.compare_sessions(fold, next).await
+        self.look_beyond(&fold).await?;
+        self.compare_sessions(fold, next).await?;
+        Ok(self.findings)
+    }
+
+    /// Finds events at offsets that the log does not have.
+    async fn look_beyond(&mut self, fold: &Fold) -> Result<(), Error> {
+        let expected = fold.events.empty();
+        let mut seen = Comparison::of(EVENTS, &expected);
+        let from = self.end().await?;
+        let condition = format!(
+            "log_partition = {} AND log_offset >= {from}",
+            self.partition.index
+        );
+        let rows = self.rows(EVENTS, &expected, &condition).await?;
+        let found = seen.all(rows, &self.progress, |_| true).await?;
+        let mut look = seen.finish();
+        // Some may have been written since.
+        let end = self.end().await?;
+        for left in found.into_iter().filter(|left| left.version.1 >= end) {
+            look.nowhere(left);
+        }
+        self.findings.take(look);
+        Ok(())
+    }
+
+    /// The first offset that is in no table.
+    async fn end(&self) -> Result<u64, Error> {
+        let end = self.verifier.log.end(self.partition).await?;
+        Ok(end.min(self.until))
     }
 
     /// Folds up to an offset, and compares events on the way.
@@ -125,7 +159,7 @@ impl Part<'_> {
             (fold, events) = in_background(work).await?;
             self.progress.passed(count, events).await?;
             for unfit in std::mem::take(&mut fold.unfit) {
-                self.findings.lock().await.differs(unfit).await?;
+                self.findings.differs(unfit);
             }
             if fold.sessions.held() > self.budget {
                 return Err(Short::Full);
@@ -139,7 +173,7 @@ impl Part<'_> {
     }
 
     /// Compares the events before an offset that were not compared yet.
-    async fn compare_events(&self, fold: &mut Fold, to: u64) -> Result<(), Error> {
+    async fn compare_events(&mut self, fold: &mut Fold, to: u64) -> Result<(), Error> {
         let from = std::mem::replace(&mut fold.compared, to);
         let empty = fold.events.empty();
         let expected = std::mem::replace(&mut fold.events, empty);
@@ -149,8 +183,9 @@ impl Part<'_> {
             self.partition.index
         );
         let rows = self.rows(EVENTS, &expected, &condition).await?;
-        seen.all(rows, self.progress, |_| false).await?;
-        self.findings.lock().await.take(seen.finish()).await
+        seen.all(rows, &self.progress, |_| false).await?;
+        self.findings.take(seen.finish());
+        Ok(())
     }
 
     /// Compares sessions: each at the version that the table has.
@@ -164,25 +199,26 @@ impl Part<'_> {
         let condition = format!("log_partition = {}", self.partition.index);
         let rows = self.rows(SESSIONS, &fold.sessions, &condition).await?;
         for left in seen
-            .all(rows, self.progress, |(_, offset)| offset >= next)
+            .all(rows, &self.progress, |(_, offset)| offset >= next)
             .await?
         {
             later.entry(left.version.1).or_default().push(left);
         }
         let look = seen.finish();
-        self.findings.lock().await.take(look).await?;
+        self.findings.take(look);
         let Some(last) = later.keys().max().copied() else {
             return Ok(());
         };
         // What went on after the checkpoint is compared as the fold comes by; events of that time are not.
-        let end = self.verifier.log.end(self.partition).await.map_err(Error::from)?;
+        let end = self.end().await?;
         fold.later = later;
         fold.beyond = true;
         let mut fold = self.walk(fold, end.min(last + 1)).await?;
         for left in fold.later.into_values().flatten() {
             fold.look.nowhere(left);
         }
-        Ok(self.findings.lock().await.take(fold.look).await?)
+        self.findings.take(fold.look);
+        Ok(())
     }
 
     async fn rows(

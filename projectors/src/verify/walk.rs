@@ -189,6 +189,20 @@ impl Admitted {
         }
     }
 
+    /// Whether an event is of one of these families. Nobody knows that of one that does not say its type.
+    pub(super) fn is_of(&self, index: u32, families: &[&str]) -> bool {
+        #[derive(Deserialize)]
+        struct Stub<'a> {
+            #[serde(rename = "type", borrow)]
+            kind: Cow<'a, str>,
+        }
+        let texts = self.texts();
+        let text = texts.get(index as usize).copied().unwrap_or_default();
+        read::<Stub<'_>>(text).map_or(true, |stub| {
+            families.iter().any(|family| stub.kind.starts_with(family))
+        })
+    }
+
     /// Its events as texts; none of a value that is no list.
     pub(super) fn texts(&self) -> Vec<&str> {
         let events = serde_json::from_slice::<Vec<&RawValue>>(&self.value).unwrap_or_default();

@@ -14,6 +14,8 @@ pub(super) enum Form {
     Json,
     Signed,
     Unsigned,
+    /// Microseconds since 2000, as PostgreSQL has times; ClickHouse is asked for a number.
+    Time,
 }
 
 #[derive(Debug, Clone)]
@@ -66,7 +68,7 @@ pub(super) fn length_of(columns: &[Column], bytes: &[u8]) -> Option<usize> {
         }
         let length = match column.form {
             Form::Flag => 1,
-            Form::Signed | Form::Unsigned => 8,
+            Form::Signed | Form::Unsigned | Form::Time => 8,
             Form::Id => 16,
             Form::Text | Form::Json => length(&mut rest)?,
         };
@@ -82,7 +84,7 @@ pub(super) fn in_clickhouse<'a>(column: &Column, rest: &mut &'a [u8]) -> Option<
     let eight = |rest: &mut &[u8]| take(rest, 8)?.try_into().ok();
     Some(match column.form {
         Form::Flag => Cell::Flag(take(rest, 1)? != [0]),
-        Form::Signed => i64::from_le_bytes(eight(rest)?).into(),
+        Form::Signed | Form::Time => i64::from_le_bytes(eight(rest)?).into(),
         Form::Unsigned => u64::from_le_bytes(eight(rest)?).into(),
         // Two numbers, the upper one first.
         Form::Id => {

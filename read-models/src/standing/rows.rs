@@ -7,7 +7,7 @@ use std::{pin::Pin, sync::Arc};
 
 use ::clickhouse::query::BytesCursor;
 use futures::{Stream, TryStreamExt as _};
-use sqlx::{AssertSqlSafe, PgConnection, Row as _, postgres::PgRow};
+use sqlx::{AssertSqlSafe, PgConnection, Row as _, ValueRef as _, postgres::PgRow};
 use uuid::Uuid;
 
 use super::{
@@ -15,6 +15,9 @@ use super::{
     binary::{Column, Form, in_clickhouse, length_of, shown_by_clickhouse},
 };
 use crate::{Error, Projection, clickhouse};
+
+/// 2000-01-01, from which PostgreSQL counts, in microseconds since 1970.
+const POSTGRES_EPOCH: i128 = 946_684_800_000_000;
 
 /// The rows of a table in a slice.
 pub struct Rows<'a> {
@@ -140,6 +143,15 @@ fn in_postgres<'a>(row: &'a PgRow, at: usize, column: &Column) -> sqlx::Result<C
             let text = row.try_get_unchecked::<Option<&str>, _>(at)?;
             text.map_or(Cell::Null, Cell::Raw)
         }
+        Form::Time => {
+            let value = row.try_get_raw(at)?;
+            if value.is_null() {
+                return Ok(Cell::Null);
+            }
+            let since = <[u8; 8]>::try_from(value.as_bytes().map_err(sqlx::Error::Decode)?)
+                .map_err(|error| sqlx::Error::Decode(error.into()))?;
+            Cell::Number(i128::from(i64::from_be_bytes(since)) + POSTGRES_EPOCH)
+        }
         Form::Signed | Form::Unsigned => row.try_get_unchecked::<Option<i64>, _>(at)?.into(),
     })
 }
@@ -160,7 +172,6 @@ impl Standing {
         let known: Vec<(String, String, String)> = sqlx::query_as(
             "SELECT attname::text,
                     format(CASE WHEN form = 'number' THEN '%1$I::bigint'
-                                WHEN form = 'time' THEN '(extract(epoch FROM %1$I) * 1000000)::bigint'
                                 WHEN form = 'other' THEN 'to_json(%1$I)::text'
                                 WHEN form = 'text' OR form = 'json' THEN '%1$I::text'
                                 ELSE '%1$I' END, attname),
@@ -195,7 +206,8 @@ impl Standing {
                 "flag" => Form::Flag,
                 "id" => Form::Id,
                 "text" => Form::Text,
-                "number" | "time" => Form::Signed,
+                "number" => Form::Signed,
+                "time" => Form::Time,
                 _ => Form::Json,
             },
             nullable: true,

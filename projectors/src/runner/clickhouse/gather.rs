@@ -290,6 +290,8 @@ impl Folder {
     /// What was folded is in the tables already.
     fn forget_rows(&mut self) {
         let piece = std::mem::replace(&mut self.piece, self.fold.begin());
+        // The next state that is kept spares folding these again.
+        self.since_kept += piece.events.rows();
         drop(self.fold.finish(piece));
         self.piece = self.fold.begin();
         (self.records, self.bytes) = (0, 0);
