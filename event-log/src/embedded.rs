@@ -17,6 +17,7 @@ use std::{
     thread::JoinHandle,
 };
 
+use events::Timestamp;
 use fjall::{
     CompressionType, Database, Keyspace, KeyspaceCreateOptions,
     config::{BlockSizePolicy, CompressionPolicy, FilterPolicy},
@@ -93,6 +94,16 @@ impl Embedded {
     }
 
     pub(crate) fn append(&self, partition: Partition, record: Record) -> Appending {
+        self.append_taken(partition, record, None)
+    }
+
+    /// One that another log took before, at this time.
+    pub(crate) fn append_taken(
+        &self,
+        partition: Partition,
+        record: Record,
+        taken: Option<Timestamp>,
+    ) -> Appending {
         if let Some(reason) = self.stopped.borrow().as_ref() {
             return Appending::not(format!("the log has stopped: {reason}"));
         }
@@ -114,6 +125,7 @@ impl Embedded {
         match queue.try_send(Item {
             shard,
             record,
+            taken,
             ticket,
         }) {
             Ok(()) => Appending::pending(answer),

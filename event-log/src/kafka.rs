@@ -15,6 +15,7 @@ mod topics;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use events::Timestamp;
 use rdkafka::{
     admin::AdminClient,
     client::DefaultClientContext,
@@ -132,7 +133,15 @@ impl Kafka {
     }
 
     /// Once and in the order of the calls, also where the records' own numbers would make up for it.
-    pub(crate) fn append_once(&self, partition: Partition, record: Record) -> Appending {
+    pub(crate) fn append_once(
+        &self,
+        partition: Partition,
+        record: Record,
+        taken: Option<Timestamp>,
+    ) -> Appending {
+        // The broker stamps every record anew. Commits say themselves when they were made.
+        let taken = taken.filter(|_| partition.topic == Topic::Visits);
+        let record = taken.map_or_else(|| record.clone(), |taken| reader::with_taken(&record, taken));
         self.append_by(&self.visits, partition, record)
     }
 

@@ -402,11 +402,16 @@ impl Adapter {
         }
     }
 
-    /// Once and in the order of the calls: each record is to stand at one offset.
-    pub(crate) fn append_once(&self, partition: Partition, record: Record) -> Appending {
+    /// Once and in the order of the calls: each record is to stand at one offset. `taken`: when another log took it.
+    pub(crate) fn append_once(
+        &self,
+        partition: Partition,
+        record: Record,
+        taken: Option<Timestamp>,
+    ) -> Appending {
         match self {
-            Self::Embedded(log) => log.append(partition, record),
-            Self::Kafka(log) => log.append_once(partition, record),
+            Self::Embedded(log) => log.append_taken(partition, record, taken),
+            Self::Kafka(log) => log.append_once(partition, record, taken),
         }
     }
 

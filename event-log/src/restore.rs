@@ -132,7 +132,7 @@ impl Target {
                 if offset >= end {
                     let bytes = record.size();
                     sending
-                        .push(offset, bytes, self.0.append_once(partition, record))
+                        .push(offset, bytes, self.0.append_once(partition, record, stored.time))
                         .await?;
                 }
             }

@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use events::Timestamp;
 use fjall::PersistMode;
 use tokio::sync::{mpsc, watch};
 
@@ -30,6 +31,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(super) struct Item {
     pub(super) shard: Arc<Shard>,
     pub(super) record: Record,
+    /// When another log took it; now, when absent.
+    pub(super) taken: Option<Timestamp>,
     pub(super) ticket: Ticket,
 }
 
@@ -86,11 +89,15 @@ fn commit(store: &Store, batch: &mut Vec<Item>) -> fjall::Result<()> {
     let mut offsets = Vec::with_capacity(batch.len());
     let mut write = fjall::OwnedWriteBatch::with_capacity(store.db.clone(), batch.len())
         .durability(Some(PersistMode::SyncData));
-    for Item { shard, record, .. } in batch.iter() {
+    for Item {
+        shard, record, taken, ..
+    } in batch.iter()
+    {
         let next = next
             .entry(Arc::as_ptr(shard))
             .or_insert_with(|| *shard.end.borrow());
-        write.insert(&shard.keyspace, layout::key(*next), layout::encode(record, now));
+        let stored = layout::encode(record, taken.unwrap_or(now));
+        write.insert(&shard.keyspace, layout::key(*next), stored);
         offsets.push(*next);
         *next += 1;
     }

@@ -31,7 +31,7 @@ use crate::{
     log::{Batch, ReadError, Stored},
     metrics,
     partition::{Offset, Partition},
-    record::{HeaderBlock, Record},
+    record::{HeaderBlock, Headers, Record},
 };
 
 /// A batch holds at most so many records and about so many bytes.
@@ -297,6 +297,23 @@ fn position(consumer: &Member) -> Option<Offset> {
     }
 }
 
+/// When another log took a record of visits, in microseconds since 1970: a broker stamps what is imported anew. It is
+/// no part of the record.
+const TAKEN: &str = "annals-taken";
+
+/// The record as it is sent, with that time.
+pub(super) fn with_taken(record: &Record, taken: Timestamp) -> Record {
+    let taken = taken.micros().to_string();
+    let headers = record
+        .headers
+        .iter()
+        .chain([(TAKEN.as_bytes(), taken.as_bytes())]);
+    Record {
+        headers: Headers::new(headers),
+        ..record.clone()
+    }
+}
+
 /// Copies a message into one block of memory, which key, headers and value share.
 fn stored(message: &BorrowedMessage<'_>) -> Stored {
     let (key, value) = (message.key(), message.payload().unwrap_or_default());
@@ -306,11 +323,16 @@ fn stored(message: &BorrowedMessage<'_>) -> Stored {
     let mut value = block.freeze();
     let key = key.map(|key| value.split_to(key.len()));
     let mut headers = HeaderBlock::with_capacity(448);
+    let mut taken: Option<i64> = None;
     // The library panics over a header name that is no UTF-8. Nobody but a stranger writes one; such a record must
     // be void, not the end of its reader.
     let copied = catch_unwind(AssertUnwindSafe(|| {
         for header in message.headers().into_iter().flat_map(|all| all.iter()) {
-            headers.put(header.key.as_bytes(), header.value.unwrap_or_default());
+            let value = header.value.unwrap_or_default();
+            match header.key {
+                TAKEN => taken = str::from_utf8(value).ok().and_then(|text| text.parse().ok()),
+                name => headers.put(name.as_bytes(), value),
+            }
         }
     }));
     let headers = if copied.is_ok() {
@@ -321,7 +343,10 @@ fn stored(message: &BorrowedMessage<'_>) -> Stored {
     let time = message
         .timestamp()
         .to_millis()
-        .and_then(|millis| Timestamp::from_micros(millis.saturating_mul(1000)).ok());
+        .map(|millis| millis.saturating_mul(1000));
+    let time = taken
+        .or(time)
+        .and_then(|micros| Timestamp::from_micros(micros).ok());
     let record = Record {
         key,
         headers,

@@ -171,13 +171,13 @@ async fn check(admin: &Arc<Admin>, names: [&String; 3], development: bool) -> Re
         }
         if !development {
             return Err(OpenError::Unsafe(format!(
-                "the topic {name} may lose acknowledged records: {weak}; correct it, or set ANNALS_ENV=development where that is meant"
+                "the topic {name} may lose acknowledged records, or when they came: {weak}; correct it, or set ANNALS_ENV=development where that is meant"
             )));
         }
         tracing::info!(
             topic = name,
             weak,
-            "this topic may lose acknowledged records; taken, in development"
+            "this topic may lose acknowledged records, or when they came; taken, in development"
         );
     }
     Ok(())
@@ -235,6 +235,12 @@ fn faults(found: &ConfigResource, replicas: usize) -> (Vec<String>, Vec<String>)
             "max.message.bytes is {}, expected at least {}",
             number("max.message.bytes"),
             settings::MAX_RECORD_BYTES
+        ));
+    }
+    if value("message.timestamp.type") != "LogAppendTime" {
+        weak.push(format!(
+            "message.timestamp.type is {}, expected LogAppendTime (else the clocks of writers say when the log took a record)",
+            value("message.timestamp.type")
         ));
     }
     for name in ["retention.ms", "retention.bytes"] {

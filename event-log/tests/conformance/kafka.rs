@@ -356,6 +356,11 @@ async fn a_topic_that_forgets_or_whose_leader_may_be_behind_is_refused_outside_d
             "true",
             "unclean.leader.election.enable is not false",
         ),
+        (
+            "message.timestamp.type",
+            "CreateTime",
+            "message.timestamp.type is CreateTime, expected LogAppendTime",
+        ),
     ] {
         let bench = Cluster::new();
         bench
