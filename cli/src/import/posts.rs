@@ -77,7 +77,8 @@ impl Posts {
         }
         self.site = super::expect_site(&client, &self.site).await?;
 
-        let sender = Sender::new(client, self.site.clone());
+        let slugs = posts.iter().map(|(_, post)| post.slug.clone()).collect();
+        let sender = Sender::new(client, self.site.clone(), slugs);
         let interruption = super::interruption();
         let stop = interruption.clone();
         let progress = Progress::new("posts", posts.len() as u64, 0);

@@ -3,7 +3,7 @@
 //! `host ident user [10/Oct/2000:13:55:36 -0700] "GET /a HTTP/1.1" 200 2326 "referrer" "user agent"`, as the
 //! documentation of Apache's `mod_log_config` describes it; nginx writes the same. Whatever follows is passed over.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, net::IpAddr};
 
 use chrono::{DateTime, FixedOffset};
 
@@ -32,7 +32,7 @@ impl<'a> Line<'a> {
     /// Reads a line, without its line end. A last field that breaks off counts as far as it goes.
     pub(crate) fn parse(line: &'a str) -> Result<Self, LineError> {
         let mut rest = Rest(line.trim_end_matches(['\r', '\n']));
-        let host = rest.word().ok_or(LineError("address"))?;
+        let host = host(rest.word().ok_or(LineError("address"))?)?;
         rest.word().ok_or(LineError("identity"))?;
         let time = rest.until_bracket().ok_or(LineError("time in brackets"))?;
         let time = parse_time(time).ok_or(LineError("time such as 10/Oct/2000:13:55:36 -0700"))?;
@@ -59,6 +59,20 @@ impl<'a> Line<'a> {
             user_agent,
         })
     }
+}
+
+/// An address or a name. One with a port is a client's behind some proxies; a name with a port is the server's own, and
+/// every visitor would seem to come from there.
+fn host(word: &str) -> Result<&str, LineError> {
+    if word.parse::<IpAddr>().is_ok() || !word.contains(':') {
+        return Ok(word);
+    }
+    let address = word
+        .rsplit_once(':')
+        .map(|(address, _)| address.trim_matches(['[', ']']));
+    address.filter(|address| address.parse::<IpAddr>().is_ok()).ok_or(LineError(
+        "client's address (vhost_combined begins with the virtual host: take the lines of one host, without their first word)",
+    ))
 }
 
 /// What of a line is not read yet.
@@ -194,6 +208,21 @@ mod tests {
         );
         assert_eq!((line.status, line.referrer, line.user_agent), (200, None, None));
         assert_eq!(line.time.to_rfc3339(), "2000-10-10T13:55:36-07:00");
+    }
+
+    #[test]
+    fn who_came_is_no_virtual_host() {
+        let error = Line::parse(&format!("example.org:443 {COMMON}")).unwrap_err();
+        assert!(error.to_string().contains("vhost_combined"), "{error}");
+        for (first, host) in [
+            ("203.0.113.9:4711", "203.0.113.9"),
+            ("[2001:db8::1]:4711", "2001:db8::1"),
+            ("2001:db8::1", "2001:db8::1"),
+            ("client.example.org", "client.example.org"),
+        ] {
+            let line = COMMON.replacen("127.0.0.1", first, 1);
+            assert_eq!(Line::parse(&line).unwrap().host, host);
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! One post is brought to what its file says: looked up, then created, changed or left as it is.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use chrono::DateTime;
 use reqwest::Method;
@@ -30,14 +30,16 @@ pub(crate) struct Outcome {
 pub(crate) struct Sender {
     client: Client,
     site: String,
+    /// The slugs of all files of this import.
+    slugs: HashSet<String>,
 }
 
 /// How long the read model is given to show what an earlier run has written.
 const READ_MODEL_PAUSES: [u64; 6] = [50, 100, 200, 400, 800, 1_600];
 
 impl Sender {
-    pub(crate) fn new(client: Client, site: String) -> Self {
-        Self { client, site }
+    pub(crate) fn new(client: Client, site: String, slugs: HashSet<String>) -> Self {
+        Self { client, site, slugs }
     }
 
     /// Looks the post up and does what is missing. A conflict means that the read model does not show yet what the
@@ -58,13 +60,14 @@ impl Sender {
         }
     }
 
-    /// The post with this slug, or that once had it.
+    /// The post with this slug, or that once had it, unless another file is the one of that post now.
     async fn find(&self, slug: &str) -> Result<Option<Value>, ClientError> {
         let path = format!("api/v1/sites/{}/content/post/{slug}", self.site);
         match self.client.send(Request::query(path)).await {
             Ok(answer) => match answer.location {
                 Some(location) if answer.status.is_redirection() => {
-                    Ok(Some(self.client.send(Request::query(location)).await?.body))
+                    let moved = self.client.send(Request::query(location)).await?.body;
+                    Ok(Some(moved).filter(|moved| !self.slugs.contains(text(&moved["slug"]))))
                 }
                 Some(_) | None => Ok(Some(answer.body)),
             },
