@@ -39,6 +39,7 @@ async fn start() -> (
         .route("/things/{id}", get(async |trace: TraceContext| trace.to_string()))
         .route("/slow", get(move || ends.clone().cancelled_owned()))
         .route("/panic", get(explode))
+        .route("/busy", post(async || http::StatusCode::SERVICE_UNAVAILABLE))
         .route(
             "/fail",
             get(async || Problem::internal(&std::io::Error::other("secret of db-7"))),
@@ -181,6 +182,25 @@ async fn answer_to(head: &str, url: &str) -> String {
         .expect("an end of the answer")
         .expect("an answer and no reset");
     String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// Whoever is told to come again later must hear it.
+#[tokio::test]
+async fn a_body_that_nobody_reads_is_answered_before_the_connection_ends() {
+    let (url, _shutdown, _server) = start().await;
+    for path in ["/busy", "/nowhere"] {
+        let body = "x".repeat(1_000_000);
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let answer = answer_to(&request, &url).await;
+        let status = if path == "/busy" { "503" } else { "404" };
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{answer:.100}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -2,16 +2,16 @@
 
 use axum::extract::State;
 use events::{
-    ContentId, Timestamp,
+    ContentId, SiteId, Timestamp,
     content::{
         self, Body as Markdown, Draft, Kind, Language, Metadata, Revision, Slug, Summary, Tags, Title,
-        text::BODY_MAX,
+        text::{BODY_MAX, METADATA_MAX},
     },
     directory::Scope,
     tenant,
 };
-use serde::{Deserialize, Deserializer};
-use serde_json::{Map, Value};
+use serde::{Deserialize, Deserializer, de::Error as _};
+use serde_json::{Map, Value, value::RawValue};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -66,7 +66,7 @@ pub struct DraftBody {
     /// Whatever else, at most 64 KiB of JSON; `path` (a text) and `aliases` (several, or one) say
     /// where it is read: paths without `..`, query and host.
     #[schema(value_type = Option<Object>)]
-    metadata: Option<Map<String, Value>>,
+    metadata: Option<Sent>,
 }
 
 /// Fields that change; an absent one stays. `null` takes summary and language away; the others are there always.
@@ -99,7 +99,32 @@ pub struct ReviseBody {
     /// As in a draft; replaces all of it.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<Object>)]
-    metadata: Option<Map<String, Value>>,
+    metadata: Option<Sent>,
+}
+
+/// An object whose text is not larger than one may be that is written with room and escapes: more is not even read,
+/// for as values it would take a hundred times as much memory.
+#[derive(Debug)]
+struct Sent(Map<String, Value>);
+
+/// As sent, at most so many times as large as it may be when it is kept.
+const SENT: usize = 4;
+
+impl<'de> Deserialize<'de> for Sent {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let sent = Box::<RawValue>::deserialize(deserializer)?;
+        let size = sent.get().len();
+        if size > SENT * METADATA_MAX {
+            return Err(D::Error::custom(format_args!(
+                "has {size} bytes, at most {METADATA_MAX} of JSON are allowed"
+            )));
+        }
+        let read = serde_json::from_str(sent.get()).map(Self);
+        read.map_err(|error| {
+            let text = error.to_string();
+            D::Error::custom(text.split(" at line ").next().unwrap_or(&text))
+        })
+    }
 }
 
 /// When to publish.
@@ -159,7 +184,8 @@ fn fits(body: Option<&String>) -> Result<(), Error> {
 }
 
 impl DraftBody {
-    fn draft(self, site: events::SiteId) -> Result<Draft, Error> {
+    /// What is drafted on a site.
+    fn draft(self) -> Result<impl FnOnce(SiteId) -> Draft, Error> {
         fits(self.body.as_ref())?;
         let mut fields = Fields::default();
         let title = fields.check("/title", Title::new(&self.title));
@@ -177,21 +203,25 @@ impl DraftBody {
         let summary = fields.optional("/summary", self.summary, |text| Summary::new(&text));
         let tags = fields.optional("/tags", self.tags, tags).unwrap_or_default();
         let language = fields.optional("/language", self.language, |text| Language::new(&text));
-        paths::check(&mut fields, self.metadata.as_ref());
+        let metadata = self.metadata.map(|Sent(metadata)| metadata);
+        paths::check(&mut fields, metadata.as_ref());
         let metadata = fields
-            .optional("/metadata", self.metadata, Metadata::new)
+            .optional("/metadata", metadata, Metadata::new)
             .unwrap_or_default();
-        let draft = title.zip(slug).map(|(title, slug)| Draft {
-            site,
-            kind: self.kind,
-            title,
-            slug,
-            body,
-            summary,
-            tags,
-            featured: self.featured.unwrap_or_default(),
-            language,
-            metadata,
+        let (kind, featured) = (self.kind, self.featured.unwrap_or_default());
+        let draft = title.zip(slug).map(|(title, slug)| {
+            move |site| Draft {
+                site,
+                kind,
+                title,
+                slug,
+                body,
+                summary,
+                tags,
+                featured,
+                language,
+                metadata,
+            }
         });
         fields.finish(draft)
     }
@@ -201,7 +231,8 @@ impl ReviseBody {
     fn revision(self) -> Result<Revision, Error> {
         fits(self.body.as_ref())?;
         let mut fields = Fields::default();
-        paths::check(&mut fields, self.metadata.as_ref());
+        let metadata = self.metadata.map(|Sent(metadata)| metadata);
+        paths::check(&mut fields, metadata.as_ref());
         let revision = Revision {
             title: fields.optional("/title", self.title, |text| Title::new(&text)),
             slug: fields.optional("/slug", self.slug, |text| text.parse()),
@@ -218,7 +249,7 @@ impl ReviseBody {
                 Some(Some(text)) => fields.check("/language", Language::new(&text)).map(Some),
                 None => None,
             },
-            metadata: fields.optional("/metadata", self.metadata, Metadata::new),
+            metadata: fields.optional("/metadata", metadata, Metadata::new),
         };
         fields.finish(Some(revision))
     }
@@ -228,10 +259,13 @@ impl ReviseBody {
 #[utoipa::path(post, path = "/api/v1/content", tag = "content", request_body = DraftBody,
     responses((status = 201, body = ContentAnswer)))]
 pub async fn draft(State(app): State<App>, request: CommandRequest<DraftBody>) -> Result<Accepted, Error> {
+    let domain = request.body.site.clone();
+    // First what was sent becomes small: looking for a site may take a while.
+    let draft = request.body.draft()?;
     let site = app
-        .site_of(request.context.principal.tenant, &request.body.site, "/site")
+        .site_of(request.context.principal.tenant, &domain, "/site")
         .await?;
-    let draft = request.body.draft(site.id)?;
+    let draft = draft(site.id);
     let id = ContentId::new(Uuid::now_v7());
     let command = tenant::Command::Content(id, content::Command::Draft(Box::new(draft)));
     app.execute(request.context, command.into()).await

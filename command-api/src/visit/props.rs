@@ -7,6 +7,7 @@ use serde::{
     de::{Error, MapAccess, Visitor},
 };
 use serde_json::value::RawValue;
+use service::extract::check_depth;
 
 /// Properties as they were sent: numbers and truth values as texts, what is empty or null left out.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -49,6 +50,10 @@ impl<'de> Visitor<'de> for PropsVisitor {
     fn visit_str<E: Error>(self, text: &str) -> Result<Props, E> {
         if text.trim().is_empty() {
             return Ok(Props::default());
+        }
+        // That of the hit did not look into texts.
+        if check_depth(text.as_bytes()).is_err() {
+            return Err(E::custom("is a text that is nested deeper than 127 levels"));
         }
         // Never a text within a text: that would be another visitor.
         let object: Object =
@@ -132,8 +137,7 @@ impl<'de> Deserialize<'de> for Scalar {
             Some(b'"') => serde_json::from_str(written).map(Some),
             Some(b'-' | b'0'..=b'9') => number(written).map(Some),
             Some(b't' | b'f') => Ok(Some(written.to_owned())),
-            // Read as a value, because what is left out may be nested to any depth.
-            Some(b'[' | b'{') => serde_json::from_str::<serde_json::Value>(written).map(|_| None),
+            // A list or an object, or null. How deep it may be nested is checked of the whole hit.
             Some(_) | None => Ok(None),
         };
         text.map(Self).map_err(D::Error::custom)

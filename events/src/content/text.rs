@@ -24,9 +24,10 @@ pub struct Tags(Vec<String>);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Language(String);
 
-/// A JSON object, at most 64 KiB and 32 levels: what else a writer keeps with a piece.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Metadata(Map<String, Value>);
+/// A JSON object, at most 64 KiB and 32 levels: what else a writer keeps with a piece. Kept as its text, for commands
+/// wait, and as values it may take a hundred times as much memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Metadata(String);
 
 /// Longest body, in bytes.
 pub const BODY_MAX: usize = 512 * 1024;
@@ -148,13 +149,28 @@ impl Metadata {
     pub fn new(map: Map<String, Value>) -> Result<Self, Invalid> {
         check_values(map.values(), 1)?;
         map.keys().try_for_each(|key| no_nul("metadata", key))?;
-        let size = serde_json::to_vec(&map).map_or(usize::MAX, |json| json.len());
+        let text = serde_json::to_string(&map)
+            .map_err(|error| Invalid::new(format!("metadata cannot be written: {error}")))?;
+        let size = text.len();
         if size > METADATA_MAX {
             return Err(Invalid::new(format!(
                 "metadata has {size} bytes of JSON, at most {METADATA_MAX} are allowed"
             )));
         }
-        Ok(Self(map))
+        Ok(Self(text))
+    }
+}
+
+impl Default for Metadata {
+    fn default() -> Self {
+        Self("{}".to_owned())
+    }
+}
+
+impl From<Metadata> for Map<String, Value> {
+    fn from(metadata: Metadata) -> Self {
+        // It was written from such a map.
+        serde_json::from_str(&metadata.0).unwrap_or_default()
     }
 }
 
@@ -199,7 +215,6 @@ into_recorded! {
     Summary => String,
     Tags => Vec<String>,
     Language => String,
-    Metadata => Map<String, Value>,
 }
 
 #[cfg(test)]

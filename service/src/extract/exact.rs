@@ -15,6 +15,30 @@ pub(super) fn flaw(json: &[u8]) -> Option<FieldError> {
     walk.flaw().map(|detail| FieldError::new(walk.pointer(), detail))
 }
 
+/// Where a text is nested deeper than this: the pointer of the outermost field there. It need not be JSON.
+pub(super) fn deeper_than(levels: usize, json: &[u8]) -> Option<String> {
+    let mut walk = Walk {
+        json,
+        at: 0,
+        inside: Vec::new(),
+    };
+    while let Some(byte) = json.get(walk.at) {
+        match byte {
+            b'"' => {
+                walk.text();
+                continue;
+            }
+            byte => walk.structure(*byte),
+        }
+        if walk.inside.len() > levels {
+            walk.inside.truncate(1);
+            return Some(walk.pointer());
+        }
+        walk.at += 1;
+    }
+    None
+}
+
 struct Walk<'a> {
     json: &'a [u8],
     at: usize,
@@ -37,18 +61,6 @@ impl<'a> Walk<'a> {
     fn flaw(&mut self) -> Option<&'static str> {
         while let Some(byte) = self.json.get(self.at) {
             match byte {
-                b'{' => self.inside.push(Inside::Object {
-                    names: HashSet::new(),
-                    last: None,
-                }),
-                b'[' => self.inside.push(Inside::List(0)),
-                b'}' | b']' => {
-                    self.inside.pop();
-                }
-                b',' => match self.inside.last_mut() {
-                    Some(Inside::List(index)) => *index += 1,
-                    Some(Inside::Object { .. }) | None => {}
-                },
                 b'"' => {
                     if let Some(flaw) = self.text() {
                         return Some(flaw);
@@ -61,11 +73,30 @@ impl<'a> Walk<'a> {
                     }
                     continue;
                 }
-                _ => {}
+                byte => self.structure(*byte),
             }
             self.at += 1;
         }
         None
+    }
+
+    /// A byte outside of texts and numbers.
+    fn structure(&mut self, byte: u8) {
+        match byte {
+            b'{' => self.inside.push(Inside::Object {
+                names: HashSet::new(),
+                last: None,
+            }),
+            b'[' => self.inside.push(Inside::List(0)),
+            b'}' | b']' => {
+                self.inside.pop();
+            }
+            b',' => match self.inside.last_mut() {
+                Some(Inside::List(index)) => *index += 1,
+                Some(Inside::Object { .. }) | None => {}
+            },
+            _ => {}
+        }
     }
 
     fn text(&mut self) -> Option<&'static str> {

@@ -78,7 +78,7 @@ impl<T: DeserializeOwned> Json<T> {
         // Following the path costs as much as reading: only what is refused is read again with it.
         let value = match serde_json::from_slice(bytes) {
             Ok(value) => value,
-            Err(_) => pointed(bytes)?,
+            Err(_) => pointed(bytes).map_err(|problem| nearer(problem, bytes))?,
         };
         match exact::flaw(bytes) {
             None => Ok(Self(value)),
@@ -95,10 +95,15 @@ fn pointed<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
         let message = cause.to_string();
         let message = without_place(&message);
         match cause.classify() {
-            serde_json::error::Category::Syntax if message == TOO_DEEP => too_deep(&path),
+            serde_json::error::Category::Syntax if message == TOO_DEEP => {
+                too_deep(super::field_error(&path, message).pointer)
+            }
             // JSON knows no largest number, so it is JSON.
             serde_json::error::Category::Syntax if message == OUT_OF_RANGE => {
                 Problem::invalid(vec![super::field_error(&path, message)])
+            }
+            serde_json::error::Category::Data if message == TOO_DEEP => {
+                too_deep(super::field_error(&path, message).pointer)
             }
             serde_json::error::Category::Data => Problem::invalid(vec![super::field_error(&path, message)]),
             serde_json::error::Category::Syntax
@@ -110,6 +115,18 @@ fn pointed<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     Ok(value)
 }
 
+/// Points into a field that was read apart, of which nothing is known but that it cannot be read.
+fn nearer(problem: Problem, bytes: &[u8]) -> Problem {
+    let is_within = |flaw: &FieldError| match problem.errors() {
+        [field] => flaw.pointer.starts_with(&format!("{}/", field.pointer)),
+        _ => false,
+    };
+    match exact::flaw(bytes).filter(is_within) {
+        Some(flaw) => Problem::invalid(vec![flaw]),
+        None => problem,
+    }
+}
+
 /// As serde_json says it.
 const TOO_DEEP: &str = "recursion limit exceeded";
 const OUT_OF_RANGE: &str = "number out of range";
@@ -117,17 +134,16 @@ const OUT_OF_RANGE: &str = "number out of range";
 const DEEPEST: usize = 127;
 
 /// Points at the outermost field, for the innermost has a hundred names.
-fn too_deep(path: &serde_path_to_error::Path) -> Problem {
+fn too_deep(mut pointer: String) -> Problem {
     let detail = format!("is nested deeper than {DEEPEST} levels");
     let whole = Problem::unreadable(format!("the body {detail}"));
-    let mut error = super::field_error(path, &detail);
-    let outermost = error.pointer.match_indices('/').nth(1).map(|(at, _)| at);
-    error.pointer.truncate(outermost.unwrap_or(error.pointer.len()));
-    whole.with_errors(vec![error])
+    let outermost = pointer.match_indices('/').nth(1).map(|(at, _)| at);
+    pointer.truncate(outermost.unwrap_or(pointer.len()));
+    whole.with_errors(vec![FieldError::new(pointer, detail)])
 }
 
 /// Whether nothing in this JSON is nested deeper than bodies may be, for readers that pass over parts of it: passing
-/// over knows no limit.
+/// over knows no limit. Makes nothing of it: as values it would take a hundred times as much memory.
 ///
 /// # Errors
 /// 400 with a pointer. What is not JSON is left to the reader.
@@ -136,11 +152,7 @@ pub fn check_depth(json: &[u8]) -> Result<(), Problem> {
     if opened <= DEEPEST {
         return Ok(());
     }
-    let mut deserializer = serde_json::Deserializer::from_slice(json);
-    match serde_path_to_error::deserialize::<_, serde_json::Value>(&mut deserializer) {
-        Err(error) if without_place(&error.inner().to_string()) == TOO_DEEP => Err(too_deep(error.path())),
-        Ok(_) | Err(_) => Ok(()),
-    }
+    exact::deeper_than(DEEPEST, json).map_or(Ok(()), |pointer| Err(too_deep(pointer)))
 }
 
 impl<T: Serialize> IntoResponse for Json<T> {

@@ -14,7 +14,7 @@ use axum::{
     extract::{MatchedPath, Request},
     response::{IntoResponse, Response},
 };
-use http::Method;
+use http::{Method, header::ACCESS_CONTROL_ALLOW_ORIGIN};
 use pin_project_lite::pin_project;
 use prometheus::IntGauge;
 use tower::{Layer, Service};
@@ -137,7 +137,12 @@ impl<F: Future<Output = Result<Response, E>>, E> Future for Observing<F> {
                 if let (Some(problem), Ok(response)) =
                     (this.held.as_ref().and_then(Held::refusal), &mut result)
                 {
-                    *response = problem.into_response();
+                    let mut refused = problem.into_response();
+                    // A page's script may read why.
+                    if let Some(origin) = response.headers_mut().remove(ACCESS_CONTROL_ALLOW_ORIGIN) {
+                        refused.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+                    }
+                    *response = refused;
                 }
                 if let Ok(response) = &result {
                     this.told.answered(this.span.as_ref(), *this.started, response);

@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// And so much of it.
 const MOST: usize = 4 * 1024 * 1024;
 
-/// Reads on after a refusal (4xx) that was the last answer, until the client has heard it.
+/// Reads on after a refusal (4xx or 5xx) that was the last answer, until the client has heard it.
 pub(super) struct Linger<S> {
     stream: S,
     refused: bool,
@@ -40,7 +40,7 @@ impl<S> Linger<S> {
 /// Whether an answer that begins here says no. (hyper writes a head in one piece, from its beginning.)
 fn refuses(written: &[u8]) -> Option<bool> {
     let status = written.strip_prefix(b"HTTP/1.1 ")?;
-    Some(status.first() == Some(&b'4'))
+    Some(matches!(status.first(), Some(b'4' | b'5')))
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Linger<S> {
