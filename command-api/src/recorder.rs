@@ -47,7 +47,7 @@ const WAITING_KIB: usize = 64 * 1024;
 pub struct Source {
     /// From where.
     pub address: IpAddr,
-    /// What it calls itself; nothing, when that is no text.
+    /// What it calls itself. Some devices have names in other scripts: what is no UTF-8 of them is replaced.
     pub user_agent: String,
     /// In which trace.
     pub traced: Traced,
@@ -62,10 +62,10 @@ impl FromRequestParts<App> for Source {
         let user_agent = parts
             .headers
             .get(header::USER_AGENT)
-            .and_then(|value| value.to_str().ok());
+            .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
         Ok(Self {
             address,
-            user_agent: user_agent.unwrap_or_default().to_owned(),
+            user_agent: user_agent.unwrap_or_default(),
             traced,
         })
     }

@@ -7,6 +7,7 @@
 //! another's; it is compared in constant time. Without the secret nobody can say who called.
 
 use std::{
+    borrow::Cow,
     net::IpAddr,
     time::{Duration, Instant},
 };
@@ -17,10 +18,11 @@ use events::{
     CommandId, PrincipalId, TenantId,
     directory::{Scope, Scopes},
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header, request::Parts, uri::PathAndQuery};
 use serde::{Deserialize, Serialize};
 use service::{TraceContext, key::SecretHash};
 use sha2::{Digest, Sha256};
+use url::{Position, Url};
 use uuid::Uuid;
 
 use crate::{
@@ -136,11 +138,7 @@ impl Arriving {
         let Ok(ClientAddress(address)) = ClientAddress::from_request_parts(parts, app).await;
         Ok(Self {
             method: parts.method.clone(),
-            target: parts
-                .uri
-                .path_and_query()
-                .map_or("/", |target| target.as_str())
-                .to_owned(),
+            target: target(&parts.uri).into_owned(),
             trace: parts.extensions.get().copied(),
             headers: std::mem::take(&mut parts.headers),
             caller: caller.clone(),
@@ -248,8 +246,7 @@ impl Forwarded {
     /// client, whose key was good.
     fn read(app: &App, parts: &Parts, stamp: &HeaderValue) -> Option<Result<Self, Error>> {
         let (json, given) = stamp.to_str().ok()?.rsplit_once('.')?;
-        let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
-        let mac = mac(app, &parts.method, target, &parts.headers, json);
+        let mac = mac(app, &parts.method, &target(&parts.uri), &parts.headers, json);
         let hidden = |mac: &[u8]| SecretHash::new(Sha256::digest(mac).into());
         // Hashes of both, so that comparing them takes the same time whatever was given.
         if hidden(&mac) != hidden(Uuid::try_parse(given).ok()?.as_bytes()) {
@@ -282,6 +279,20 @@ impl Forwarded {
             request: stamp.request.into_bytes(),
             until: Instant::now() + Duration::from_millis(stamp.wait).min(PATIENCE),
         }))
+    }
+}
+
+/// Path and query as a URL has them: a process that passes a request on sends it so, whatever stood there (`'` becomes
+/// `%27` in a query).
+fn target(uri: &Uri) -> Cow<'_, str> {
+    let target = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_~?&=%:,+@".contains(&byte);
+    if target.bytes().all(plain) {
+        return target.into();
+    }
+    match Url::parse(&format!("http://any{target}")) {
+        Ok(url) => url[Position::BeforePath..Position::AfterQuery].to_owned().into(),
+        Err(_) => target.into(),
     }
 }
 

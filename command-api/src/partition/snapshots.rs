@@ -16,6 +16,8 @@ const LOOK: Duration = Duration::from_secs(1);
 const AFTER_FAILURE: Duration = Duration::from_secs(30);
 /// How long a handover waits for one: the next owner is to serve within a second.
 const LEAVING: Duration = Duration::from_millis(700);
+/// And then for what was begun to be taken back: a store keeps, and charges for, the parts of an upload that was left.
+const TAKING_BACK: Duration = Duration::from_millis(200);
 /// At a handover one is written after this part of what is usual.
 const PART: u64 = 10;
 
@@ -51,8 +53,11 @@ impl Keeper {
     pub(super) async fn leave(&self) {
         let until = Instant::now() + LEAVING;
         let leaving = self.write_after(self.every.div_ceil(PART), tokio::time::sleep_until(until));
-        // One that is under way in the background is waited for, too.
-        if tokio::time::timeout_at(until, leaving).await.is_err() {
+        // One that is under way in the background is waited for, too; and what was begun is taken back.
+        if tokio::time::timeout_at(until + TAKING_BACK, leaving)
+            .await
+            .is_err()
+        {
             tracing::debug!(partition = %self.partition, "letting go without a snapshot of the end");
         }
     }

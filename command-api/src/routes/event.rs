@@ -6,6 +6,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderName, HeaderValue, StatusCode, header};
+use tokio::sync::Semaphore;
 use utoipa::ToSchema;
 
 use crate::{
@@ -108,6 +109,11 @@ pub async fn preflight() -> impl IntoResponse {
 /// A hit is kept for each of its sites: its bytes times their number are at most this.
 const OF_ALL_SITES: usize = 256 * 1024;
 
+/// Hits that may wait for the directory's end at a time: anyone may name domains that nobody has, and others wait for
+/// ends too.
+const LOOKED_FOR: usize = 256;
+static LOOKING: Semaphore = Semaphore::const_new(LOOKED_FOR);
+
 /// Appends a hit for each of its sites; says why, when one of them did not keep it.
 async fn record(
     app: &App,
@@ -117,10 +123,10 @@ async fn record(
     let body = body.map_err(unread)?;
     let tracked = tracker::read(&body)?;
     if body.len() * tracked.domains.len() > OF_ALL_SITES {
-        return Err(Error::field(
-            "/domain",
+        return Err(tracker::too_many(
             "names so many sites that this hit is more than 256 KiB for all of them",
-        ));
+        )
+        .into());
     }
     let agent = match Agent::read(&source.user_agent) {
         Ok(agent) => agent,
@@ -130,20 +136,25 @@ async fn record(
     let salt = app.day_salt(at).await?;
     let mut events = Vec::with_capacity(1);
     let mut dropped = None;
+    let mut sites = Vec::with_capacity(1);
     let hits = std::iter::repeat_n(tracked.hit, tracked.domains.len());
     // One look to the directory's end serves all domains of the request: what is unknown after it, stays so.
     let mut looked = false;
     for (domain, hit) in tracked.domains.iter().zip(hits) {
-        let site = if looked {
-            app.directory().known_site_of_host(domain)
-        } else {
-            app.directory().site_of_host(domain).await?
-        };
-        looked |= site.is_none();
+        let mut site = app.directory().known_site_of_host(domain);
+        if site.is_none() && !std::mem::replace(&mut looked, true) {
+            let _turn = LOOKING.try_acquire().map_err(|_| Error::Busy)?;
+            site = app.directory().site_of_host(domain).await?;
+        }
         let Some(site) = site else {
             dropped = Some(drop_one(Dropped::UnknownSite));
             continue;
         };
+        // A site may be named in two ways, with `www.` and without.
+        if sites.contains(&site.id) {
+            continue;
+        }
+        sites.push(site.id);
         let place = Place {
             site: site.id,
             domain: site.domain.as_str(),

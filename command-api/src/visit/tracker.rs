@@ -27,6 +27,8 @@ pub struct Tracked {
 pub const BODY_MAX: usize = 128 * 1024;
 /// Most sites that one hit is for.
 const DOMAINS_MAX: usize = 20;
+/// Most names of sites in it: some may be repeated.
+const NAMES_MAX: usize = 100;
 
 /// `T` is the kind of text: borrowed to be quick, owned where the reader that names fields needs it.
 #[derive(Debug, Deserialize)]
@@ -112,7 +114,10 @@ impl<T: Deref<Target = str>> Body<T> {
         match domains.len() {
             0 => faults.push(FieldError::new("/domain", "is missing")),
             1..=DOMAINS_MAX => {}
-            _ => faults.push(FieldError::new("/domain", "names more than 20 sites")),
+            _ => faults.push(FieldError::new(
+                "/domain",
+                "names more than 20 sites, or sites more than 100 times",
+            )),
         }
         let parts = Parts {
             name: self.name.as_deref(),
@@ -160,6 +165,11 @@ fn refused(body: &[u8]) -> Problem {
     }
 }
 
+/// The refusal of a hit for too many sites.
+pub fn too_many(why: &str) -> Problem {
+    invalid(vec![FieldError::new("/domain", why)])
+}
+
 fn invalid(faults: Vec<FieldError>) -> Problem {
     let what = Problem::invalid(faults);
     let detail = format!("the event is not what a tracker sends: {}", what.detail());
@@ -186,15 +196,18 @@ fn whole(number: f64) -> u64 {
     }
 }
 
+/// The domains in a list, each once; more than may be, when there are more.
 fn domains(joined: &str) -> Vec<String> {
+    let names = joined.split(',').map(str::trim).filter(|name| !name.is_empty());
+    let names: Vec<&str> = names.take(NAMES_MAX + 1).collect();
+    if names.len() > NAMES_MAX {
+        // Bringing each into its usual form costs more than it tells.
+        return names.into_iter().map(str::to_owned).collect();
+    }
     let mut domains: Vec<String> = Vec::new();
-    for domain in joined
-        .split(',')
-        .map(str::trim)
-        .filter(|domain| !domain.is_empty())
-    {
-        let domain = Domain::normal(domain);
-        if !domains.contains(&domain) && domains.len() <= DOMAINS_MAX {
+    for name in names {
+        let domain = Domain::normal(name);
+        if !domains.contains(&domain) {
             domains.push(domain);
         }
     }
@@ -240,6 +253,18 @@ mod tests {
             (revenue.amount.as_str(), revenue.currency.as_str()),
             ("19.99", "EUR")
         );
+    }
+
+    #[test]
+    fn a_site_may_be_named_often_but_not_for_ever() {
+        let body = |names: usize| {
+            format!(
+                r#"{{"n":"a","u":"https://e.org/","d":"{}"}}"#,
+                "e.org,".repeat(names)
+            )
+        };
+        assert_eq!(read(body(NAMES_MAX).as_bytes()).unwrap().domains, ["e.org"]);
+        assert_eq!(faults(&body(NAMES_MAX + 1)), ["/domain"]);
     }
 
     #[test]

@@ -171,6 +171,13 @@ async fn any_process_takes_any_command_and_says_what_its_owner_would() {
             assert_eq!(at_other.header(header), at_owner.header(header), "{header}");
         }
         assert!(!at_other.header("annals-position").is_empty());
+        // Also what a URL writes otherwise than it was sent.
+        let strange = other.post(
+            "/api/v1/content?from='cli'&of=\u{e4}",
+            &tenant.key,
+            &piece(&tenant, "strange"),
+        );
+        strange.send().await.expect(201);
         let at_other = twice(other, "two", "twice").await.problem(409, "slug-taken");
         let at_owner = twice(owner, "two", "twice").await.problem(409, "slug-taken");
         assert_eq!(at_other.body, at_owner.body);

@@ -285,6 +285,11 @@ impl Call {
         Self(self.0.header(name, value))
     }
 
+    /// A header that need not be a text.
+    pub(crate) fn raw_header(self, name: &str, value: &[u8]) -> Self {
+        Self(self.0.header(name, value))
+    }
+
     /// The answer, its body to come.
     pub(crate) async fn open(self) -> reqwest::Response {
         within("an answer", self.0.send()).await.unwrap()
