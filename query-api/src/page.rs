@@ -31,19 +31,25 @@ pub(crate) enum Audience {
 impl Page {
     /// An aggregate's state: its ETag is its version, as commands take it in `If-Match`.
     pub(crate) fn versioned(value: &impl Serialize, version: i64) -> Self {
-        Self::tagged(value, &format!("\"{version}\""))
-    }
-
-    /// The state of the aggregate that is at an address now. Another one may be there later, at the same version: the ETag
-    /// names which one it is, behind its version.
-    pub(crate) fn versioned_of(value: &impl Serialize, version: i64, id: Uuid) -> Self {
-        Self::tagged(value, &format!("\"{version}-{}\"", id.simple()))
-    }
-
-    fn tagged(value: &impl Serialize, etag: &str) -> Self {
         Self {
             body: written(value),
-            etag: header_value(etag),
+            etag: header_value(&format!("\"{version}\"")),
+        }
+    }
+
+    /// The state of the aggregate that is at an address now. Another one may be there later, at the same version, and
+    /// another release may render the same text otherwise: behind the version the ETag names the aggregate and has a
+    /// hash of all of it.
+    pub(crate) fn versioned_of(value: &impl Serialize, version: i64, id: Uuid) -> Self {
+        let body = written(value);
+        let hash = Sha256::digest(&body);
+        Self {
+            etag: header_value(&format!(
+                "\"{version}-{}-{}\"",
+                id.simple(),
+                hex::encode(&hash[..8])
+            )),
+            body,
         }
     }
 

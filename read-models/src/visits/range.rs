@@ -124,9 +124,12 @@ impl Resolved {
                 };
                 // Half hours, because some zones are off by them; a repeated hour has one label.
                 let instants = std::iter::successors(Some(self.from), |at| Some(*at + Duration::minutes(30)));
+                let last = self.to - Duration::microseconds(1);
                 instants
-                    .take_while(|at| *at < self.to)
+                    .take_while(|at| *at < last)
                     .take(2 * MOST_LABELS + 2)
+                    // The last step may have ended before the last hour began.
+                    .chain([last])
                     .map(label)
                     .collect()
             }
@@ -189,6 +192,14 @@ mod tests {
         let day = Resolved::days(day, day, Tz::Europe__Berlin);
         assert_eq!(day.to - day.from, Duration::hours(23));
         assert_eq!(day.labels(Bucket::Hour).unwrap().len(), 23);
+    }
+
+    #[test]
+    fn the_last_hour_of_a_range_has_a_label_however_short_it_is() {
+        let range = DateRange::Instants(at("2026-11-21T10:45:00Z"), at("2026-11-21T12:10:00Z"));
+        let range = Resolved::new(&range, Tz::UTC, at("2026-11-22T00:00:00Z"), None);
+        let hours = [10, 11, 12].map(|hour| format!("2026-11-21 {hour}:00:00"));
+        assert_eq!(range.labels(Bucket::Hour).unwrap(), hours);
     }
 
     #[test]
