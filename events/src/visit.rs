@@ -2,12 +2,21 @@
 //!
 //! Addresses and user agents are never stored: what statistics need of them is derived at the door.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
+use percent_encoding::percent_decode_str;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{ContentId, ImportId, SiteId, VisitorId, Whole};
+
+/// A path as visits have it: percent-decoded, unless that gives something else than UTF-8 without control characters.
+pub fn plain_path(path: &str) -> Cow<'_, str> {
+    match percent_decode_str(path).decode_utf8() {
+        Ok(plain) if !plain.chars().any(char::is_control) => plain,
+        Ok(_) | Err(_) => path.into(),
+    }
+}
 
 /// Where and by whom: what every event of a visit says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -4,6 +4,7 @@ use events::{
     Recorded,
     content::Drafted,
     event::{ContentEvent, Event},
+    visit::plain_path,
 };
 use read_models::facts::Fact;
 use uuid::Uuid;
@@ -11,7 +12,7 @@ use uuid::Uuid;
 use crate::content::path::{Named, Paths, kind_name};
 
 /// Names this fold; changed with every change of what it does, which makes a new generation.
-pub const FOLD: &str = "content facts 2";
+pub const FOLD: &str = "content facts 3";
 
 /// An event that cannot follow what is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -88,13 +89,20 @@ fn draft(tenant: Uuid, content: Uuid, drafted: &Drafted) -> Fact {
     }
 }
 
-/// Where a piece is viewed, as far as its row tells.
+/// Where a piece is viewed, as far as its row tells: as visits have it, also where its metadata have it as in a URL.
 fn paths(fact: &Fact) -> Vec<String> {
     let named = Named {
         path: Some(fact.path.clone()).filter(|path| !path.is_empty()),
         aliases: fact.aliases.clone(),
     };
-    Paths::new(&fact.kind, &fact.slug, named).all()
+    let mut paths: Vec<String> = Vec::new();
+    for path in Paths::new(&fact.kind, &fact.slug, named).all() {
+        let plain = plain_path(&path);
+        if !paths.iter().any(|known| *known == plain) {
+            paths.push(plain.into_owned());
+        }
+    }
+    paths
 }
 
 #[cfg(test)]
@@ -149,5 +157,11 @@ mod tests {
     fn aliases_are_further_paths_each_once() {
         let several = fact(Kind::Post, json!({"path": "x", "aliases": ["/y/", "x", "y"]}));
         assert_eq!(paths(&several), ["/x", "/y"]);
+        // As visits have them.
+        let escaped = fact(
+            Kind::Post,
+            json!({"path": "x", "aliases": ["/%c3%a9/", "/é", "/%00", "/%ff"]}),
+        );
+        assert_eq!(paths(&escaped), ["/x", "/é", "/%00", "/%ff"]);
     }
 }

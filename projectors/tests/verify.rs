@@ -77,7 +77,7 @@ async fn a_long_path_is_the_same_on_both_sides() {
     let mut world = World::make().await;
     let path = format!("/{}", "long-".repeat(200));
     let mut drafted = kit::drafted(1, "long");
-    drafted.metadata = serde_json::json!({"path": path, "aliases": [format!("{path}/"), "/other"]})
+    drafted.metadata = serde_json::json!({"path": path, "aliases": [format!("{path}/"), "/other", "/%e3%81%82/", "/あ", "/%00"]})
         .as_object()
         .unwrap()
         .clone();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use events::visit::plain_path;
 use url::Url;
 
 use super::referrer;
@@ -46,13 +47,14 @@ impl Page {
             Some(host) if !host.is_empty() && url.scheme() != "data" => host.to_ascii_lowercase(),
             Some(_) | None => return Err("has no hostname"),
         };
-        let mut pathname = decoded(if url.path().is_empty() { "/" } else { url.path() });
+        let path = if url.path().is_empty() { "/" } else { url.path() };
+        let mut pathname = plain_path(path).into_owned();
         if let Some(fragment) = url
             .fragment()
             .filter(|fragment| hash_is_path && !fragment.is_empty())
         {
             pathname.push('#');
-            pathname.push_str(&decoded(fragment));
+            pathname.push_str(&plain_path(fragment));
         }
         let mut page = Self {
             hostname,
@@ -90,42 +92,6 @@ impl Page {
         let told = self.utm.get("source").cloned().or(source).or(reference);
         self.source = told.map(|name| referrer::usual_name(&name));
     }
-}
-
-/// Percent-decodes, unless that gives something else than UTF-8 without control characters.
-fn decoded(text: &str) -> String {
-    if !text.contains('%') {
-        return text.to_owned();
-    }
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        let pair = (first == b'%').then(|| after.first_chunk::<2>()).flatten();
-        match pair
-            .and_then(|pair| std::str::from_utf8(pair).ok())
-            .and_then(hex_byte)
-        {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &after[2..];
-            }
-            None => {
-                bytes.push(first);
-                rest = after;
-            }
-        }
-    }
-    match String::from_utf8(bytes) {
-        Ok(plain) if !plain.chars().any(char::is_control) => plain,
-        Ok(_) | Err(_) => text.to_owned(),
-    }
-}
-
-fn hex_byte(pair: &str) -> Option<u8> {
-    pair.bytes()
-        .all(|b| b.is_ascii_hexdigit())
-        .then(|| u8::from_str_radix(pair, 16).ok())
-        .flatten()
 }
 
 #[cfg(test)]

@@ -91,6 +91,10 @@ pub(super) fn take(rows: &mut Expected, event: &Happened<'_>) -> Result<(), Stri
     let aliases = row.get("aliases").and_then(Value::as_array).into_iter().flatten();
     for path in std::iter::once(own.as_str()).chain(aliases.filter_map(Value::as_str)) {
         let path = format!("/{}", path.trim_matches('/'));
+        // Visits have no escapes, where what they stand for is a text.
+        let text = percent_encoding::percent_decode_str(&path).decode_utf8();
+        let text = text.ok().filter(|text| !text.contains(char::is_control));
+        let path = text.map_or_else(|| path.clone(), |text| text.into_owned());
         if !paths.contains(&path) {
             paths.push(path);
         }
