@@ -443,12 +443,12 @@ impl Verifier {
             if projection == Projection::ContentFacts {
                 let is_beyond = |(partition, offset)| offset >= standing.next_offset(partition);
                 let rows = self.rows.rows(projection, standing.generation, table, slice, "1");
-                for left in seen.all(rows.await?, progress, is_beyond).await? {
+                for left in seen.all(rows.await?, progress, self.budget, is_beyond).await? {
                     beyond.entry(left.version).or_default().push(left);
                 }
             } else {
                 let rows = standing.rows(table, slice).await?;
-                seen.all(rows, progress, |_| false).await?;
+                seen.all(rows, progress, 0, |_| false).await?;
             }
             let look = seen.finish();
             findings.take(look);

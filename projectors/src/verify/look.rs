@@ -10,7 +10,7 @@ use read_models::standing::{Cell, Row, Rows, RowsError, Table, row};
 use tokio::sync::mpsc;
 
 use super::{
-    Error, Progress, TOLD, Told,
+    Error, Progress, Short, TOLD, Told,
     difference::Difference,
     print::{Found, Printed, Shape},
     rows::{Expected, Kept, Wanted},
@@ -21,6 +21,9 @@ const LOOKED_AT: usize = 10_000;
 
 /// Rows that are looked at between two rests, of which there are some when the cost is bounded.
 const AT_ONCE: u64 = 256;
+
+/// What a row takes that is left for later, in bytes, about: it is kept as it was read.
+const LEFT: usize = 4 * 1024;
 
 /// A row that is there, and is compared when the fold has come to its version.
 pub(super) struct Left {
@@ -156,18 +159,23 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    /// Compares all rows that are there with those that are expected; gives what is to be left.
+    /// Compares all rows that are there with those that are expected; gives what is to be left, if that takes so many
+    /// bytes at most.
     pub(super) async fn all(
         &mut self,
         mut rows: Rows<'_>,
         progress: &Progress,
+        budget: usize,
         is_beyond: impl Fn((u32, u64)) -> bool,
-    ) -> Result<Vec<Left>, Error> {
+    ) -> Result<Vec<Left>, Short> {
         let (names, mut left) = (rows.names(), Vec::new());
         let mut looked_at = 0;
         while let Some(cells) = rows.next().await? {
             let row = self.row(&names, &cells, &is_beyond);
             left.extend(row.map_err(RowsError::from)?);
+            if left.len() * LEFT > budget {
+                return Err(Short::Full);
+            }
             looked_at += 1;
             if looked_at == AT_ONCE {
                 progress.spent(std::mem::take(&mut looked_at)).await;

@@ -91,7 +91,7 @@ pub(super) async fn compare(
             &condition,
         );
         let mut seen = Comparison::of(table, &expected);
-        seen.all(rows.await?, progress, |_| false).await?;
+        seen.all(rows.await?, progress, 0, |_| false).await?;
         findings.take(seen.finish());
     }
     Ok(())
@@ -121,7 +121,7 @@ impl Part {
     }
 
     /// Finds events at offsets that the log does not have.
-    async fn look_beyond(&mut self, fold: &Fold) -> Result<(), Error> {
+    async fn look_beyond(&mut self, fold: &Fold) -> Result<(), Short> {
         let expected = fold.events.empty();
         let mut seen = Comparison::of(EVENTS, &expected);
         let from = self.end().await?;
@@ -130,7 +130,7 @@ impl Part {
             self.partition.index
         );
         let rows = self.rows(EVENTS, &expected, &condition).await?;
-        let found = seen.all(rows, &self.progress, |_| true).await?;
+        let found = seen.all(rows, &self.progress, self.budget, |_| true).await?;
         let mut look = seen.finish();
         // Some may have been written since.
         let end = self.end().await?;
@@ -173,7 +173,7 @@ impl Part {
     }
 
     /// Compares the events before an offset that were not compared yet.
-    async fn compare_events(&mut self, fold: &mut Fold, to: u64) -> Result<(), Error> {
+    async fn compare_events(&mut self, fold: &mut Fold, to: u64) -> Result<(), Short> {
         let from = std::mem::replace(&mut fold.compared, to);
         let empty = fold.events.empty();
         let expected = std::mem::replace(&mut fold.events, empty);
@@ -183,7 +183,7 @@ impl Part {
             self.partition.index
         );
         let rows = self.rows(EVENTS, &expected, &condition).await?;
-        seen.all(rows, &self.progress, |_| false).await?;
+        seen.all(rows, &self.progress, 0, |_| false).await?;
         self.findings.take(seen.finish());
         Ok(())
     }
@@ -199,7 +199,7 @@ impl Part {
         let condition = format!("log_partition = {}", self.partition.index);
         let rows = self.rows(SESSIONS, &fold.sessions, &condition).await?;
         for left in seen
-            .all(rows, &self.progress, |(_, offset)| offset >= next)
+            .all(rows, &self.progress, self.budget, |(_, offset)| offset >= next)
             .await?
         {
             later.entry(left.version.1).or_default().push(left);
