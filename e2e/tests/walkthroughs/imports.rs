@@ -293,6 +293,58 @@ fn sum(text: &str, words: &str) -> u64 {
         .sum()
 }
 
+/// A post got another slug, its file was renamed, and a new file has the old name: two posts, each its own.
+#[tokio::test]
+async fn a_new_file_with_an_old_slug_is_a_new_post() {
+    let annals = crate::running(LogKind::Embedded).await;
+    let key = annals.tenant("blog", SITE).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, title: &str| {
+        let text = format!("+++\ntitle = \"{title}\"\ndate = 2024-02-26\n+++\n{title}\n");
+        std::fs::write(folder.path().join(name), text).unwrap();
+    };
+    let dir = folder.path().to_str().unwrap();
+    let import = async |expected: &str| {
+        let (code, text) = run(&annals, &key, &["import", "posts", dir, "--site", SITE]).await;
+        assert_eq!(code, Some(0), "{text}");
+        assert!(text.contains(expected), "{text}");
+    };
+    let path = |slug: &str| format!("/api/v1/sites/{SITE}/content/post/{slug}");
+    let read = async |slug: &str, title: &str| {
+        let shown = wait::until("the post", crate::PATIENCE, async || {
+            let answer = annals.query(&path(slug), &key, None).await.ok()?;
+            (answer.status == 200 && answer.body["title"] == title).then_some(answer.body)
+        });
+        shown.await.unwrap()
+    };
+
+    write("intro.md", "The old one");
+    import("1 created").await;
+    let old = read("intro", "The old one").await;
+    let id = old["id"].as_str().unwrap();
+    let piece = format!("/api/v1/content/{id}");
+    let renamed = annals.command(
+        reqwest::Method::PATCH,
+        &piece,
+        &key,
+        json!({"slug": "intro-2023"}),
+    );
+    assert_eq!(renamed.await.unwrap().status, 200);
+    read("intro-2023", "The old one").await;
+
+    std::fs::rename(
+        folder.path().join("intro.md"),
+        folder.path().join("intro-2023.md"),
+    )
+    .unwrap();
+    write("intro.md", "The new one");
+    import("1 created, 0 changed, 1 unchanged").await;
+    assert_ne!(read("intro", "The new one").await["id"], id);
+    assert_eq!(read("intro-2023", "The old one").await["id"], id);
+    import("0 created, 0 changed, 2 unchanged").await;
+    crate::finish(annals).await;
+}
+
 fn copy(from: &std::path::Path, to: &std::path::Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
