@@ -7,6 +7,7 @@ use e2e::{
     engines::Engines,
     installation::{Installation, LogKind},
 };
+use event_log::{KafkaConfig, Log, LogConfig, Partition, Store};
 use serde_json::Value;
 use tokio::process::Command;
 
@@ -96,6 +97,32 @@ async fn changed_by_hand(annals: &Installation, export: &Path) {
     assert!(text.contains(&wrong), "{text}");
 }
 
+/// Kafka stamps what is put in, and visits still say when the first log took them: `rebuild visits --until` asks that.
+async fn taken_when_they_were(brokers: &str, prefix: String, export: &Path) {
+    let text = std::fs::read(export.join("visits-0.ndjson")).unwrap();
+    let first = text.split(|byte| *byte == b'\n').next().unwrap();
+    let first = event_log::export::from_line(first).unwrap();
+    let store = Store::Kafka(KafkaConfig {
+        brokers: brokers.to_owned(),
+        prefix,
+        replication: None,
+    });
+    let log = Log::open_existing(LogConfig {
+        store,
+        ledger_partitions: None,
+        visits_partitions: None,
+        development: true,
+    });
+    let log = log.await.unwrap();
+    let mut reader = log.reader(Partition::visits(0), first.offset).unwrap();
+    let batch = reader.next().await.unwrap();
+    let found = batch.records.first().unwrap();
+    assert!(first.time.is_some());
+    assert_eq!((found.time, &found.record), (first.time, &first.record));
+    drop(reader);
+    log.close().await;
+}
+
 /// Cuts a file in the middle of a line.
 fn interrupt(export: &Path) {
     let path = export.join("visits-0.ndjson");
@@ -163,6 +190,9 @@ async fn elsewhere(annals: &Installation, log: LogKind, export: &Path, read: &BT
         for hash in read.values().filter_map(|summary| summary["hash"].as_str()) {
             assert!(text.contains(hash), "{hash}: {text}");
         }
+    }
+    if log == LogKind::Embedded {
+        taken_when_they_were(&engines.kafka, prefix, export).await;
     }
     if log == LogKind::Kafka {
         let (code, text) = run(annals, "", &["log", "verify", "--offline", copy]).await;
