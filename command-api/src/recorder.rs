@@ -28,7 +28,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, mpsc,
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-pub use self::keys::Keyed;
+pub use self::keys::{Keyed, Viewed};
 use self::{keys::VisitKeys, lane::Load};
 use crate::{
     App, caller::ClientAddress, directory::FeatureLevel, error::Error, metrics, partition::idempotency::Hash,
@@ -177,6 +177,12 @@ impl Recorder {
             level,
             keys: Arc::new(VisitKeys::new(kept)),
         }
+    }
+
+    /// Whose view it was when this request first came with this key, as far as this process remembers: a retry may come
+    /// from another address, and is the same view.
+    pub fn viewed(&self, key: Hash, request: Hash) -> Option<Viewed> {
+        self.keys.viewed(key, request)
     }
 
     /// Appends visits and waits until the log has them all. Says what comes next in each partition.

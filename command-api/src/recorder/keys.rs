@@ -3,7 +3,8 @@
 //! Nobody decides visits, so nothing in the log says which keys they came with. What counts rests on the ids alone,
 //! which are made of key and request: the same request counts once for ever, another one with the same key is other
 //! visits. That it is a mistake of the client's is told where it is known: by the process that took the first one,
-//! while that is among the last [`MOST`] and not older than keys are kept. Anywhere else it is taken.
+//! while that is among the last [`MOST`] and not older than keys are kept. Anywhere else it is taken. There it is known
+//! as well who the visitor of a view was, and when: a retry may come from another address, and be another visitor's.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -11,9 +12,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use events::{Timestamp, VisitorId};
+
 use crate::partition::idempotency::Hash;
 
-/// How many keys are remembered: some 8 MB.
+/// How many keys are remembered: some 10 MB.
 const MOST: usize = 65_536;
 
 /// A key, and what it came with.
@@ -23,6 +26,8 @@ pub struct Keyed {
     pub key: Hash,
     /// Keyed hash of method, path and body.
     pub request: Hash,
+    /// Of a view, whose it is.
+    pub viewed: Option<Viewed>,
 }
 
 /// The last keys that came with visits.
@@ -33,9 +38,13 @@ pub(super) struct VisitKeys {
     known: Mutex<Known>,
 }
 
+/// Who viewed, and when.
+pub type Viewed = (VisitorId, Timestamp);
+
 #[derive(Debug, Default)]
 struct Known {
-    requests: HashMap<Hash, Hash>,
+    /// The request, and of a view who viewed.
+    requests: HashMap<Hash, (Hash, Option<Viewed>)>,
     /// In the order of their first use.
     order: VecDeque<(Instant, Hash)>,
 }
@@ -51,14 +60,15 @@ impl VisitKeys {
     }
 
     /// Remembers the key with its request; whether no other request is known to have had it.
-    pub(super) fn take(&self, Keyed { key, request }: Keyed, now: Instant) -> bool {
+    pub(super) fn take(&self, keyed: Keyed, now: Instant) -> bool {
+        let Keyed { key, request, viewed } = keyed;
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let Known { requests, order } = &mut *known;
         let old = |time: &Instant| now.saturating_duration_since(*time) >= self.kept;
         while let Some((_, key)) = order.pop_front_if(|(time, _)| old(time)) {
             requests.remove(&key);
         }
-        if let Some(first) = requests.get(&key) {
+        if let Some((first, _)) = requests.get(&key) {
             return *first == request;
         }
         if order.len() >= self.most
@@ -66,9 +76,16 @@ impl VisitKeys {
         {
             requests.remove(&key);
         }
-        requests.insert(key, request);
+        requests.insert(key, (request, viewed));
         order.push_back((now, key));
         true
+    }
+
+    /// Whose view it was when this request first came with this key, if that is known.
+    pub(super) fn viewed(&self, key: Hash, request: Hash) -> Option<Viewed> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let (first, viewed) = known.requests.get(&key)?;
+        viewed.filter(|_| *first == request)
     }
 }
 
@@ -80,6 +97,7 @@ mod tests {
         Keyed {
             key: [key; 16],
             request: [request; 16],
+            viewed: None,
         }
     }
 
@@ -93,6 +111,20 @@ mod tests {
         assert!(keys.take(keyed(2, 2), at(59)), "another key");
         assert!(keys.take(keyed(1, 2), at(60)), "it is forgotten");
         assert!(!keys.take(keyed(1, 1), at(60)));
+    }
+
+    #[test]
+    fn a_view_is_of_whom_it_first_was() {
+        let (keys, now) = (VisitKeys::new(Duration::from_secs(60)), Instant::now());
+        let [one, other] = [1, 2].map(|who| Some((VisitorId::new(who), Timestamp::from_micros(7).unwrap())));
+        let by = |viewed| Keyed {
+            viewed,
+            ..keyed(1, 1)
+        };
+        assert_eq!(keys.viewed([1; 16], [1; 16]), None);
+        assert!(keys.take(by(one), now) && keys.take(by(other), now));
+        assert_eq!(keys.viewed([1; 16], [1; 16]), one);
+        assert_eq!(keys.viewed([1; 16], [2; 16]), None, "another request");
     }
 
     #[test]

@@ -84,6 +84,15 @@ pub async fn view(
     };
     let at = now();
     let salt = app.day_salt(at).await?;
+    let (key, sent) = (request.context.key, request.context.request);
+    let before = key.and_then(|key| app.recorder().viewed(key, sent));
+    let viewed = || (salt.visitor(site.id, source.address, &source.user_agent), at);
+    let (visitor, at) = before.unwrap_or_else(viewed);
+    let keyed = key.map(|key| Keyed {
+        key,
+        request: sent,
+        viewed: Some((visitor, at)),
+    });
     let page = Page {
         hostname: site.domain.as_str().to_owned(),
         pathname: path(&piece),
@@ -93,22 +102,13 @@ pub async fn view(
     let place = Place {
         site: site.id,
         domain: site.domain.as_str(),
-        visitor: salt.visitor(site.id, source.address, &source.user_agent),
+        visitor,
         agent,
         content: Some(id),
         import: None,
     };
     // With the request in it: the same key with another view must not make the same id, for then it were lost.
-    let key = request.context.key.map(|key| {
-        (
-            app.keys().keyed_hash("visits", &[&key, &request.context.request]),
-            0,
-        )
-    });
-    let keyed = request.context.key.map(|key| Keyed {
-        key,
-        request: request.context.request,
-    });
+    let key = key.map(|key| (app.keys().keyed_hash("visits", &[&key, &sent]), 0));
     let event = Hit::view(page, request.body.referrer).event(place);
     let recorded = app
         .recorder()

@@ -149,6 +149,7 @@ pub async fn visits(State(app): State<App>, traced: Traced, request: Request) ->
     let keyed = key.as_ref().map(|key| Keyed {
         key: idempotency_hash(&app, principal, key),
         request: arrived.request,
+        viewed: None,
     });
     let at = now();
     let items = batch::read(&bytes, at)?;

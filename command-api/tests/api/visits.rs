@@ -479,6 +479,25 @@ async fn a_view_of_a_piece_is_a_page_view_of_it() {
         (&json!(id), &json!("/post/read-me"))
     );
     assert_eq!(visit["hostname"], tenant.domain.as_str());
+
+    // A retry is the same view, whoever it seems to be: what counts views knows them by id and visitor.
+    for agent in [
+        BROWSER,
+        "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0",
+    ] {
+        let call = api.call(Method::POST, &format!("/api/v1/content/{id}/view"));
+        let call = call.key(&tenant.key).header("idempotency-key", "view");
+        call.header("user-agent", agent).send().await.expect(202);
+    }
+    let visits = self::visits(&world).await;
+    let [first, again] = &visits[1..] else {
+        panic!("{visits:?}")
+    };
+    assert_eq!(first["id"], again["id"]);
+    assert_eq!(
+        first["data"]["visit"]["visitor"],
+        again["data"]["visit"]["visitor"]
+    );
 }
 
 /// All of such a request may go on to another process when its visits are in the log already: the ids must be made of the
