@@ -7,7 +7,7 @@ mod kit;
 mod world;
 
 use event_log::Partition;
-use events::{Whole, download};
+use events::{Whole, content, download};
 use projectors::{
     runner::Until,
     verify::{Difference, Error, Wanted, What},
@@ -91,6 +91,44 @@ async fn a_long_path_is_the_same_on_both_sides() {
             "{projection}: {outcome:?} {differences:#?}"
         );
     }
+    world.erase().await;
+}
+
+/// What ClickHouse is asked for at a time has a length that it takes.
+#[tokio::test(flavor = "multi_thread")]
+async fn thousands_of_pieces_in_one_range_are_folded() {
+    let mut world = World::make().await;
+    let count = 4_000_u64;
+    for event in [
+        None,
+        Some(content::Published {
+            at: world.log.ledger.now(),
+        }),
+    ] {
+        for from in (0..count).step_by(500) {
+            let version = if event.is_some() { 2 } else { 1 };
+            let change = |number: u64| -> events::Event {
+                event.clone().map_or_else(
+                    || {
+                        let mut drafted = kit::drafted(number.into(), &format!("s{number}"));
+                        drafted.body = String::new();
+                        drafted.into()
+                    },
+                    Into::into,
+                )
+            };
+            let commit = (from..from + 500)
+                .map(|number| (kit::piece(number.into()).to_string(), version, change(number)));
+            world.log.ledger.commit(kit::tenant(0), commit.collect()).await;
+        }
+    }
+    let folding = tokio::time::timeout(std::time::Duration::from_secs(120), world.fold());
+    folding.await.expect("it is folded, and not begun again for ever");
+    let (outcome, differences) = world.verify(Projection::ContentFacts).await;
+    assert!(
+        outcome.equal && outcome.rows == count,
+        "{outcome:?} {differences:#?}"
+    );
     world.erase().await;
 }
 

@@ -72,6 +72,9 @@ impl FactColumns {
     }
 }
 
+/// Pieces that are asked for at a time: a parameter of a question has at most 128 KiB, an id in a list 39 bytes.
+const ASKED_FOR: usize = 2_000;
+
 /// One generation of `content_facts`, to be written.
 #[derive(Clone)]
 pub struct FactStore {
@@ -95,19 +98,20 @@ impl FactStore {
     /// # Errors
     /// When ClickHouse does not answer.
     pub async fn present(&self, pieces: &BTreeSet<(Uuid, Uuid)>) -> Result<Vec<Fact>, Error> {
-        if pieces.is_empty() {
-            return Ok(Vec::new());
+        let (mut present, pieces) = (Vec::new(), pieces.iter().collect::<Vec<_>>());
+        for pieces in pieces.chunks(ASKED_FOR) {
+            let tenants: BTreeSet<String> = pieces.iter().map(|(tenant, _)| tenant.to_string()).collect();
+            let tenants: Vec<String> = tenants.into_iter().collect();
+            let pieces: Vec<String> = pieces.iter().map(|(_, piece)| piece.to_string()).collect();
+            let asking = self
+                .client
+                .query_raw(include_str!("facts/present.sql"))
+                .param("tenants", tenants)
+                .param("pieces", pieces)
+                .fetch_all();
+            present.extend(within(self.limits.query, || "the present facts".to_owned(), asking).await?);
         }
-        let tenants: BTreeSet<String> = pieces.iter().map(|(tenant, _)| tenant.to_string()).collect();
-        let tenants: Vec<String> = tenants.into_iter().collect();
-        let pieces: Vec<String> = pieces.iter().map(|(_, piece)| piece.to_string()).collect();
-        let asking = self
-            .client
-            .query_raw(include_str!("facts/present.sql"))
-            .param("tenants", tenants)
-            .param("pieces", pieces)
-            .fetch_all();
-        within(self.limits.query, || "the present facts".to_owned(), asking).await
+        Ok(present)
     }
 
     /// Writes rows, and waits until they are in the table.
