@@ -4,6 +4,7 @@
 use std::{
     collections::{HashMap, HashSet},
     convert::Infallible,
+    ops::Range,
 };
 
 use read_models::standing::{Cell, Row, Rows, RowsError, Table, row};
@@ -185,6 +186,27 @@ impl<'a> Comparison<'a> {
         Ok(left)
     }
 
+    /// Passes by all rows that are there, and tells each, without comparing it.
+    pub(super) async fn pass(
+        &mut self,
+        mut rows: Rows<'_>,
+        progress: &Progress,
+        mut tell: impl FnMut(Found),
+    ) -> Result<(), Error> {
+        let (names, mut looked_at) = (rows.names(), 0);
+        let [there, _] = &mut self.shapes;
+        while let Some(cells) = rows.next().await? {
+            tell(there.read(&names, &cells).map_err(RowsError::from)?);
+            self.look.rows += 1;
+            looked_at += 1;
+            if looked_at == AT_ONCE {
+                progress.spent(std::mem::take(&mut looked_at)).await;
+            }
+        }
+        progress.spent(looked_at).await;
+        Ok(())
+    }
+
     /// A row that is there. It comes back when it is to be left.
     ///
     /// # Errors
@@ -233,6 +255,8 @@ pub(super) struct Findings {
     pub(super) passing: u64,
     /// Of the slice that is looked at: what a second look is to be taken at.
     pub(super) suspects: HashSet<u128>,
+    /// Likewise of events of visits: at which offsets of which partition they are.
+    pub(super) places: HashMap<u32, Vec<Range<u64>>>,
     /// What was told: of a slice that is begun again in halves, once.
     told: HashSet<(&'static str, String)>,
     /// Of the slice that is looked at: what is to be told when it counts.
@@ -247,6 +271,7 @@ impl Findings {
             differences: 0,
             passing: 0,
             suspects: HashSet::new(),
+            places: HashMap::new(),
             told: HashSet::new(),
             untold: Vec::new(),
             tell,
@@ -264,6 +289,7 @@ impl Findings {
         self.differences += part.differences;
         self.passing += part.passing;
         self.suspect(part.suspects);
+        self.places.extend(part.places);
         let place = usize::try_from(TOLD)
             .unwrap_or(usize::MAX)
             .saturating_sub(self.untold.len());

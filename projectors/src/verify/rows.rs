@@ -212,6 +212,12 @@ impl Expected {
         self.keep(row.table, key, columns.map_or(Kept::Whole(whole), Kept::Columns));
     }
 
+    /// The fingerprint of a row that is final, which is not kept.
+    pub(super) fn printed(&mut self, row: Making) -> u128 {
+        self.shapes.insert(row.table.name, row.shape);
+        row.printed.whole
+    }
+
     fn keep(&mut self, table: &Table, key: u128, row: Kept) {
         self.held += row.weight();
         if let Some(before) = self.tables.entry(table.name).or_default().insert(key, row) {

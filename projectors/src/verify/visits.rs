@@ -11,6 +11,7 @@ use std::{
     borrow::Cow,
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
     hash::Hasher as _,
+    ops::Range,
 };
 
 use event_log::{Partition, Topic};
@@ -45,6 +46,12 @@ const SESSIONS: &Table = &tables(Projection::Visits)[1];
 /// Rows of events that are compared at a time, in bytes.
 const CHUNK: usize = 32 << 20;
 
+/// Sums of events, at most: neighbours go together.
+const SUMS: u64 = 1 << 16;
+
+/// Ranges of offsets that are asked for together.
+const RANGES: usize = 64;
+
 /// 1970-01-02 to 2099-12-31: the times that the tables can hold.
 const TIMES: (i64, i64) = (86_400_000_000, 4_102_444_799_999_999);
 
@@ -57,12 +64,14 @@ pub(super) async fn compare(
     progress: &Progress,
 ) -> Result<(), Short> {
     let (at_once, nothing_found) = (verifier.at_once(Topic::Visits, progress), findings.empty());
+    let mut places = std::mem::take(&mut findings.places);
     let parts = verifier.log.all(Topic::Visits).map(|partition| {
         let next = standing.next_offset(partition.index);
         let parked = standing.parked.iter().chain(&standing.skipped);
         let parked = parked.filter(|(at, ..)| *at == partition.index);
         let parked = parked.map(|(_, offset, _)| *offset).collect();
-        let fold = Fold::new(partition.index, &expected, parked);
+        let only = places.remove(&partition.index);
+        let fold = Fold::new(partition.index, &expected, parked, only.unwrap_or_default());
         let part = Part {
             verifier: verifier.clone(),
             generation: standing.generation,
@@ -112,12 +121,59 @@ struct Part {
 }
 
 impl Part {
-    async fn compare(mut self, fold: Fold, next: u64) -> Result<Findings, Short> {
+    async fn compare(mut self, mut fold: Fold, next: u64) -> Result<Findings, Short> {
+        let first = fold.events.is_first_look();
+        let again = first.then(|| fold.again());
+        fold.sums = first.then(|| Sums::up_to(next));
         let mut fold = self.walk(fold, next).await?;
         self.compare_events(&mut fold, next).await?;
         self.look_beyond(&fold).await?;
+        let differing = self.compare_sums(&mut fold, next).await?;
         self.compare_sessions(fold, next).await?;
+        if let Some(mut fold) = again
+            && !differing.is_empty()
+        {
+            self.findings
+                .places
+                .insert(self.partition.index, differing.clone());
+            fold.only = differing;
+            self.find(fold, next).await?;
+        }
         Ok(self.findings)
+    }
+
+    /// Compares how many events there are at neighbouring offsets, and the sums of their fingerprints, which takes one
+    /// reading of the table and next to no memory. Where they differ.
+    async fn compare_sums(&mut self, fold: &mut Fold, next: u64) -> Result<Vec<Range<u64>>, Short> {
+        let Some(expected) = fold.sums.take() else {
+            return Ok(Vec::new());
+        };
+        let mut found = Sums::up_to(next);
+        let nothing = fold.events.empty();
+        let mut seen = Comparison::of(EVENTS, &nothing);
+        let condition = format!("log_partition = {} AND log_offset < {next}", self.partition.index);
+        let rows = self.rows(EVENTS, &nothing, &condition).await?;
+        seen.pass(rows, &self.progress, |row| {
+            found.add(row.version.1, row.printed.whole)
+        })
+        .await?;
+        self.findings.take(seen.finish());
+        Ok(expected.differing(&found))
+    }
+
+    /// Finds which events differ: the log is folded again, and compared row by row at these offsets alone.
+    async fn find(&mut self, fold: Fold, next: u64) -> Result<(), Short> {
+        let before = (self.findings.rows, self.findings.suspects.len());
+        self.walk = Walk::new(&self.verifier.log, self.partition);
+        self.progress.more(next);
+        let mut fold = self.walk(fold, next).await?;
+        self.compare_events(&mut fold, next).await?;
+        // They were counted already.
+        self.findings.rows = before.0;
+        if self.findings.suspects.len() == before.1 {
+            tracing::warn!(partition = %self.partition, "events were not what the log says at a first look, and were at the second");
+        }
+        Ok(())
     }
 
     /// Finds events at offsets that the log does not have.
@@ -175,12 +231,21 @@ impl Part {
     /// Compares the events before an offset that were not compared yet.
     async fn compare_events(&mut self, fold: &mut Fold, to: u64) -> Result<(), Short> {
         let from = std::mem::replace(&mut fold.compared, to);
+        let places = fold.only.iter().map(|it| it.start.max(from)..it.end.min(to));
+        let places: Vec<String> = places
+            .filter(|it| !it.is_empty())
+            .map(|it| format!("log_offset >= {} AND log_offset < {}", it.start, it.end))
+            .collect();
+        if places.is_empty() {
+            return Ok(());
+        }
         let empty = fold.events.empty();
         let expected = std::mem::replace(&mut fold.events, empty);
         let mut seen = Comparison::of(EVENTS, &expected);
         let condition = format!(
-            "log_partition = {} AND log_offset >= {from} AND log_offset < {to}",
-            self.partition.index
+            "log_partition = {} AND ({})",
+            self.partition.index,
+            places.join(" OR ")
         );
         let rows = self.rows(EVENTS, &expected, &condition).await?;
         seen.all(rows, &self.progress, 0, |_| false).await?;
@@ -298,6 +363,58 @@ fn is_readable(text: &str) -> bool {
     events::envelope::decode(format!("[{text}]").as_bytes()).is_ok()
 }
 
+/// How many events there are at neighbouring offsets, and the sum of their fingerprints.
+struct Sums {
+    /// So many offsets go together.
+    width: u64,
+    sums: HashMap<u64, (u64, u128)>,
+}
+
+impl Sums {
+    /// Of offsets before this one: not so many sums that they would take much memory.
+    fn up_to(next: u64) -> Self {
+        Self {
+            width: (next / SUMS).max(1),
+            sums: HashMap::new(),
+        }
+    }
+
+    fn add(&mut self, offset: u64, print: u128) {
+        let (count, sum) = self.sums.entry(offset / self.width).or_default();
+        *count += 1;
+        *sum = sum.wrapping_add(print);
+    }
+
+    /// The offsets at which another one says something else: some ranges at most, which may hold others too.
+    fn differing(&self, other: &Self) -> Vec<Range<u64>> {
+        let differs = |it: &&u64| self.sums.get(*it) != other.sums.get(*it);
+        let mut places: Vec<u64> = self
+            .sums
+            .keys()
+            .chain(other.sums.keys())
+            .filter(differs)
+            .copied()
+            .collect();
+        places.sort_unstable();
+        places.dedup();
+        let mut gap = 0;
+        loop {
+            let mut ranges: Vec<Range<u64>> = Vec::new();
+            for place in &places {
+                let (from, to) = (place * self.width, (place + 1) * self.width);
+                match ranges.last_mut() {
+                    Some(last) if from - last.end <= gap => last.end = to,
+                    Some(_) | None => ranges.push(from..to),
+                }
+            }
+            if ranges.len() <= RANGES {
+                return ranges;
+            }
+            gap = (gap * 2).max(self.width);
+        }
+    }
+}
+
 type Key = (Uuid, Uuid, u64);
 
 /// A session that may go on.
@@ -337,6 +454,10 @@ struct Fold {
     latest: i64,
     /// Events from here on are to be compared.
     compared: u64,
+    /// At which offsets they are compared row by row.
+    only: Vec<Range<u64>>,
+    /// What they are compared by everywhere; at the first look.
+    sums: Option<Sums>,
     /// Whether the checkpoint was passed: only sessions are of interest.
     beyond: bool,
     events: Expected,
@@ -349,7 +470,7 @@ struct Fold {
 }
 
 impl Fold {
-    fn new(partition: u32, expected: &Expected, parked: HashSet<u64>) -> Self {
+    fn new(partition: u32, expected: &Expected, parked: HashSet<u64>, only: Vec<Range<u64>>) -> Self {
         Self {
             partition,
             parked,
@@ -363,6 +484,8 @@ impl Fold {
             number: 0,
             latest: i64::MIN,
             compared: 0,
+            only,
+            sums: None,
             beyond: false,
             events: expected.empty(),
             sessions: expected.empty(),
@@ -370,6 +493,11 @@ impl Fold {
             later: HashMap::new(),
             look: Look::at(expected),
         }
+    }
+
+    /// The same before anything was folded.
+    fn again(&self) -> Self {
+        Self::new(self.partition, &self.events, self.parked.clone(), Vec::new())
     }
 
     /// Folds a record; says how many events it holds.
@@ -461,10 +589,15 @@ impl Fold {
         let key = (event.tenant, data.visit.site, data.visit.visitor.get());
         let interactive = view || data.interactive && !engagement;
         let session = self.session(key, event, data, time, place.1, [view, engagement, interactive]);
-        if !self.beyond && self.events.slice.has(&key.2.to_string()) {
+        let offset = place.1;
+        let compared = self.sums.is_some() || self.only.iter().any(|it| it.contains(&offset));
+        if !self.beyond && compared && self.events.slice.has(&key.2.to_string()) {
             let mut row = self.events.make(EVENTS);
             columns(&mut row, event, data, time, what, interactive, session, place);
-            self.events.made(row);
+            match &mut self.sums {
+                Some(sums) => sums.add(offset, self.events.printed(row)),
+                None => self.events.made(row),
+            }
         }
         self.let_go();
         Ok(())
