@@ -64,15 +64,22 @@ impl<'a> Line<'a> {
 /// An address or a name. One with a port is a client's behind some proxies; a name with a port is the server's own, and
 /// every visitor would seem to come from there.
 fn host(word: &str) -> Result<&str, LineError> {
-    if word.parse::<IpAddr>().is_ok() || !word.contains(':') {
-        return Ok(word);
+    let is_port = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if let Some(bracketed) = word.strip_prefix('[')
+        && let Some((address, rest)) = bracketed.split_once(']')
+    {
+        let plain = rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port);
+        return Ok(if plain { address } else { word });
     }
-    let address = word
-        .rsplit_once(':')
-        .map(|(address, _)| address.trim_matches(['[', ']']));
-    address.filter(|address| address.parse::<IpAddr>().is_ok()).ok_or(LineError(
-        "client's address (vhost_combined begins with the virtual host: take the lines of one host, without their first word)",
-    ))
+    match word.rsplit_once(':') {
+        Some((before, port)) if is_port(port) && word.parse::<IpAddr>().is_err() => {
+            let address = Some(before).filter(|before| before.parse::<IpAddr>().is_ok());
+            address.ok_or(LineError(
+                "client's address (vhost_combined begins with the virtual host: take the lines of one host, without their first word)",
+            ))
+        }
+        Some(_) | None => Ok(word),
+    }
 }
 
 /// What of a line is not read yet.
@@ -218,6 +225,9 @@ mod tests {
             ("203.0.113.9:4711", "203.0.113.9"),
             ("[2001:db8::1]:4711", "2001:db8::1"),
             ("2001:db8::1", "2001:db8::1"),
+            ("[2001:db8::5:1]", "2001:db8::5:1"),
+            ("fe80::1%eth0", "fe80::1%eth0"),
+            ("unix:", "unix:"),
             ("client.example.org", "client.example.org"),
         ] {
             let line = COMMON.replacen("127.0.0.1", first, 1);

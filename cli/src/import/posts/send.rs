@@ -34,6 +34,14 @@ pub(crate) struct Sender {
     slugs: HashSet<String>,
 }
 
+/// What is there under a slug.
+enum Found {
+    Post(Value),
+    /// Nothing but an old address of the post with this id, which another file is of.
+    Another(String),
+    Nothing,
+}
+
 /// How long the read model is given to show what an earlier run has written.
 const READ_MODEL_PAUSES: [u64; 6] = [50, 100, 200, 400, 800, 1_600];
 
@@ -48,8 +56,9 @@ impl Sender {
         let mut pauses = READ_MODEL_PAUSES.into_iter();
         loop {
             let result = match self.find(&post.slug).await? {
-                Some(existing) => self.change(post, &existing).await,
-                None => self.create(post).await,
+                Found::Post(existing) => self.change(post, &existing).await,
+                Found::Another(id) => self.create(post, &format!("-beside-{id}")).await,
+                Found::Nothing => self.create(post, "").await,
             };
             match (result, pauses.next()) {
                 (Err(error), Some(pause)) if matches!(error.status(), Some(409 | 412)) => {
@@ -61,29 +70,34 @@ impl Sender {
     }
 
     /// The post with this slug, or that once had it, unless another file is the one of that post now.
-    async fn find(&self, slug: &str) -> Result<Option<Value>, ClientError> {
+    async fn find(&self, slug: &str) -> Result<Found, ClientError> {
         let path = format!("api/v1/sites/{}/content/post/{slug}", self.site);
         match self.client.send(Request::query(path)).await {
             Ok(answer) => match answer.location {
                 Some(location) if answer.status.is_redirection() => {
                     let moved = self.client.send(Request::query(location)).await?.body;
-                    Ok(Some(moved).filter(|moved| !self.slugs.contains(text(&moved["slug"]))))
+                    Ok(if self.slugs.contains(text(&moved["slug"])) {
+                        Found::Another(text(&moved["id"]).to_owned())
+                    } else {
+                        Found::Post(moved)
+                    })
                 }
-                Some(_) | None => Ok(Some(answer.body)),
+                Some(_) | None => Ok(Found::Post(answer.body)),
             },
-            Err(error) if error.status() == Some(404) => Ok(None),
+            Err(error) if error.status() == Some(404) => Ok(Found::Nothing),
             Err(error) => Err(error),
         }
     }
 
-    async fn create(&self, post: &Post) -> Result<Outcome, ClientError> {
+    /// `beside` tells it apart from an earlier creation, when the post of that one has another slug now.
+    async fn create(&self, post: &Post, beside: &str) -> Result<Outcome, ClientError> {
         let body = Value::Object(post.creation(&self.site));
         let request = Request::command(Method::POST, "api/v1/content", Some(body));
         let answer = self
             .client
-            .send(request.idempotency_key(post.idempotency_key(&self.site, "create")))
+            .send(request.idempotency_key(post.idempotency_key(&self.site, "create") + beside))
             .await?;
-        self.publish(post, &answer.body, None).await?;
+        self.publish(post, &answer.body, None, beside).await?;
         Ok(Outcome {
             done: Done::Created,
             otherwise: None,
@@ -113,7 +127,7 @@ impl Sender {
             version = self.client.send(request).await?.body["version"].clone();
         }
         if unpublished {
-            self.publish(post, existing, Some(&version)).await?;
+            self.publish(post, existing, Some(&version), "").await?;
         }
         let done = if fields.is_empty() && !unpublished {
             Done::Unchanged
@@ -131,6 +145,7 @@ impl Sender {
         post: &Post,
         existing: &Value,
         version: Option<&Value>,
+        beside: &str,
     ) -> Result<(), ClientError> {
         let body = match post.publication {
             Publication::Draft => return Ok(()),
@@ -139,7 +154,7 @@ impl Sender {
         };
         let path = format!("api/v1/content/{}/publish", text(&existing["id"]));
         let request = Request::command(Method::POST, path, Some(body));
-        let key = post.idempotency_key(&self.site, "publish");
+        let key = post.idempotency_key(&self.site, "publish") + beside;
         let request = match version {
             None => request.idempotency_key(key),
             Some(version) => request
