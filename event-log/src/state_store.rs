@@ -8,8 +8,9 @@
 //! A little longer than a file should be: what may be in a store, and every way in which it comes to be there.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, OpenOptions},
     io,
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -19,6 +20,7 @@ use events::EventId;
 use fjall::{
     CompressionType, Database, Keyspace, KeyspaceCreateOptions, Readable as _, config::CompressionPolicy,
 };
+use nix::fcntl::OFlag;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -137,7 +139,13 @@ impl StateError {
 /// Removes the folders of processes that were killed: nobody reads them again, and each may be as large as a ledger.
 /// Those without a lock file, and those of this minute, are being made.
 fn remove_left_behind(dir: &Path) {
-    let named = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().starts_with(OWN_FOLDER);
+    let named = |entry: &fs::DirEntry| {
+        entry.file_name().to_string_lossy().starts_with(OWN_FOLDER)
+            && entry.file_type().is_ok_and(|it| it.is_dir())
+    };
+    // Anyone may put anything there: opening must not wait for another end, or lead elsewhere.
+    let flags = (OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW).bits();
+    let open = |lock: PathBuf| OpenOptions::new().read(true).custom_flags(flags).open(lock);
     let left_behind = |lock: &File| {
         let age = lock
             .metadata()
@@ -148,7 +156,7 @@ fn remove_left_behind(dir: &Path) {
     for folder in fs::read_dir(dir).into_iter().flatten().flatten().filter(named) {
         let path = folder.path();
         // Held until it is gone: two who start at the same time do not both remove it.
-        let Some(_lock) = File::open(path.join(LOCK)).ok().filter(left_behind) else {
+        let Some(_lock) = open(path.join(LOCK)).ok().filter(left_behind) else {
             continue;
         };
         match fs::remove_dir_all(&path) {

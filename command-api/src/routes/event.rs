@@ -5,6 +5,7 @@ use axum::{
     extract::{State, rejection::BytesRejection},
     response::{IntoResponse, Response},
 };
+use events::directory::Site;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use tokio::sync::Semaphore;
 use utoipa::ToSchema;
@@ -139,15 +140,20 @@ async fn record(
     let mut sites = Vec::with_capacity(1);
     let hits = std::iter::repeat_n(tracked.hit, tracked.domains.len());
     // One look to the directory's end serves all domains of the request: what is unknown after it, stays so.
-    let mut looked = false;
+    let (mut looked, mut failed) = (false, None);
     for (domain, hit) in tracked.domains.iter().zip(hits) {
         let mut site = app.directory().known_site_of_host(domain);
         if site.is_none() && !std::mem::replace(&mut looked, true) {
-            let _turn = LOOKING.try_acquire().map_err(|_| Error::Busy)?;
-            site = app.directory().site_of_host(domain).await?;
+            // What cannot be looked for is no reason to lose the hit of a site that is known.
+            match look_for(app, domain).await {
+                Ok(found) => site = found,
+                Err(error) => failed = Some(error),
+            }
         }
         let Some(site) = site else {
-            dropped = Some(drop_one(Dropped::UnknownSite));
+            if failed.is_none() {
+                dropped = Some(drop_one(Dropped::UnknownSite));
+            }
             continue;
         };
         // A site may be named in two ways, with `www.` and without.
@@ -165,12 +171,21 @@ async fn record(
         };
         events.push(source.traced.recorded(site.tenant, at, None, hit.event(place)));
     }
+    if let (true, Some(error)) = (events.is_empty(), failed) {
+        return Err(error);
+    }
     if !events.is_empty() {
         let count = events.len() as u64;
         app.recorder().record(events, None).await?;
         metrics::HITS.inc_by(count);
     }
     Ok(dropped)
+}
+
+/// A site that is not known here yet, up to the directory's end.
+async fn look_for(app: &App, domain: &str) -> Result<Option<Site>, Error> {
+    let _turn = LOOKING.try_acquire().map_err(|_| Error::Busy)?;
+    app.directory().site_of_host(domain).await
 }
 
 fn drop_one(dropped: Dropped) -> Dropped {

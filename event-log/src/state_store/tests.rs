@@ -26,9 +26,13 @@ fn what_killed_processes_left_behind_is_removed_and_nothing_else() {
     let (empty, _) = folder(dir.path(), "annals-state-empty", None);
     let (other, _) = folder(dir.path(), "another", Some(hour));
 
+    // What nobody opens for writing, in a folder of a stranger's.
+    let (pipe, _) = folder(dir.path(), "annals-state-pipe", None);
+    nix::unistd::mkfifo(&pipe.join(LOCK), nix::sys::stat::Mode::S_IRUSR).unwrap();
+
     remove_left_behind(dir.path());
     assert!(!left.exists());
-    for kept in [used, new, empty, other] {
+    for kept in [used, new, empty, other, pipe] {
         assert!(kept.join("rows").exists(), "{}", kept.display());
     }
 }
