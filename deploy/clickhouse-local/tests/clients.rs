@@ -247,6 +247,8 @@ fn an_analysts_limits_hold_and_cannot_be_lifted() {
         "max_memory_usage",
         "max_memory_usage_for_user",
         "max_concurrent_queries_for_user",
+        "max_temporary_data_on_disk_size_for_query",
+        "max_temporary_data_on_disk_size_for_user",
         "max_result_rows",
         "max_rows_to_read",
     ] {
