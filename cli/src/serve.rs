@@ -334,6 +334,15 @@ mod tests {
         serve: Serve,
     }
 
+    #[test]
+    fn a_prefix_is_none_that_analysts_may_read() {
+        let parse = |prefix: &str| Alone::try_parse_from(["annals", "--clickhouse-prefix", prefix]);
+        assert!(parse("eu_1_").is_ok() && parse("").is_ok());
+        for prefix in ["live_", "visits_at", "a-b", "`"] {
+            assert!(parse(prefix).is_err(), "{prefix}");
+        }
+    }
+
     /// The variable of every setting.
     fn variables() -> Vec<String> {
         let command = Serve::augment_args(Command::new("serve"));

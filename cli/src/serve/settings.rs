@@ -92,6 +92,25 @@ impl Keys {
     }
 }
 
+/// What names of databases may begin with. Analysts may read what begins with the names of their views, whatever comes
+/// behind: no other database may be called so.
+fn clickhouse_prefix(text: &str) -> Result<String, String> {
+    let plain = text
+        .bytes()
+        .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'));
+    let theirs = ["live", "visits_at", "content_facts_at"]
+        .iter()
+        .any(|name| text.starts_with(name));
+    match (plain, theirs) {
+        (true, false) => Ok(text.to_owned()),
+        (false, _) => Err("expected lower-case letters, digits and underscores".to_owned()),
+        (true, true) => Err(
+            "must not begin like the views that analysts may read (live, visits_at, content_facts_at)"
+                .to_owned(),
+        ),
+    }
+}
+
 /// ClickHouse, for who writes and who reads.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct ClickHouse {
@@ -99,6 +118,6 @@ pub(super) struct ClickHouse {
     #[arg(long, env = "ANNALS_CLICKHOUSE_URL", default_value = "http://127.0.0.1:8123")]
     pub(super) clickhouse_url: String,
     /// What the names of ClickHouse's databases begin with; for several installations on one engine.
-    #[arg(long, env = "ANNALS_CLICKHOUSE_PREFIX", default_value = "")]
+    #[arg(long, env = "ANNALS_CLICKHOUSE_PREFIX", default_value = "", value_parser = clickhouse_prefix)]
     pub(super) clickhouse_prefix: String,
 }
