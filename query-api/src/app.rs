@@ -26,6 +26,10 @@ const STATS_OF_A_TENANT: usize = 8;
 /// So many searches at a time, of which one tenant's pieces have two: they take what reading needs.
 const SEARCHES_AT_A_TIME: usize = 4;
 const SEARCHES_OF_A_TENANT: usize = 2;
+/// So many lists of content that are no searches are read at a time, of which one tenant's have four: a list in an order
+/// without an index reads all of a site, and others need connections, too.
+const LISTS_AT_A_TIME: usize = 6;
+const LISTS_OF_A_TENANT: usize = 4;
 /// So many views are exported at a time, of different tenants: each may take a gigabyte of ClickHouse's memory.
 const EXPORTS_AT_A_TIME: usize = 2;
 /// So many requests with an unknown key may wait for it to become known; the others are refused at once.
@@ -66,6 +70,7 @@ pub(crate) struct Inner {
     pub lists: Cache<(Option<Uuid>, String), Page>,
     pub stats: Arc<Turns>,
     pub searches: Arc<Turns>,
+    pub listings: Arc<Turns>,
     pub exports: Arc<Semaphore>,
     /// One for each tenant, and one for operators, which counts beside those of tenants.
     pub exports_of: Arc<Places<Option<Uuid>>>,
@@ -120,6 +125,7 @@ impl App {
                 query.len() + list.size()
             }),
             searches: Turns::new(SEARCHES_AT_A_TIME, SEARCHES_OF_A_TENANT),
+            listings: Turns::new(LISTS_AT_A_TIME, LISTS_OF_A_TENANT),
             stats: Turns::new(STATS_AT_A_TIME, STATS_OF_A_TENANT),
             exports: Arc::new(Semaphore::new(EXPORTS_AT_A_TIME)),
             exports_of: Places::new(1),

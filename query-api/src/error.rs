@@ -1,6 +1,6 @@
 //! Every error of the read side, and the one place where each becomes a status.
 
-use read_models::{export::ExportError, progress::WaitError, visits::stats::StatsError};
+use read_models::{clickhouse, export::ExportError, progress::WaitError, visits::stats::StatsError};
 use service::{FieldError, Problem, position::InvalidPosition};
 
 use http::StatusCode;
@@ -83,6 +83,18 @@ impl From<Error> for Problem {
             ),
             Error::Tables(read_models::Error::NotLive(projection)) | Error::NotLive(projection) => {
                 starting(projection)
+            }
+            Error::Stats(StatsError::Engine(ref engine)) | Error::ClickHouse(ref engine)
+                if clickhouse::is_too_large(engine) =>
+            {
+                let most = clickhouse::RESULT_BYTES >> 20;
+                Self::new(
+                    StatusCode::UNPROCESSABLE_ENTITY,
+                    "answer-too-large",
+                    format!(
+                        "the answer would have more than {most} MiB: ask for fewer days, dimensions or rows"
+                    ),
+                )
             }
             Error::Tables(ref tables) if !tables.may_pass() => Self::internal(&error),
             Error::Stats(StatsError::Unreadable(_)) | Error::Task(_) | Error::Written(_) => {

@@ -70,6 +70,14 @@ impl Default for Limits {
 const QUERY_BYTES: u64 = 1 << 30;
 const SPILLED_BYTES: u64 = 256 << 20;
 
+/// An answer has at most so many bytes in the engine's memory: who asked keeps all of it.
+pub const RESULT_BYTES: u64 = 64 << 20;
+
+/// Whether an answer would have had more than [`RESULT_BYTES`].
+pub fn is_too_large(error: &Error) -> bool {
+    matches!(error, Error::BadResponse(text) if text.contains("TOO_MANY_ROWS_OR_BYTES"))
+}
+
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(5);
 /// After so long an idle connection is probed; after so long it is closed (ClickHouse closes its own after 3 s).
@@ -147,6 +155,8 @@ impl Reader {
                 .with_setting("timeout_overflow_mode", "throw")
                 .with_setting("cancel_http_readonly_queries_on_client_close", "1")
                 .with_setting("max_memory_usage", QUERY_BYTES.to_string())
+                .with_setting("max_result_bytes", RESULT_BYTES.to_string())
+                .with_setting("result_overflow_mode", "throw")
                 .with_setting("max_bytes_before_external_group_by", SPILLED_BYTES.to_string())
                 .with_setting("max_bytes_before_external_sort", SPILLED_BYTES.to_string()),
             prefix: config.prefix.clone(),

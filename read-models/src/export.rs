@@ -254,6 +254,8 @@ impl Of {
             ("max_execution_time", self.limit.as_secs().max(1).to_string()),
             ("max_memory_usage", (1_u64 << 30).to_string()),
             ("max_rows_to_read", 1_000_000_000_u64.to_string()),
+            // It is sent as it comes.
+            ("max_result_bytes", "0".to_owned()),
             ("max_threads", "2".to_owned()),
             ("output_format_parquet_row_group_size", "100000".to_owned()),
             ("output_format_json_quote_64bit_integers", "0".to_owned()),

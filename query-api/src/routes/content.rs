@@ -157,10 +157,11 @@ async fn listed(app: &App, ask: &Ask, query: String) -> Result<Response, Error> 
         .await?;
     let position = ask.read_at(app.progress(), &[Projection::Content]);
     // Not while a place of the cache is held, where lists that are no searches would wait as well.
-    let _turn = match &wish.filter.search {
-        Some(_) => Some(app.0.searches.take(wish.filter.tenant).await?),
-        None => None,
+    let turns = match &wish.filter.search {
+        Some(_) => &app.0.searches,
+        None => &app.0.listings,
     };
+    let _turn = turns.take(wish.filter.tenant).await?;
     let known = if key.1.len() > LONGEST_KEPT {
         read(app, &wish).await?
     } else {

@@ -264,6 +264,17 @@ async fn what_cannot_be_asked_is_pointed_at() {
     });
     let nobody = stage.post("/api/v2/query", &tenant.key, &hostile).await.ok();
     assert_eq!(nobody["results"][0]["metrics"], json!([0]));
+    // As much as a parameter of ClickHouse's takes, each byte escaped; and more.
+    let among = |count: usize| {
+        let values: Vec<String> = (0..count)
+            .map(|number| format!("{}{number}", "'".repeat(100)))
+            .collect();
+        json!({"site_id": "a.example", "metrics": ["visitors"], "date_range": "all", "filters": [["is", "event:page", values]]})
+    };
+    let nobody = stage.post("/api/v2/query", &tenant.key, &among(530)).await.ok();
+    assert_eq!(nobody["results"][0]["metrics"], json!([0]));
+    let refused = stage.post("/api/v2/query", &tenant.key, &among(600)).await;
+    assert_eq!(refused.problem(422, "invalid"), ["/filters/0/2"]);
 
     let request = |body: &str| {
         stage

@@ -28,6 +28,8 @@ const OPERATORS: &str = "is, is_not, contains, contains_not, and, or, not";
 const DEPTH: usize = 16;
 const FILTERS: usize = 100;
 const VALUES: usize = 1_000;
+/// A parameter of ClickHouse's has at most 128 KiB, escapes and quotes included.
+const VALUES_BYTES: usize = 56 * 1024;
 const DIMENSIONS: usize = 8;
 const METRICS: usize = 20;
 const PROP_NAME: usize = 300;
@@ -375,6 +377,14 @@ fn texts(values: &Value, at: &str, faults: &mut Faults) -> Option<Vec<String>> {
         faults.add(
             at,
             format!("expected a list of texts, at least one and at most {VALUES}"),
+        );
+    }
+    // With its quotes and its comma; an escape makes two of one.
+    let bytes: usize = texts.iter().flatten().map(|text| text.len() + 3).sum();
+    if bytes > VALUES_BYTES {
+        faults.add(
+            at,
+            format!("has texts of more than {VALUES_BYTES} bytes together, quotes and commas included"),
         );
     }
     texts
