@@ -33,6 +33,7 @@ use super::{
     in_background,
     look::{Comparison, Findings, Left, Look},
     rows::{Expected, Making},
+    sums::Sums,
     walk::{Admitted, Raw, Walk, read},
 };
 use crate::visits::{
@@ -45,12 +46,6 @@ const SESSIONS: &Table = &tables(Projection::Visits)[1];
 
 /// Rows of events that are compared at a time, in bytes.
 const CHUNK: usize = 32 << 20;
-
-/// Sums of events, at most: neighbours go together.
-const SUMS: u64 = 1 << 16;
-
-/// Ranges of offsets that are asked for together.
-const RANGES: usize = 64;
 
 /// 1970-01-02 to 2099-12-31: the times that the tables can hold.
 const TIMES: (i64, i64) = (86_400_000_000, 4_102_444_799_999_999);
@@ -361,58 +356,6 @@ struct Stub<'a> {
 /// Whether the domain can read an event; asked only of records that have something parked.
 fn is_readable(text: &str) -> bool {
     events::envelope::decode(format!("[{text}]").as_bytes()).is_ok()
-}
-
-/// How many events there are at neighbouring offsets, and the sum of their fingerprints.
-struct Sums {
-    /// So many offsets go together.
-    width: u64,
-    sums: HashMap<u64, (u64, u128)>,
-}
-
-impl Sums {
-    /// Of offsets before this one: not so many sums that they would take much memory.
-    fn up_to(next: u64) -> Self {
-        Self {
-            width: (next / SUMS).max(1),
-            sums: HashMap::new(),
-        }
-    }
-
-    fn add(&mut self, offset: u64, print: u128) {
-        let (count, sum) = self.sums.entry(offset / self.width).or_default();
-        *count += 1;
-        *sum = sum.wrapping_add(print);
-    }
-
-    /// The offsets at which another one says something else: some ranges at most, which may hold others too.
-    fn differing(&self, other: &Self) -> Vec<Range<u64>> {
-        let differs = |it: &&u64| self.sums.get(*it) != other.sums.get(*it);
-        let mut places: Vec<u64> = self
-            .sums
-            .keys()
-            .chain(other.sums.keys())
-            .filter(differs)
-            .copied()
-            .collect();
-        places.sort_unstable();
-        places.dedup();
-        let mut gap = 0;
-        loop {
-            let mut ranges: Vec<Range<u64>> = Vec::new();
-            for place in &places {
-                let (from, to) = (place * self.width, (place + 1) * self.width);
-                match ranges.last_mut() {
-                    Some(last) if from - last.end <= gap => last.end = to,
-                    Some(_) | None => ranges.push(from..to),
-                }
-            }
-            if ranges.len() <= RANGES {
-                return ranges;
-            }
-            gap = (gap * 2).max(self.width);
-        }
-    }
 }
 
 type Key = (Uuid, Uuid, u64);
