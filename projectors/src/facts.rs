@@ -4,7 +4,6 @@ use events::{
     Recorded,
     content::Drafted,
     event::{ContentEvent, Event},
-    visit::plain_path,
 };
 use read_models::facts::Fact;
 use uuid::Uuid;
@@ -89,20 +88,13 @@ fn draft(tenant: Uuid, content: Uuid, drafted: &Drafted) -> Fact {
     }
 }
 
-/// Where a piece is viewed, as far as its row tells: as visits have it, also where its metadata have it as in a URL.
+/// Where a piece is viewed, as far as its row tells.
 fn paths(fact: &Fact) -> Vec<String> {
     let named = Named {
         path: Some(fact.path.clone()).filter(|path| !path.is_empty()),
         aliases: fact.aliases.clone(),
     };
-    let mut paths: Vec<String> = Vec::new();
-    for path in Paths::new(&fact.kind, &fact.slug, named).all() {
-        let plain = plain_path(&path);
-        if !paths.iter().any(|known| *known == plain) {
-            paths.push(plain.into_owned());
-        }
-    }
-    paths
+    Paths::new(&fact.kind, &fact.slug, named).all()
 }
 
 #[cfg(test)]

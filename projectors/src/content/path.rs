@@ -1,6 +1,6 @@
 //! The paths of a piece's page: what page views are matched by.
 
-use events::content::Kind;
+use events::{content::Kind, visit::plain_path};
 use serde_json::{Map, Value};
 
 /// Paths without a slash at the end: of the page, and what else leads to it.
@@ -41,12 +41,13 @@ impl Paths {
         Self { path, aliases }
     }
 
-    /// The page's, then what else leads to it, each once.
+    /// The page's, then what else leads to it, each once: as visits have them, also where they are written as in a URL.
     pub fn all(self) -> Vec<String> {
-        let mut all = vec![self.path];
-        for alias in self.aliases {
-            if !all.contains(&alias) {
-                all.push(alias);
+        let mut all: Vec<String> = Vec::new();
+        for path in std::iter::once(self.path).chain(self.aliases) {
+            let plain = plain_path(&path);
+            if !all.iter().any(|known| *known == plain) {
+                all.push(plain.into_owned());
             }
         }
         all
