@@ -483,7 +483,7 @@ async fn a_view_of_a_piece_is_a_page_view_of_it() {
     // A retry is the same view, whoever it seems to be: what counts views knows them by id and visitor.
     for agent in [
         BROWSER,
-        "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0",
+        "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.5 Safari/605.1.15",
     ] {
         let call = api.call(Method::POST, &format!("/api/v1/content/{id}/view"));
         let call = call.key(&tenant.key).header("idempotency-key", "view");
