@@ -175,6 +175,10 @@ fn commit(raw: &Raw, mut arriving: mpsc::Receiver<Arrived>, each: Option<Duratio
         for report in reports {
             futures::executor::block_on(report)?.map_err(|(error, _)| error)?;
         }
+        // A report comes a moment before its record counts as gone, and for that moment, too.
+        while raw.producer.in_flight_count() > 0 {
+            std::thread::yield_now();
+        }
         raw.producer.commit_transaction(PATIENCE)?;
         for (_, sender) in together {
             // Whoever asked may have come to its end.

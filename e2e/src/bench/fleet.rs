@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use event_log::{State, Topic, Verdict};
-use reqwest::Method;
+use reqwest::{Method, StatusCode};
 use serde_json::json;
 
 use super::{
@@ -64,25 +64,30 @@ async fn costs(bench: &Bench, annals: &Installation, key: &str, report: &mut Rep
     let shape = Shape {
         connections: CONNECTIONS,
         duration: bench.duration,
-        refusals: false,
+        refusals: None,
     };
     let at_owner = load::run(&here, shape, drafts(key)).await?;
     expect_none_refused(&at_owner)?;
     let forwarded = load::run(&there, shape, drafts(key)).await?;
     expect_none_refused(&forwarded)?;
     let draft = json!({"site": SITE, "kind": "post", "title": "Taken", "slug": "taken"});
-    annals
+    let first = annals
         .command_at(&here, Method::POST, "/api/v1/content", key, draft)
         .await?;
+    anyhow::ensure!(
+        first.status == StatusCode::CREATED,
+        "the slug is not taken: {first:?}"
+    );
     let refused = load::run(
         &here,
         Shape {
-            refusals: true,
+            refusals: Some(StatusCode::CONFLICT.as_u16()),
             ..shape
         },
         taken(key),
     )
     .await?;
+    expect_none_refused(&refused)?;
     for (what, measured) in [
         ("at the owner", &at_owner),
         ("forwarded", &forwarded),

@@ -40,7 +40,7 @@ pub async fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
     }
     installation.stop().await?;
     installation.erase().await?;
-    let megabytes = std::fs::metadata(&bench.binary)?.len() as f64 / 1_048_576.0;
+    let megabytes = std::fs::metadata(&bench.binary)?.len() as f64 / 1e6;
     report.row(&["release binary".to_owned(), format!("{megabytes:.1} MB")]);
     report.at_most("release binary, MB", megabytes, 30.0);
     Ok(())
@@ -67,5 +67,5 @@ pub fn current_megabytes(pid: u32) -> Option<f64> {
 fn megabytes(pid: u32, which: &str) -> Option<f64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(which))?;
-    Some(line.trim().trim_end_matches(" kB").parse::<f64>().ok()? / 1_024.0)
+    Some(line.trim().trim_end_matches(" kB").parse::<f64>().ok()? * 1_024.0 / 1e6)
 }

@@ -29,7 +29,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 const READERS: usize = 1_000;
 /// Events a second of the rebuild beside the live generation: less than one core's worth.
 const RATE: u32 = 5_000;
-/// Records of the ledger, and of visits with 500 events or more in each, that are verified.
+/// Records of the ledger, and of visits with 500 events or more in each, that are rebuilt and verified.
 const COMMITS: u64 = 100_000;
 const BATCHES: u64 = 2_000;
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -43,35 +43,21 @@ pub async fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
     annals.start().await?;
     let key = annals.tenant("bench", SITE).await?;
     let annals = Arc::new(annals);
-    fill(bench, &annals, &key).await?;
+    fill(&annals, &key).await?;
     visible(bench, &annals, &key, report).await?;
     readers(&annals, &key, report).await?;
-    lengthen(&annals, &key).await?;
     verify(&annals, report).await?;
     let mut annals = Arc::into_inner(annals).context("somebody still asks")?;
     annals.stop().await?;
     annals.erase().await
 }
 
-/// A history to rebuild and to verify.
-async fn fill(bench: &Bench, annals: &Installation, key: &str) -> anyhow::Result<()> {
-    let shape = |connections| Shape {
-        connections,
-        duration: bench.duration,
-        refusals: false,
-    };
-    let address = annals.command_address();
-    expect_none_refused(&load::run(&address, shape(16), drafts(key)).await?)?;
-    expect_none_refused(&load::run(&address, shape(4), visit_batches(key)).await?)?;
-    settle(annals).await
-}
-
-/// A history that is long enough for what is the same for every length not to count.
-async fn lengthen(annals: &Installation, key: &str) -> anyhow::Result<()> {
+/// A history to rebuild, for longer than is measured, and to verify: what is the same for every length does not count.
+async fn fill(annals: &Installation, key: &str) -> anyhow::Result<()> {
     let shape = |connections| Shape {
         connections,
         duration: Duration::from_secs(2),
-        refusals: false,
+        refusals: None,
     };
     let address = annals.command_address();
     let log = annals.open_log().await?;
@@ -165,7 +151,7 @@ async fn visible(
             .await?;
         anyhow::ensure!(begun.status == StatusCode::ACCEPTED, "no rebuild: {begun:?}");
         let during = latency(bench.duration * 2, annals, key, projection).await?;
-        annals
+        let ended = annals
             .command_at(
                 &address,
                 Method::DELETE,
@@ -174,6 +160,10 @@ async fn visible(
                 Value::Null,
             )
             .await?;
+        anyhow::ensure!(
+            ended.status == StatusCode::NO_CONTENT,
+            "the rebuild of {projection} ended while it was measured: {ended:?}"
+        );
         let millis = |time: Duration| time.as_secs_f64() * 1_000.0;
         let times = millis(during.p99) / millis(alone.p99);
         report.row(&[

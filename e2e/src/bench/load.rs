@@ -22,14 +22,14 @@ pub struct Shape {
     pub connections: usize,
     /// Measured time, after a fifth of it unmeasured.
     pub duration: Duration,
-    /// Whether refusals are what is measured.
-    pub refusals: bool,
+    /// The status of the refusals, when they are what is measured.
+    pub refusals: Option<u16>,
 }
 
 /// What was measured.
 #[derive(Debug, Clone)]
 pub struct Measured {
-    /// Answers with a status below 400 (or from 400 on, when that is measured), per second.
+    /// Answers with a status below 400 (or the refusals that are measured), per second.
     pub rate: f64,
     /// Half of the answers came faster.
     pub p50: Duration,
@@ -128,9 +128,10 @@ async fn converse(
     mut stream: TcpStream,
     mut number: u64,
     (begin, end): (Instant, Instant),
-    refusals: bool,
+    refusals: Option<u16>,
     make: MakeRequest,
 ) -> anyhow::Result<Connection> {
+    let refusals = refusals.map(|status| status.to_string());
     let mut outcome = Connection {
         latencies: Vec::with_capacity(1 << 16),
         answers: 0,
@@ -160,8 +161,11 @@ async fn converse(
         anyhow::ensure!(length == answer.len(), "more than one answer came");
         let done = Instant::now();
         outcome.answers += 1;
-        let refused = answer[9] >= b'4';
-        if refused != refusals {
+        let as_expected = match &refusals {
+            None => answer[9] < b'4',
+            Some(status) => answer[9..].starts_with(status.as_bytes()),
+        };
+        if !as_expected {
             outcome.refused += 1;
             outcome
                 .example

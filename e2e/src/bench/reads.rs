@@ -17,7 +17,7 @@ use crate::{
 };
 
 const SITE: &str = "bench.example";
-/// So many pieces that asking for each in turn finds little of it in a cache.
+/// So many pieces that a small cache holds few of them.
 const PIECES: usize = 3_000;
 const CONNECTIONS: usize = 64;
 
@@ -29,7 +29,7 @@ pub async fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
     report.section(
         "Reads",
         "64 connections on `annals serve`, 3,000 published pieces. Cached: the same address without a key, again and again. \
-         Uncached: with a key, another piece or page each time. Beside it: a bare axum handler that gives as many bytes.",
+         Uncached: with a key, another piece or page each time, and a cache of 1 MiB, which holds few of them. Beside it: a bare axum handler that gives as many bytes.",
     );
     report.table(&[
         "what",
@@ -75,12 +75,17 @@ pub async fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
         }),
     ];
     for (what, path, make) in cases {
+        if what.ends_with("uncached") {
+            installation.set("ANNALS_QUERY_CACHE_MIB", "1");
+            installation.stop().await?;
+            installation.start().await?;
+        }
         let answer = reqwest::get(format!("http://{}{path}", installation.query_address())).await?;
         let bytes = answer.bytes().await?.len();
         let shape = Shape {
             connections: CONNECTIONS,
             duration: bench.duration,
-            refusals: false,
+            refusals: None,
         };
         let ours = load::run(&installation.query_address(), shape, make).await?;
         super::writes::expect_none_refused(&ours)?;

@@ -71,7 +71,7 @@ pub async fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
         let warm_up = Shape {
             connections: 64,
             duration: bench.duration.max(WARM_UP),
-            refusals: false,
+            refusals: None,
         };
         expect_none_refused(&load::run(&installation.command_address(), warm_up, drafts(&key)).await?)?;
         commands(&case, &installation, &key, report).await?;
@@ -166,7 +166,7 @@ fn shape(bench: &Bench, connections: usize) -> Shape {
     Shape {
         connections,
         duration: bench.duration,
-        refusals: false,
+        refusals: None,
     }
 }
 
@@ -357,12 +357,15 @@ async fn visits(
     Ok(())
 }
 
-/// A measurement of refusals would be one of nothing.
+/// A measurement of answers that are not what is measured would be one of nothing.
 pub(super) fn expect_none_refused(measured: &Measured) -> anyhow::Result<()> {
     let Some(example) = &measured.example else {
         return Ok(());
     };
-    anyhow::bail!("{} requests were refused, such as: {example}", measured.refused)
+    anyhow::bail!(
+        "{} requests had another answer, such as: {example}",
+        measured.refused
+    )
 }
 
 /// Bytes of the newest commit, headers included; the embedded store is in use, so there it is taken to be the same.
