@@ -18,7 +18,8 @@ use std::{
 
 use events::EventId;
 use fjall::{
-    CompressionType, Database, Keyspace, KeyspaceCreateOptions, Readable as _, config::CompressionPolicy,
+    CompressionType, Database, Keyspace, KeyspaceCreateOptions, Readable as _, compaction::Leveled,
+    config::CompressionPolicy,
 };
 use nix::fcntl::OFlag;
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,8 @@ use crate::{
 const CACHE_BYTES: u64 = 16 * 1024 * 1024;
 /// A partition's rows in memory before they become a table.
 const MEMTABLE_BYTES: u64 = 4 * 1024 * 1024;
+/// Tables of the first level before they go into the second one, which is about as large.
+const FIRST_LEVEL: u8 = 8;
 /// Journals on disk; they are read at every start.
 const JOURNAL_BYTES: u64 = 64 * 1024 * 1024;
 /// How the folders are named that last as long as their process.
@@ -396,7 +399,18 @@ impl StateStore {
 fn options() -> KeyspaceCreateOptions {
     KeyspaceCreateOptions::default()
         .max_memtable_size(MEMTABLE_BYTES)
-        .data_block_compression_policy(CompressionPolicy::all(CompressionType::Lz4))
+        // Every table of the first level meets all of the second, which is therefore small; what is written over and over
+        // again there is not compressed.
+        .compaction_strategy(Arc::new(
+            Leveled::default()
+                .with_l0_threshold(FIRST_LEVEL)
+                .with_table_target_size(MEMTABLE_BYTES),
+        ))
+        .data_block_compression_policy(CompressionPolicy::new([
+            CompressionType::None,
+            CompressionType::None,
+            CompressionType::Lz4,
+        ]))
 }
 
 impl View {
