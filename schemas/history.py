@@ -2,7 +2,7 @@
 """Derives the history of a log from what `annals log export` wrote, or from Kafka, by schemas/LEDGER.md alone.
 
     python3 schemas/history.py FOLDER            what each partition holds, as a JSON line
-    python3 schemas/history.py FOLDER --commits  and before that each event of each admitted commit
+    python3 schemas/history.py FOLDER --commits  and before that each event of each admitted commit, and of visits
     python3 schemas/history.py --kafka HOST:PORT [--prefix annals]
                                                  the same, up to where the topics end now
 
@@ -111,6 +111,13 @@ def events_of(value):
     return events, tenants.pop()
 
 
+def tell(offset, events):
+    """A line for each event of a record."""
+    for place, event in enumerate(events):
+        said = {name: event.get(name) for name in EVENT}
+        print(json.dumps({"offset": offset, "index": place, **said}))
+
+
 def fold(records, first, show):
     """Section 6 or 7, record by record; what is left is what the partition means."""
     state = Visits() if first["topic"] == "annals.visits" else Fenced()
@@ -123,6 +130,8 @@ def fold(records, first, show):
             wrong.extend([offset] if isinstance(why, Damage) else [])
             continue
         counts[kind] += 1
+        if kind == "visits" and show:
+            tell(offset, json.loads(value))
         if kind != "commit":
             continue
         try:
@@ -135,9 +144,8 @@ def fold(records, first, show):
         if sequence != sequences.get(tenant, 0) + 1:
             wrong.append(offset)
         sequences[tenant] = sequence
-        for place, event in enumerate(events if show else []):
-            said = {name: event.get(name) for name in EVENT}
-            print(json.dumps({"offset": offset, "index": place, **said}))
+        if show:
+            tell(offset, events)
     name = f"{first['topic'].removeprefix('annals.')}/{first['partition']}"
     summary = {"partition": name, "log": first["log"], **counts, "void": void, "wrong": wrong}
     print(json.dumps({**summary, **(state.after() or {})}))

@@ -8,8 +8,12 @@ use sqlx::{Connection as _, Executor as _, PgConnection};
 pub struct Engines {
     /// PostgreSQL, as a superuser, on a database of no interest.
     pub postgres: String,
-    /// PostgreSQL, as the role that may only SELECT, without a database.
+    /// PostgreSQL, as the owner of read models, without a database.
+    pub postgres_owner: String,
+    /// The same, as the role that may only SELECT.
     pub postgres_reader: String,
+    /// The same, as the owner of key stores.
+    pub postgres_keystore: String,
     /// ClickHouse's HTTP interface.
     pub clickhouse: String,
     /// User and password of who may create databases.
@@ -39,7 +43,9 @@ impl Engines {
         };
         Ok(Self {
             postgres: variable("ANNALS_TEST_POSTGRES")?,
+            postgres_owner: variable("ANNALS_TEST_POSTGRES_OWNER")?,
             postgres_reader: variable("ANNALS_TEST_POSTGRES_READER")?,
+            postgres_keystore: variable("ANNALS_TEST_POSTGRES_KEYSTORE")?,
             clickhouse: variable("ANNALS_TEST_CLICKHOUSE")?,
             clickhouse_writer: user("")?,
             clickhouse_reader: user("_READER")?,
@@ -56,27 +62,39 @@ impl Engines {
         format!("{server}/{name}")
     }
 
-    /// The SELECT-only role's URL of this database.
-    pub fn postgres_reader_database(&self, name: &str) -> String {
-        format!("{}/{name}", self.postgres_reader)
-    }
-
-    /// Makes a database whose schemas and tables, whichever come, the SELECT-only role may read.
+    /// Makes a database for read models, whose schemas and tables, whichever come, the SELECT-only role may read: with
+    /// the rights that `deploy/local/engines` and the image give.
     ///
     /// # Errors
     /// PostgreSQL does not answer or refuses.
     pub async fn create_database(&self, name: &str) -> anyhow::Result<()> {
-        let mut server = PgConnection::connect(&self.postgres).await?;
-        server
-            .execute(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}")))
-            .await?;
+        self.create_database_of(name, "annals").await?;
         let mut database = PgConnection::connect(&self.postgres_database(name)).await?;
-        database
-            .execute("ALTER DEFAULT PRIVILEGES GRANT USAGE ON SCHEMAS TO annals_reader")
-            .await?;
-        database
-            .execute("ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO annals_reader")
-            .await?;
+        for right in ["USAGE ON SCHEMAS", "SELECT ON TABLES"] {
+            let grant = format!("ALTER DEFAULT PRIVILEGES FOR ROLE annals GRANT {right} TO annals_reader");
+            database.execute(sqlx::AssertSqlSafe(grant)).await?;
+        }
+        let admit = format!("GRANT CONNECT ON DATABASE {name} TO annals_reader");
+        database.execute(sqlx::AssertSqlSafe(admit)).await?;
+        Ok(())
+    }
+
+    /// Makes a database for a key store.
+    ///
+    /// # Errors
+    /// PostgreSQL does not answer or refuses.
+    pub async fn create_key_store(&self, name: &str) -> anyhow::Result<()> {
+        self.create_database_of(name, "annals_keystore").await
+    }
+
+    async fn create_database_of(&self, name: &str, owner: &str) -> anyhow::Result<()> {
+        let mut server = PgConnection::connect(&self.postgres).await?;
+        for statement in [
+            format!("CREATE DATABASE {name} OWNER {owner}"),
+            format!("REVOKE CONNECT, TEMPORARY ON DATABASE {name} FROM PUBLIC"),
+        ] {
+            server.execute(sqlx::AssertSqlSafe(statement)).await?;
+        }
         Ok(())
     }
 

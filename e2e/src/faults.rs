@@ -129,7 +129,10 @@ pub async fn run(engines: &Engines, binary: &Path, plan: Plan) -> anyhow::Result
                 client.await??;
             }
             match built {
-                Ok(kept) => checked(&annals, &world, &kept).await,
+                Ok(kept) => {
+                    none_panicked(&annals, &roles)?;
+                    checked(&annals, &world, &kept).await
+                }
                 Err(error) => Err(error),
             }
         }
@@ -206,6 +209,16 @@ async fn recovered(annals: &mut Installation, trouble: &Trouble, world: &World) 
         })
         .await;
         read.with_context(|| last.clone())?;
+    }
+    Ok(())
+}
+
+/// A panic may end a task and not its process.
+fn none_panicked(annals: &Installation, roles: &[Role]) -> anyhow::Result<()> {
+    for role in roles {
+        let said = std::fs::read_to_string(annals.log_file(*role))?;
+        let panicked = said.lines().find(|line| line.contains("panicked"));
+        anyhow::ensure!(panicked.is_none(), "{role:?}: {panicked:?}");
     }
     Ok(())
 }

@@ -107,19 +107,19 @@ impl Installation {
     pub async fn new(engines: &Engines, binary: PathBuf, log: LogKind) -> anyhow::Result<Self> {
         let name = format!("e2e{:012x}", uuid::Uuid::new_v4().as_u128() & 0xffff_ffff_ffff);
         let folder = tempfile::tempdir()?;
-        for database in [name.clone(), keys(&name)] {
-            engines.create_database(&database).await?;
-        }
+        engines.create_database(&name).await?;
+        engines.create_key_store(&keys(&name)).await?;
         let operator_key = service::key::Key::make().reveal().to_owned();
         let mut environment = BTreeMap::new();
         let mut set = |name: &str, value: &str| environment.insert(name.to_owned(), value.to_owned());
         set("ANNALS_ENV", "development");
-        set("ANNALS_POSTGRES_URL", &engines.postgres_database(&name));
+        let at = |server: &str, database: &str| format!("{server}/{database}");
+        set("ANNALS_POSTGRES_URL", &at(&engines.postgres_owner, &name));
+        set("ANNALS_POSTGRES_READER_URL", &at(&engines.postgres_reader, &name));
         set(
-            "ANNALS_POSTGRES_READER_URL",
-            &engines.postgres_reader_database(&name),
+            "ANNALS_KEYSTORE_URL",
+            &at(&engines.postgres_keystore, &keys(&name)),
         );
-        set("ANNALS_KEYSTORE_URL", &engines.postgres_database(&keys(&name)));
         set("ANNALS_MASTER_KEY", &"5a".repeat(32));
         set("ANNALS_CLICKHOUSE_URL", &engines.clickhouse);
         set("ANNALS_CLICKHOUSE_PREFIX", &format!("{name}_"));
@@ -329,9 +329,9 @@ impl Installation {
     ///
     /// # Errors
     /// The system does not say.
-    pub fn has_ended(&mut self, role: Role) -> anyhow::Result<bool> {
+    pub fn has_ended(&mut self, role: Role) -> anyhow::Result<Option<ExitStatus>> {
         let child = self.processes.get_mut(&role).context("not running")?;
-        Ok(child.try_wait()?.is_some())
+        Ok(child.try_wait()?)
     }
 
     /// Asks every process to stop and waits until it has.

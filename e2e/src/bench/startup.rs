@@ -138,7 +138,7 @@ async fn start(installation: &mut Installation) -> anyhow::Result<(f64, f64)> {
     // It gives up after a minute, and a debug build takes longer.
     while let Err(error) = installation.ready(Role::Command).await {
         let waited = begun.elapsed();
-        if waited > LONGEST || installation.has_ended(Role::Command)? {
+        if waited > LONGEST || installation.has_ended(Role::Command)?.is_some() {
             return Err(error);
         }
     }

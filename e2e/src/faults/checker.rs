@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use uuid::Uuid;
 
 use super::{
-    history::{Attempt, Command, Done, Entry, Outcome, Read},
+    history::{Attempt, Beside, Command, Done, Entry, Outcome, Read},
     ledger::{Commit, Ledger},
 };
 use replay::{Replayed, Shape, Status};
@@ -42,6 +42,8 @@ pub struct Looked {
     pub reads: usize,
     /// Commands that were acknowledged more than once, to retries.
     pub repeated: usize,
+    /// Page views and downloads that were acknowledged.
+    pub beside: usize,
 }
 
 /// Compares the history with the log.
@@ -54,6 +56,7 @@ pub fn check(entries: &[Entry], ledger: &Ledger) -> (Looked, Vec<Violation>) {
     checker.order();
     checker.refusals();
     checker.reads(entries);
+    checker.beside(entries);
     (checker.looked, checker.violations)
 }
 
@@ -89,7 +92,7 @@ impl<'a> Checker<'a> {
             .iter()
             .filter_map(|entry| match entry {
                 Entry::Attempt(attempt) => Some(attempt),
-                Entry::Read(_) | Entry::Trouble { .. } => None,
+                Entry::Read(_) | Entry::Beside(_) | Entry::Trouble { .. } => None,
             })
             .collect();
         let mut marked: HashMap<&str, Vec<_>> = HashMap::new();
@@ -364,6 +367,26 @@ impl<'a> Checker<'a> {
                     format!("{read:?}\nthe log: {other:?}"),
                 ),
             }
+        }
+    }
+
+    fn beside(&mut self, entries: &[Entry]) {
+        for entry in entries {
+            let Entry::Beside(Beside { mark, acknowledged }) = entry else {
+                continue;
+            };
+            let commits = self.marked.get(mark.as_str()).map_or(0, Vec::len);
+            let stands = commits > 0 || self.ledger.viewed.contains(mark);
+            if *acknowledged && !stands {
+                self.broken(
+                    "an acknowledged page view or download is not in the log",
+                    mark.clone(),
+                );
+            }
+            if commits > 1 {
+                self.broken("a download stands in the log twice", mark.clone());
+            }
+            self.looked.beside += usize::from(*acknowledged);
         }
     }
 }

@@ -16,7 +16,7 @@ use service::{Position, position::Topic};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::history::{Attempt, Command, Done, Entry, History, Outcome, Read};
+use super::history::{Attempt, Beside, Command, Done, Entry, History, Outcome, Read};
 
 /// How long a client waits for an answer, and for one at all.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -222,16 +222,18 @@ impl Client {
         }
     }
 
-    /// What gives the other projections something to fold. What becomes of it the log and the tables say.
+    /// What gives the other projections something to fold.
     async fn aside(&mut self) {
         let site = self.tenant().site.clone();
         let number = self.world.number.fetch_add(1, Ordering::Relaxed);
-        let (path, body) = match self.random.random_range(0..10) {
+        let (mark, path, body) = match self.random.random_range(0..10) {
             0..2 => (
+                format!("/{number}"),
                 "/api/event",
                 json!({"name": "pageview", "url": format!("https://{site}/{number}"), "domain": site}),
             ),
             2 => (
+                format!("book {number}"),
                 "/api/v1/downloads",
                 json!({"title": format!("book {number}"), "url": format!("https://{site}/{number}.epub")}),
             ),
@@ -245,7 +247,14 @@ impl Client {
             .unwrap_or_default();
         let request = self.http.post(format!("http://{asked}{path}"));
         let request = request.header(header::USER_AGENT, BROWSER).json(&body);
-        let _ = request.bearer_auth(&self.tenant().key).send().await;
+        let answer = request.bearer_auth(&self.tenant().key).send().await;
+        let acknowledged = answer.is_ok_and(|answer| {
+            let counts = !answer.headers().contains_key("x-annals-dropped");
+            answer.status().is_success() && counts
+        });
+        self.world
+            .history
+            .keep(Entry::Beside(Beside { mark, acknowledged }));
     }
 
     async fn attempt(&mut self, mark: &str, piece: Option<Uuid>, command: &Command, keyed: bool) -> Outcome {

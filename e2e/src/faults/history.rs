@@ -113,12 +113,22 @@ pub struct Read {
     pub found: Option<(u64, String)>,
 }
 
+/// A page view or a download, sent once.
+#[derive(Debug, Clone, Serialize)]
+pub struct Beside {
+    /// The view's path, or the download's title: no other has it.
+    pub mark: String,
+    /// Whether it was acknowledged, as something that counts.
+    pub acknowledged: bool,
+}
+
 /// A line of the history.
 #[derive(Debug, Clone, Serialize)]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum Entry {
     Attempt(Attempt),
     Read(Read),
+    Beside(Beside),
     Trouble { at: u64, what: String },
 }
 

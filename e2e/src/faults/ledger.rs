@@ -1,6 +1,9 @@
 //! The final log, as `schemas/history.py` derives it from an export: no code is shared with Annals.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
@@ -14,6 +17,8 @@ use uuid::Uuid;
 pub struct Ledger {
     /// By partition.
     pub partitions: BTreeMap<u32, Vec<Commit>>,
+    /// The paths of all pages that were viewed, in all partitions of visits.
+    pub viewed: BTreeSet<String>,
     /// Records that count for nothing, in all partitions.
     pub void: usize,
 }
@@ -106,6 +111,10 @@ impl Ledger {
                 let commits = std::mem::take(&mut commits);
                 if let Some(partition) = summary.partition.strip_prefix("ledger/") {
                     ledger.partitions.insert(partition.parse()?, commits);
+                } else if summary.partition.starts_with("visits/") {
+                    let events = commits.iter().flat_map(|commit| &commit.events);
+                    let paths = events.filter_map(|event| event.data["visit"]["pathname"].as_str());
+                    ledger.viewed.extend(paths.map(str::to_owned));
                 }
                 continue;
             }

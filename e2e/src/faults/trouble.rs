@@ -117,14 +117,20 @@ impl Trouble {
     /// As whatever runs services does: starts again what has ended, as one does that finds no engine when it starts.
     ///
     /// # Errors
-    /// One has panicked.
+    /// One has panicked, or crashed.
     pub fn supervise(&self, annals: &mut Installation) -> anyhow::Result<()> {
         for role in self.roles() {
-            if self.is_ill(Target::Process(role)) || !annals.has_ended(role)? {
+            if self.is_ill(Target::Process(role)) {
                 continue;
             }
+            let Some(status) = annals.has_ended(role)? else {
+                continue;
+            };
             let said = annals.said(role);
-            anyhow::ensure!(!said.contains("panicked"), "{role:?} has ended:\n{said}");
+            anyhow::ensure!(
+                status.signal().is_none() && !said.contains("panicked"),
+                "{role:?} has ended with {status}:\n{said}"
+            );
             let why = said.lines().last().unwrap_or_default();
             self.world
                 .history

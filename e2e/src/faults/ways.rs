@@ -29,7 +29,9 @@ impl Ways {
             let (from, to) = (format!("127.0.0.1:{direct}"), proxy.address.to_string());
             for url in [
                 &mut through.postgres,
+                &mut through.postgres_owner,
                 &mut through.postgres_reader,
+                &mut through.postgres_keystore,
                 &mut through.clickhouse,
             ] {
                 *url = url.replace(&from, &to);

@@ -46,25 +46,24 @@ async fn a_projector_killed_while_it_catches_up_gives_the_same_answers() {
     sample::pageviews_shown(&annals, &key, SITE, views).await;
     sample::settled(&annals, &key, SITE).await;
     let before = sample::answers(&annals, &key, SITE).await;
+    let whole = checkpoints(&annals).await.unwrap();
 
     annals.kill(Role::Projector).await.unwrap();
     annals.stop().await.unwrap();
     delete_read_models(&annals).await;
     // Killed as soon as something was written, and again when there is more.
-    let mut written = 0;
-    for _ in 0..4 {
+    let (mut written, mut in_the_midst) = (0, 0);
+    while written < whole && in_the_midst < 4 {
         annals.spawn(Role::Projector).unwrap();
         let more = wait::until("the projector to write more", crate::PATIENCE, async || {
             let now = checkpoints(&annals).await.unwrap_or(0);
             (now > written).then_some(now)
         });
-        written = match more.await {
-            Ok(more) => more,
-            // It was at its end already.
-            Err(_) => break,
-        };
+        written = more.await.unwrap();
         annals.kill(Role::Projector).await.unwrap();
+        in_the_midst += usize::from(written < whole);
     }
+    assert!(in_the_midst > 0, "it was never killed before its end");
     annals.start().await.unwrap();
     shown_again(&annals, &key, views).await;
     compare(&before, &sample::answers(&annals, &key, SITE).await);

@@ -58,7 +58,7 @@ async fn says(annals: &Installation, role: Role, text: &str) {
 
 async fn ends(annals: &mut Installation, role: Role) -> String {
     wait::until("the process to end", PATIENCE, async || {
-        annals.has_ended(role).unwrap().then_some(())
+        annals.has_ended(role).unwrap().map(drop)
     })
     .await
     .unwrap();
@@ -83,7 +83,7 @@ async fn a_process_waits_for_engines_that_come_later() {
     postgres.come().await;
     for role in [Role::Command, Role::Projector] {
         says(&annals, role, "Kafka").await;
-        assert!(!annals.is_ready(role).await && !annals.has_ended(role).unwrap());
+        assert!(!annals.is_ready(role).await && annals.has_ended(role).unwrap().is_none());
     }
     kafka.come().await;
     for role in [Role::Command, Role::Projector] {

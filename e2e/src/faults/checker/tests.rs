@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{Looked, check};
 use crate::faults::{
-    history::{Attempt, Command, Done, Entry, Outcome, Read},
+    history::{Attempt, Beside, Command, Done, Entry, Outcome, Read},
     ledger::{Commit, Event, Ledger},
 };
 
@@ -43,7 +43,7 @@ fn ledger(events: Vec<Event>) -> Ledger {
     });
     Ledger {
         partitions: [(0, commits.collect())].into(),
-        void: 0,
+        ..Ledger::default()
     }
 }
 
@@ -141,6 +141,7 @@ fn a_history_in_order_is_in_order() {
         unknown: 1,
         reads: 1,
         repeated: 1,
+        beside: 0,
     };
     assert_eq!(looked, expected);
 }
@@ -362,4 +363,38 @@ fn a_read_shows_what_its_reader_wrote_and_what_the_log_says() {
     assert_eq!(read(404, None), ["a write of one's own was not found"]);
     assert_eq!(read(503, None), [""; 0]);
     assert_eq!(read(0, None), [""; 0]);
+}
+
+#[test]
+fn what_was_acknowledged_beside_commands_must_be_there_too() {
+    let (mut history, log) = in_order();
+    let queued = Event {
+        kind: "download.queued.v1".into(),
+        ..drafted(BOB, "book 8", "none")
+    };
+    let mut log = ledger([events_of(&log), vec![queued.clone()]].concat());
+    log.viewed.insert("/7".into());
+    let beside = |mark: &str, acknowledged| {
+        let mark = mark.into();
+        Entry::Beside(Beside { mark, acknowledged })
+    };
+    history.extend([beside("/7", true), beside("book 8", true), beside("/9", false)]);
+    assert_eq!(check(&history, &log).0.beside, 2);
+    assert_eq!(whats(&history, &log), [""; 0]);
+
+    log.viewed.clear();
+    assert_eq!(
+        whats(&history, &log),
+        ["an acknowledged page view or download is not in the log"]
+    );
+    let twice = Ledger {
+        viewed: ["/7".into()].into(),
+        ..ledger([events_of(&log), vec![queued]].concat())
+    };
+    assert!(whats(&history, &twice).contains(&"a download stands in the log twice"));
+}
+
+fn events_of(ledger: &Ledger) -> Vec<Event> {
+    let commits = ledger.partitions[&0].iter();
+    commits.flat_map(|commit| commit.events.clone()).collect()
 }
