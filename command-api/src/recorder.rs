@@ -182,7 +182,7 @@ impl Recorder {
     /// Whose view it was when this request first came with this key, as far as this process remembers: a retry may come
     /// from another address, and is the same view.
     pub fn viewed(&self, key: Hash, request: Hash) -> Option<Viewed> {
-        self.keys.viewed(key, request)
+        self.keys.viewed(key, request, Instant::now())
     }
 
     /// Appends visits and waits until the log has them all. Says what comes next in each partition.

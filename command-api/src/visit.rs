@@ -65,11 +65,13 @@ pub enum Dropped {
     Bot,
     /// There is no user agent: browsers have one.
     NoUserAgent,
+    /// It could not be found out now whether there is such a site.
+    Unavailable,
 }
 
 impl Dropped {
     /// All reasons, for metrics that start at zero.
-    pub const ALL: [Self; 3] = [Self::UnknownSite, Self::Bot, Self::NoUserAgent];
+    pub const ALL: [Self; 4] = [Self::UnknownSite, Self::Bot, Self::NoUserAgent, Self::Unavailable];
 
     /// The reason as it is told.
     pub const fn reason(self) -> &'static str {
@@ -77,6 +79,7 @@ impl Dropped {
             Self::UnknownSite => "unknown-site",
             Self::Bot => "bot",
             Self::NoUserAgent => "no-user-agent",
+            Self::Unavailable => "unavailable",
         }
     }
 }

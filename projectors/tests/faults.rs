@@ -597,7 +597,7 @@ async fn titles(reader: &Reader) -> Vec<String> {
         &snapshot,
         &filter,
         Sort::parse("title").unwrap(),
-        &Page::Number(1),
+        &Page::Skip(0),
         100,
     )
     .await

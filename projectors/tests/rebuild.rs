@@ -62,7 +62,7 @@ async fn pieces(reader: &Reader, next_offset: u64) -> usize {
         &at,
         &filter,
         Sort::parse("title").unwrap(),
-        &Page::Number(1),
+        &Page::Skip(0),
         10_000,
     )
     .await;

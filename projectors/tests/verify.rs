@@ -372,6 +372,31 @@ async fn an_event_that_was_left_out_without_being_parked_is_named() {
     world.erase().await;
 }
 
+/// The log is read once more to find which rows differ; what cannot be folded is no other one for that.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_cannot_be_folded_is_counted_once() {
+    let mut world = World::make().await;
+    world.live(6).await;
+    world.fold().await;
+    let forget = "DELETE FROM annals.parked_aggregates WHERE projection = 'visits'";
+    world.control.execute(forget).await.unwrap();
+    let change = format!(
+        "ALTER TABLE {}visits_1.events UPDATE pathname = '/by-hand' WHERE log_offset = 7 AND log_index = 1 \
+         SETTINGS mutations_sync = 1",
+        world.rows.writer.prefix
+    );
+    world.rows.execute(&change).await.unwrap();
+    let (outcome, differences) = world.verify(Projection::Visits).await;
+    assert_eq!(
+        outcome.differences as usize,
+        differences.len(),
+        "{differences:#?}"
+    );
+    told(&differences, "parked", What::NotParked);
+    told(&differences, "events", What::Differs);
+    world.erase().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn it_compares_at_one_position_while_events_arrive() {
     let mut world = World::make().await;

@@ -537,7 +537,9 @@ async fn the_report_joins_views_with_content_and_the_period_before() {
 
     let day = |text: &str| text.parse().unwrap();
     let period = Resolved::days(day("2026-03-02"), day("2026-03-02"), chrono_tz::Tz::UTC);
-    let report = content_report(&reader, 1, 1, &site(), &period).await.unwrap();
+    let report = content_report(&reader, 1, 1, &site(), &period, (None, 0))
+        .await
+        .unwrap();
     assert_eq!(report.before, ["2026-03-01", "2026-03-01"]);
     let rows: Vec<_> = report
         .rows

@@ -97,13 +97,13 @@ impl Keys {
 fn clickhouse_prefix(text: &str) -> Result<String, String> {
     let plain = text
         .bytes()
-        .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'));
+        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     let theirs = ["live", "visits_at", "content_facts_at"]
         .iter()
         .any(|name| text.starts_with(name));
     match (plain, theirs) {
         (true, false) => Ok(text.to_owned()),
-        (false, _) => Err("expected lower-case letters, digits and underscores".to_owned()),
+        (false, _) => Err("expected letters, digits and underscores".to_owned()),
         (true, true) => Err(
             "must not begin like the views that analysts may read (live, visits_at, content_facts_at)"
                 .to_owned(),

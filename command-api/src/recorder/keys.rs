@@ -43,8 +43,8 @@ pub type Viewed = (VisitorId, Timestamp);
 
 #[derive(Debug, Default)]
 struct Known {
-    /// The request, and of a view who viewed.
-    requests: HashMap<Hash, (Hash, Option<Viewed>)>,
+    /// When it came, the request, and of a view who viewed.
+    requests: HashMap<Hash, (Instant, Hash, Option<Viewed>)>,
     /// In the order of their first use.
     order: VecDeque<(Instant, Hash)>,
 }
@@ -68,7 +68,7 @@ impl VisitKeys {
         while let Some((_, key)) = order.pop_front_if(|(time, _)| old(time)) {
             requests.remove(&key);
         }
-        if let Some((first, _)) = requests.get(&key) {
+        if let Some((_, first, _)) = requests.get(&key) {
             return *first == request;
         }
         if order.len() >= self.most
@@ -76,16 +76,18 @@ impl VisitKeys {
         {
             requests.remove(&key);
         }
-        requests.insert(key, (request, viewed));
+        requests.insert(key, (now, request, viewed));
         order.push_back((now, key));
         true
     }
 
     /// Whose view it was when this request first came with this key, if that is known.
-    pub(super) fn viewed(&self, key: Hash, request: Hash) -> Option<Viewed> {
+    pub(super) fn viewed(&self, key: Hash, request: Hash, now: Instant) -> Option<Viewed> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let (first, viewed) = known.requests.get(&key)?;
-        viewed.filter(|_| *first == request)
+        let (time, first, viewed) = known.requests.get(&key)?;
+        // What is older is another view: of another day, perhaps, whose visitors nobody may know any more.
+        let fresh = now.saturating_duration_since(*time) < self.kept;
+        viewed.filter(|_| fresh && *first == request)
     }
 }
 
@@ -115,16 +117,19 @@ mod tests {
 
     #[test]
     fn a_view_is_of_whom_it_first_was() {
-        let (keys, now) = (VisitKeys::new(Duration::from_secs(60)), Instant::now());
+        let (kept, now) = (Duration::from_secs(60), Instant::now());
+        let keys = VisitKeys::new(kept);
         let [one, other] = [1, 2].map(|who| Some((VisitorId::new(who), Timestamp::from_micros(7).unwrap())));
         let by = |viewed| Keyed {
             viewed,
             ..keyed(1, 1)
         };
-        assert_eq!(keys.viewed([1; 16], [1; 16]), None);
+        assert_eq!(keys.viewed([1; 16], [1; 16], now), None);
         assert!(keys.take(by(one), now) && keys.take(by(other), now));
-        assert_eq!(keys.viewed([1; 16], [1; 16]), one);
-        assert_eq!(keys.viewed([1; 16], [2; 16]), None, "another request");
+        let last = now + kept - Duration::from_nanos(1);
+        assert_eq!(keys.viewed([1; 16], [1; 16], last), one);
+        assert_eq!(keys.viewed([1; 16], [2; 16], last), None, "another request");
+        assert_eq!(keys.viewed([1; 16], [1; 16], now + kept), None, "it is forgotten");
     }
 
     #[test]

@@ -76,7 +76,7 @@ pub struct RevenueBody {
     params(("User-Agent" = Option<String>, Header, description = "of the visitor; with the address it tells visitors of a day apart")),
     responses((status = 202, body = String, content_type = "text/plain", description = "`ok`",
         headers(("x-plausible-dropped" = Option<String>, description = "`1` when the hit was not kept"),
-                ("x-annals-dropped" = Option<String>, description = "why: `unknown-site`, `bot` or `no-user-agent`")))))]
+                ("x-annals-dropped" = Option<String>, description = "why: `unknown-site`, `bot`, `no-user-agent`, or `unavailable`, when one of several sites could not be looked for")))))]
 pub async fn event(State(app): State<App>, source: Source, body: Result<Bytes, BytesRejection>) -> Response {
     let mut response = match record(&app, &source, body).await {
         Ok(dropped) => {
@@ -171,8 +171,11 @@ async fn record(
         };
         events.push(source.traced.recorded(site.tenant, at, None, hit.event(place)));
     }
-    if let (true, Some(error)) = (events.is_empty(), failed) {
-        return Err(error);
+    if let Some(error) = failed {
+        if events.is_empty() {
+            return Err(error);
+        }
+        dropped = Some(drop_one(Dropped::Unavailable));
     }
     if !events.is_empty() {
         let count = events.len() as u64;

@@ -30,6 +30,18 @@ const DOMAINS_MAX: usize = 20;
 /// Most names of sites in it: some may be repeated.
 const NAMES_MAX: usize = 100;
 
+/// Fields that have two names.
+const NAMES: [(&str, &str); 8] = [
+    ("n", "name"),
+    ("u", "url"),
+    ("d", "domain"),
+    ("r", "referrer"),
+    ("$", "revenue"),
+    ("i", "interactive"),
+    ("h", "hashMode"),
+    ("h", "hash_mode"),
+];
+
 /// `T` is the kind of text: borrowed to be quick, owned where the reader that names fields needs it.
 #[derive(Debug, Deserialize)]
 struct Body<T> {
@@ -139,7 +151,7 @@ impl<T: Deref<Target = str>> Body<T> {
 }
 
 /// What other trackers than the script say otherwise than it does, as it would say it: a number for a name, texts for
-/// numbers and truth values, an empty list for no properties (as PHP writes it).
+/// numbers and truth values, an empty list for no properties (as PHP writes it), a field by both of its names.
 fn forgiven(body: &[u8]) -> Option<String> {
     let mut fields: Map<String, Value> = serde_json::from_slice(body).ok()?;
     let mut changed = false;
@@ -153,6 +165,12 @@ fn forgiven(body: &[u8]) -> Option<String> {
         };
         *value = meant;
         changed = true;
+    }
+    for (short, long) in NAMES {
+        if let (Some(value), true) = (fields.get(short), fields.contains_key(long)) {
+            fields.remove(if value.is_null() { short } else { long });
+            changed = true;
+        }
     }
     changed.then(|| Value::Object(fields).to_string())
 }
@@ -239,6 +257,10 @@ mod tests {
         let read_long = read(long.as_bytes()).unwrap();
         assert_eq!(read_long, read(short.as_bytes()).unwrap());
         assert_eq!(read_long.domains, ["example.org"]);
+        let both = format!("{},{}", &long[..long.len() - 1], &short[1..]);
+        assert_eq!(read_long, read(both.as_bytes()).unwrap());
+        let one_is_null = short.replace(r#""n":"Signup""#, r#""n":null,"name":"Signup""#);
+        assert_eq!(read_long, read(one_is_null.as_bytes()).unwrap());
         let Deed::Custom {
             name,
             interactive,

@@ -170,18 +170,15 @@ fn slugs(rows: &mut Expected, event: &Happened<'_>, what: &str, key: u128, id: &
         let [site, kind, slug] = [text("site"), text("kind"), text("slug")];
         let taken = redirect(rows, [tenant, &site, &kind, &slug]);
         rows.remove(REDIRECTS, taken);
-        rows.known.insert(key, [site, kind, slug]);
+        let ours = ours(rows, &slug);
+        rows.know(key, [site, kind], ours);
     }
-    let Some([site, kind, had]) = rows
-        .known
-        .get(&key)
-        .cloned()
-        .filter(|_| what == "slug-changed.v1")
-    else {
+    let Some(known) = rows.known(key).filter(|_| what == "slug-changed.v1") else {
         return;
     };
+    let [site, kind] = known.place.as_ref();
     let give_up = |rows: &mut Expected, slug: &str| {
-        if !rows.slice.has(slug) {
+        if slug.is_empty() || !rows.slice.has(slug) {
             return;
         }
         let mut row = Columns::default();
@@ -194,15 +191,22 @@ fn slugs(rows: &mut Expected, event: &Happened<'_>, what: &str, key: u128, id: &
             ("since", event.time.into()),
             ("tenant_seq", event.tenant_seq.into()),
         ]);
-        let place = redirect(rows, [tenant, &site, &kind, slug]);
+        let place = redirect(rows, [tenant, site, kind, slug]);
         rows.put(REDIRECTS, place, row);
     };
     // After a change that was passed over it has another slug than the next one says.
-    give_up(rows, &had);
-    let taken = redirect(rows, [tenant, &site, &kind, &text("to")]);
+    give_up(rows, &known.text);
+    let to = text("to");
+    let taken = redirect(rows, [tenant, site, kind, &to]);
     rows.remove(REDIRECTS, taken);
     give_up(rows, &text("from"));
-    rows.known.insert(key, [site.clone(), kind.clone(), text("to")]);
+    let ours = ours(rows, &to);
+    rows.remember(key, ours);
+}
+
+/// A slug, when it is of this slice: nobody asks for another one.
+fn ours<'a>(rows: &Expected, slug: &'a str) -> &'a str {
+    if rows.slice.has(slug) { slug } else { "" }
 }
 
 /// What an old slug is known by.

@@ -40,11 +40,10 @@ pub(super) fn take(rows: &mut Expected, event: &Happened<'_>) -> Result<(), Stri
         ]);
         let key = rows.key(FACTS, [tenant, ("site", site.into()), content]);
         rows.put(FACTS, key, row);
-        rows.known
-            .insert(piece, [site.to_owned(), String::new(), String::new()]);
+        rows.know(piece, [site.to_owned(), String::new()], "");
     }
-    let site = rows.known.get(&piece).map(|[site, ..]| site.as_str().into());
-    let key = site.map(|site| rows.key(FACTS, [tenant, ("site", site), content]));
+    let known = rows.known(piece);
+    let key = known.map(|known| rows.key(FACTS, [tenant, ("site", known.place[0].as_str().into()), content]));
     let found = key.and_then(|key| rows.get(FACTS, key).cloned().map(|row| (key, row)));
     let Some((key, mut row)) = found else {
         return Err("an event of a piece that was never drafted".to_owned());
@@ -77,13 +76,13 @@ pub(super) fn take(rows: &mut Expected, event: &Happened<'_>) -> Result<(), Stri
     }
     set("log_partition", event.place.0.into());
     set("log_offset", event.place.1.into());
-    let known = rows.known.entry(piece).or_default();
     if let Some(path) = path {
-        known[1] = path;
+        rows.remember(piece, &path);
     }
+    let named = rows.known(piece).unwrap_or_default().text;
     let mut paths: Vec<String> = Vec::new();
     // As it was named: a column keeps a long text shortened.
-    let own = match (known[1].as_str(), row.text("kind")) {
+    let own = match (named.as_ref(), row.text("kind")) {
         ("", "page") => row.text("slug").to_owned(),
         ("", kind) => format!("{kind}/{}", row.text("slug")),
         (path, _) => path.to_owned(),

@@ -137,8 +137,19 @@ pub(super) struct Expected {
     /// Of final rows, by table.
     shapes: HashMap<&'static str, Shape>,
     held: usize,
-    /// What a fold has to know of every aggregate, in any slice; about a hundred bytes each.
-    pub(super) known: HashMap<u128, [String; 3]>,
+    /// What a fold has to know of every aggregate, in any slice: some eighty bytes each, and a text in its own slice.
+    known: HashMap<u128, Known>,
+    /// Few, for many aggregates.
+    places: HashSet<Arc<[String; 2]>>,
+}
+
+/// What is known of an aggregate beside its rows.
+#[derive(Clone, Default)]
+pub(super) struct Known {
+    /// Its site and its kind.
+    pub(super) place: Arc<[String; 2]>,
+    /// Empty, when it is of another slice.
+    pub(super) text: Box<str>,
 }
 
 impl Expected {
@@ -151,6 +162,7 @@ impl Expected {
             shapes: HashMap::new(),
             held: 0,
             known: HashMap::new(),
+            places: HashSet::new(),
         }
     }
 
@@ -176,6 +188,36 @@ impl Expected {
     /// What a row is known by: the columns of its key.
     pub(super) fn key<const N: usize>(&self, table: &'static Table, columns: [(&str, Cell<'_>); N]) -> u128 {
         self.keys.key(table, columns)
+    }
+
+    /// What is known of an aggregate.
+    pub(super) fn known(&self, aggregate: u128) -> Option<Known> {
+        self.known.get(&aggregate).cloned()
+    }
+
+    /// Remembers where an aggregate is.
+    pub(super) fn know(&mut self, aggregate: u128, place: [String; 2], text: &str) {
+        let place = self.places.get(&place).cloned().unwrap_or_else(|| {
+            let place = Arc::new(place);
+            self.places.insert(place.clone());
+            place
+        });
+        self.known.insert(
+            aggregate,
+            Known {
+                place,
+                text: "".into(),
+            },
+        );
+        self.remember(aggregate, text);
+    }
+
+    /// Remembers another text of one that is known.
+    pub(super) fn remember(&mut self, aggregate: u128, text: &str) {
+        if let Some(known) = self.known.get_mut(&aggregate) {
+            self.held = (self.held + text.len()).saturating_sub(known.text.len());
+            known.text = text.into();
+        }
     }
 
     /// The row that is folded on.

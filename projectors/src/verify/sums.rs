@@ -3,8 +3,8 @@
 
 use std::{collections::HashMap, ops::Range};
 
-/// Sums of events, at most: neighbours go together.
-const SUMS: u64 = 1 << 16;
+/// Sums of events, at most: neighbours go together. They take some 2 MB.
+const SUMS: u64 = 1 << 14;
 
 /// Ranges of offsets that are asked for together.
 const RANGES: usize = 64;
@@ -20,7 +20,7 @@ impl Sums {
     /// Of offsets before this one: not so many sums that they would take much memory.
     pub(super) fn up_to(next: u64) -> Self {
         Self {
-            width: (next / SUMS).max(1),
+            width: next.div_ceil(SUMS).max(1),
             sums: HashMap::new(),
         }
     }

@@ -407,6 +407,8 @@ struct Fold {
     /// Sessions that were let go.
     sessions: Expected,
     unfit: Vec<Difference>,
+    /// Whether those are to be named: once.
+    names_unfit: bool,
     /// Sessions that are to be compared when their version is reached.
     later: HashMap<u64, Vec<Left>>,
     look: Look,
@@ -433,14 +435,18 @@ impl Fold {
             events: expected.empty(),
             sessions: expected.empty(),
             unfit: Vec::new(),
+            names_unfit: expected.is_first_look(),
             later: HashMap::new(),
             look: Look::at(expected),
         }
     }
 
-    /// The same before anything was folded.
+    /// The same before anything was folded, for a second reading.
     fn again(&self) -> Self {
-        Self::new(self.partition, &self.events, self.parked.clone(), Vec::new())
+        Self {
+            names_unfit: false,
+            ..Self::new(self.partition, &self.events, self.parked.clone(), Vec::new())
+        }
     }
 
     /// Folds a record; says how many events it holds.
@@ -487,7 +493,7 @@ impl Fold {
         });
         if let Err(reason) = done
             && !self.beyond
-            && self.events.is_first_look()
+            && self.names_unfit
         {
             let tenant = event.ok().map(|event| event.tenant);
             self.unfit.push(Difference::unfit(place, tenant, reason));

@@ -199,7 +199,7 @@ fn wish(params: Params, public: bool) -> Result<Wish, Error> {
             )),
         }
     }
-    let mut part = Part::Number(paging.page);
+    let mut part = Part::Skip(paging.skipped() as u64);
     if let Some(text) = &params.after {
         match text.parse::<Cursor>() {
             Ok(_) if params.page.is_some() => faults.push(FieldError::new("/page", "does not go with after")),
@@ -242,27 +242,20 @@ fn wish(params: Params, public: bool) -> Result<Wish, Error> {
 async fn read(app: &App, wish: &Wish) -> Result<Page, Error> {
     let tables = app.0.tables.live(Projection::Content)?;
     let size = wish.paging.size;
-    // One more than asked for tells whether there is more. (The tables skip whole pages of what they are asked
-    // for, so beyond the first page of a numbered list the total tells.)
-    let exact = wish.paging.page == 1 || matches!(wish.part, Part::After(_));
-    let limit = if exact { size + 1 } else { size };
-    let mut rows = list::list(&tables, &wish.filter, wish.sort, &wish.part, limit).await?;
+    // One more than asked for tells whether there is more.
+    let mut rows = list::list(&tables, &wish.filter, wish.sort, &wish.part, size + 1).await?;
     let total = if wish.total {
         Some(u64::try_from(list::count(&tables, &wish.filter).await?).unwrap_or_default())
     } else {
         None
     };
-    let more = match total {
-        _ if exact => rows.len() > size as usize,
-        Some(total) => (wish.paging.skipped() + size as usize) as u64 <= total.saturating_sub(1),
-        None => rows.len() == size as usize,
-    };
+    let more = rows.len() > size as usize;
     rows.truncate(size as usize);
     let next = rows
         .last()
         .filter(|_| more)
         .map(|row| row.cursor(wish.sort).to_string());
-    let page = matches!(wish.part, Part::Number(_)).then_some(wish.paging.page);
+    let page = matches!(wish.part, Part::Skip(_)).then_some(wish.paging.page);
     let mut items = Vec::with_capacity(rows.len());
     for row in rows {
         let site = app.domain(wish.filter.tenant, row.site).await?;

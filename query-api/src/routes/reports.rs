@@ -32,6 +32,8 @@ use crate::{
 
 /// Days of a report that does not say.
 const DAYS: u64 = 28;
+/// Pieces at a time, of who does not want all.
+const MOST_PIECES: u32 = 10_000;
 /// Ten years and their leap days.
 const MOST_DAYS: i64 = 3_653;
 
@@ -51,6 +53,12 @@ pub(crate) struct Params {
     /// json or csv.
     #[serde(default)]
     format: Option<String>,
+    /// At most this many pieces, 1 to 10,000; all of them unless said.
+    #[serde(default)]
+    size: Option<u32>,
+    /// With `size`: which part of them, from 1.
+    #[serde(default)]
+    page: Option<u32>,
     /// Answers from what operators have frozen: `at_2026_11` means the visits of `visits_at_2026_11` and the content of
     /// `content_facts_at_2026_11`. Days are those on which people came, as ever; what was recorded later is not in it.
     #[serde(default)]
@@ -127,6 +135,7 @@ pub(crate) async fn content(
         let text = "does not go with Annals-Position: it stays where it is";
         faults.push(FieldError::new("/as_of", text));
     }
+    let part = part(&params, &mut faults);
     checked(faults)?;
     let (site, generation, facts, as_of) = match &params.as_of {
         Some(as_of) => {
@@ -153,8 +162,15 @@ pub(crate) async fn content(
     let period = period(&site, from, to)?;
     let headers = ask.headers(app.progress(), &[Projection::Visits, Projection::ContentFacts]);
     let _turn = app.0.stats.take(site.tenant).await?;
-    let report =
-        report::content_report(&app.0.clickhouse, generation, facts, &site.of_visits(), &period).await?;
+    let report = report::content_report(
+        &app.0.clickhouse,
+        generation,
+        facts,
+        &site.of_visits(),
+        &period,
+        part,
+    )
+    .await?;
     if params.format.as_deref() == Some("csv") {
         return Ok((headers, csv(&report)?).into_response());
     }
@@ -184,6 +200,26 @@ async fn frozen(app: &App, projection: Projection, as_of: &str) -> Result<frozen
     }
 }
 
+/// How many pieces, and how many before them.
+fn part(params: &Params, faults: &mut Vec<FieldError>) -> (Option<u32>, u64) {
+    if params.size.is_some_and(|size| !(1..=MOST_PIECES).contains(&size)) {
+        faults.push(FieldError::new("/size", format!("is 1 to {MOST_PIECES}")));
+    }
+    let skip = match (params.page, params.size) {
+        (Some(0), _) => {
+            faults.push(FieldError::new("/page", "is counted from 1"));
+            0
+        }
+        (Some(_), None) => {
+            faults.push(FieldError::new("/page", "needs a size"));
+            0
+        }
+        (Some(page), Some(size)) => u64::from(page - 1) * u64::from(size),
+        (None, _) => 0,
+    };
+    (params.size, skip)
+}
+
 fn day(name: &str, text: Option<&str>, faults: &mut Vec<FieldError>) -> Option<NaiveDate> {
     let text = text?;
     // chrono would take years beyond 9999 and signs; a day here has ten characters.
@@ -202,7 +238,10 @@ fn period(site: &Site, from: Option<NaiveDate>, to: Option<NaiveDate>) -> Result
     let first = from.or_else(|| last.checked_sub_days(back)).unwrap_or(last);
     let mut faults = Vec::new();
     if first > last {
-        faults.push(FieldError::new("/to", "is before from"));
+        faults.push(match to {
+            Some(_) => FieldError::new("/to", "is before from"),
+            None => FieldError::new("/from", format!("is after today, which is {last}")),
+        });
     } else if (last - first).num_days() >= MOST_DAYS {
         faults.push(FieldError::new(
             "/from",

@@ -135,6 +135,11 @@ async fn visits_are_counted() {
         (&first["views_change"], report["items"].as_array().unwrap().len()),
         (&json!(-50.0), 2)
     );
+    let second = stage
+        .read(&format!("{path}&size=1&page=2"), Some(&tenant.key))
+        .await
+        .ok();
+    assert_eq!(second["items"], json!([report["items"][1]]), "a part of it");
     let csv = stage.read(&format!("{path}&format=csv"), Some(&tenant.key)).await;
     assert_eq!(csv.header("content-type"), "text/csv; charset=utf-8");
     assert!(
@@ -307,6 +312,10 @@ async fn what_cannot_be_asked_is_pointed_at() {
         ("site=a.example&from=0001-01-01&to=9999-12-31", "/from"),
         ("site=a.example&from=%2B12345-01-01", "/from"),
         ("site=a.example&format=xml", "/format"),
+        ("site=a.example&from=2999-01-01", "/from"),
+        ("site=a.example&size=10001", "/size"),
+        ("site=a.example&page=2", "/page"),
+        ("site=a.example&size=2&page=0", "/page"),
         ("from=2026-01-01", "/site"),
     ] {
         let answer = stage

@@ -55,8 +55,8 @@ pub struct Sort {
 /// Which part of a list.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Page {
-    /// By number, from 1.
-    Number(u32),
+    /// What follows so many.
+    Skip(u64),
     /// What follows a row, however far that is.
     After(Cursor),
 }
@@ -231,13 +231,7 @@ pub async fn list(
     size: u32,
 ) -> Result<Vec<Listed>, Error> {
     let (sort, time, text, id, skip) = match page {
-        Page::Number(number) => (
-            sort,
-            None,
-            None,
-            None,
-            i64::from(number.saturating_sub(1)) * i64::from(size),
-        ),
+        Page::Skip(skip) => (sort, None, None, None, i64::try_from(*skip).unwrap_or(i64::MAX)),
         Page::After(Cursor {
             sort,
             key: Key::Time(time),

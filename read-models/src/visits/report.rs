@@ -15,7 +15,7 @@ pub struct ContentReport {
     pub period: [String; 2],
     /// As many days just before it.
     pub before: [String; 2],
-    /// Every published piece, the most viewed first, also those that nobody viewed.
+    /// Published pieces, the most viewed first, also those that nobody viewed.
     pub rows: Vec<ContentRow>,
 }
 
@@ -68,7 +68,7 @@ fn change(now: u64, before: u64) -> Option<f64> {
 
 /// How each published piece was viewed in a period of whole days (see [`Resolved::days`]), from one
 /// generation of `visits` and one of `content_facts`. A view counts for the piece that it names, else for
-/// the pieces that have its path.
+/// the pieces that have its path. Of the pieces, so many (all, when it is not said) after the first `skip`.
 ///
 /// # Errors
 /// When ClickHouse does not answer.
@@ -78,11 +78,14 @@ pub async fn content_report(
     facts: Generation,
     site: &Site,
     period: &Resolved,
+    (size, skip): (Option<u32>, u64),
 ) -> Result<ContentReport, Error> {
     let before = period.before();
     let statement = include_str!("report.sql").replace("{facts}", &reader.facts_database(facts));
     let asking = sql::scoped(&statement, site, period)
         .with_number("before", before.from.timestamp_micros())
+        .with_number("size", size.map_or(i64::MAX, i64::from))
+        .with_number("skip", i64::try_from(skip).unwrap_or(i64::MAX))
         .query(&reader.visits(visits))
         .fetch_all();
     let rows = reader.ask("the report of content", asking).await?;

@@ -53,3 +53,4 @@ SELECT
 FROM pieces
 LEFT JOIN counted ON pieces.content = counted.content
 ORDER BY views DESC, visitors DESC, pieces.published_at DESC, pieces.content
+LIMIT {size:Int64} OFFSET {skip:Int64}

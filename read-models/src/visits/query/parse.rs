@@ -117,6 +117,7 @@ pub(super) fn query(body: &Value) -> Result<StatsQuery, Vec<Invalid>> {
             };
             let filters_as_given = body
                 .get("filters")
+                .filter(|filters| !filters.is_null())
                 .cloned()
                 .unwrap_or_else(|| Value::Array(Vec::new()));
             Ok(StatsQuery {
