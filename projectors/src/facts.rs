@@ -11,7 +11,10 @@ use uuid::Uuid;
 use crate::content::path::{Named, Paths, kind_name};
 
 /// Names this fold; changed with every change of what it does, which makes a new generation.
-pub const FOLD: &str = "content facts 3";
+pub const FOLD: &str = "content facts 4";
+
+/// Paths that are remembered of a piece when they are no longer its own: the last ones.
+const FORMER: usize = 100;
 
 /// An event that cannot follow what is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -44,6 +47,12 @@ pub fn apply(
         (Some(fact), _) => fact,
         (None, _) => return Err(NeverDrafted),
     };
+    // Nobody has viewed what was never published.
+    let was = fact
+        .paths
+        .first()
+        .filter(|_| fact.published_at.is_some())
+        .cloned();
     match change {
         ContentEvent::Drafted(_) => {}
         ContentEvent::Revised(revised) => {
@@ -65,6 +74,7 @@ pub fn apply(
         ContentEvent::Archived(_) => "archived".clone_into(&mut fact.status),
     }
     fact.paths = paths(&fact);
+    remember(&mut fact, was);
     (fact.log_partition, fact.log_offset) = (partition, offset);
     Ok(Some(fact))
 }
@@ -82,6 +92,7 @@ fn draft(tenant: Uuid, content: Uuid, drafted: &Drafted) -> Fact {
         path: path.unwrap_or_default(),
         aliases,
         paths: Vec::new(),
+        former: Vec::new(),
         published_at: None,
         log_partition: 0,
         log_offset: 0,
@@ -95,6 +106,17 @@ fn paths(fact: &Fact) -> Vec<String> {
         aliases: fact.aliases.clone(),
     };
     Paths::new(&fact.kind, &fact.slug, named).all()
+}
+
+/// Visits to where a piece was viewed before are still its own, and so are those who come by an old address.
+fn remember(fact: &mut Fact, was: Option<String>) {
+    if let Some(was) = was {
+        fact.former.retain(|path| *path != was);
+        fact.former.push(was);
+    }
+    let Fact { former, paths, .. } = fact;
+    former.retain(|path| !paths.contains(path));
+    former.drain(..former.len().saturating_sub(FORMER));
 }
 
 #[cfg(test)]
@@ -155,5 +177,28 @@ mod tests {
             json!({"path": "x", "aliases": ["/%c3%a9/", "/é", "/%00", "/%ff"]}),
         );
         assert_eq!(paths(&escaped), ["/x", "/é", "/%00", "/%ff"]);
+    }
+
+    #[test]
+    fn where_a_piece_was_viewed_is_remembered() {
+        let mut after = fact(Kind::Post, json!({}));
+        "a".clone_into(&mut after.slug);
+        after.paths = paths(&after);
+        let mut go = |to: &str| {
+            let was = Some(after.paths[0].clone());
+            to.clone_into(&mut after.slug);
+            after.paths = paths(&after);
+            remember(&mut after, was);
+            after.former.clone()
+        };
+        assert!(go("a").is_empty(), "nothing was left");
+        assert_eq!(go("b"), ["/post/a"]);
+        assert_eq!(go("c"), ["/post/a", "/post/b"]);
+        assert_eq!(go("a"), ["/post/b", "/post/c"], "it is its own again");
+        for number in 0..=FORMER {
+            go(&number.to_string());
+        }
+        let former = go("z");
+        assert_eq!((former.len(), former[FORMER - 1].as_str()), (FORMER, "/post/100"));
     }
 }

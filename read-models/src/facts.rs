@@ -27,6 +27,7 @@ pub struct Fact {
     pub path: String,
     pub aliases: Vec<String>,
     pub paths: Vec<String>,
+    pub former: Vec<String>,
     /// Microseconds since 1970, UTC.
     pub published_at: Option<i64>,
     pub log_partition: u32,
@@ -46,6 +47,7 @@ native_columns! {
         path: column "String",
         aliases: lists "Array(String)",
         paths: lists "Array(String)",
+        former: lists "Array(String)",
         published_at: column "Nullable(DateTime64(6, 'UTC'))",
         log_partition: column "UInt32",
         log_offset: column "UInt64",
@@ -66,6 +68,7 @@ impl FactColumns {
         self.path.text(&fact.path);
         self.aliases.array(fact.aliases.iter().map(String::as_str));
         self.paths.array(fact.paths.iter().map(String::as_str));
+        self.former.array(fact.former.iter().map(String::as_str));
         self.published_at.optional_micros(fact.published_at);
         self.log_partition.u32(fact.log_partition);
         self.log_offset.u64(fact.log_offset);

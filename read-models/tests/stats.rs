@@ -509,7 +509,7 @@ async fn the_report_joins_views_with_content_and_the_period_before() {
     let (scratch, _, reader) = filled().await;
     let writer = scratch.writer();
     writer.create_facts(1).await.unwrap();
-    let fact = |content: u128, slug: &str, status: &str, paths: &[&str]| Fact {
+    let fact = |content: u128, slug: &str, status: &str, paths: &[&str], former: &[&str]| Fact {
         tenant: site().tenant,
         site: site().id,
         content: Uuid::from_u128(content),
@@ -520,20 +520,22 @@ async fn the_report_joins_views_with_content_and_the_period_before() {
         path: String::new(),
         aliases: Vec::new(),
         paths: paths.iter().map(|path| (*path).to_owned()).collect(),
+        former: former.iter().map(|path| (*path).to_owned()).collect(),
         published_at: Some(at("2026-01-01T00:00:00Z")),
         log_partition: 0,
         log_offset: 1,
     };
     let mut facts = FactColumns::default();
-    facts.push(&fact(10, "a", "published", &["/a", "/old-a"]));
-    facts.push(&fact(11, "b", "published", &["/b"]));
-    facts.push(&fact(12, "unseen", "published", &["/unseen"]));
-    facts.push(&fact(13, "draft", "draft", &["/"]));
+    // A path is theirs who have it now, else theirs who had it.
+    facts.push(&fact(10, "a", "published", &["/a"], &["/old-a"]));
+    facts.push(&fact(11, "b", "published", &["/new-b"], &["/a", "/b"]));
+    facts.push(&fact(12, "unseen", "published", &["/unseen"], &[]));
+    facts.push(&fact(13, "draft", "draft", &["/"], &["/b"]));
     let store = writer.fact_store(1);
     store.write(&facts).await.unwrap();
     let asked = [10, 99].map(|piece| (site().tenant, Uuid::from_u128(piece)));
     let present = store.present(&asked.into()).await.unwrap();
-    assert_eq!(present, [fact(10, "a", "published", &["/a", "/old-a"])]);
+    assert_eq!(present, [fact(10, "a", "published", &["/a"], &["/old-a"])]);
 
     let day = |text: &str| text.parse().unwrap();
     let period = Resolved::days(day("2026-03-02"), day("2026-03-02"), chrono_tz::Tz::UTC);

@@ -11,6 +11,9 @@ use super::{
     walk::Happened,
 };
 
+/// Paths that a piece is remembered by, at most.
+const FORMER: usize = 100;
+
 const FACTS: &Table = &tables(Projection::ContentFacts)[0];
 
 /// What an event of content makes of its piece's row.
@@ -48,6 +51,11 @@ pub(super) fn take(rows: &mut Expected, event: &Happened<'_>) -> Result<(), Stri
     let Some((key, mut row)) = found else {
         return Err("an event of a piece that was never drafted".to_owned());
     };
+    let is_known = row.get("published_at").is_some_and(|at| !at.is_null());
+    let was = row
+        .get("paths")
+        .filter(|_| is_known)
+        .map(|paths| paths[0].clone());
     let mut set = |column: &'static str, value: Value| row.set(column, value);
     let mut path = None;
     let metadata = event.data.get("metadata").filter(|value| !value.is_null());
@@ -98,6 +106,17 @@ pub(super) fn take(rows: &mut Expected, event: &Happened<'_>) -> Result<(), Stri
             paths.push(path);
         }
     }
+    let mut former = match row.get("former") {
+        Some(Value::Array(former)) => former.clone(),
+        Some(_) | None => Vec::new(),
+    };
+    former.retain(|path| Some(path) != was.as_ref());
+    former.extend(was);
+    former.retain(|path| {
+        path.as_str()
+            .is_some_and(|path| !paths.iter().any(|own| own == path))
+    });
+    row.set("former", former.split_off(former.len().saturating_sub(FORMER)));
     row.set("paths", paths);
     rows.put(FACTS, key, row);
     Ok(())

@@ -68,7 +68,7 @@ fn change(now: u64, before: u64) -> Option<f64> {
 
 /// How each published piece was viewed in a period of whole days (see [`Resolved::days`]), from one
 /// generation of `visits` and one of `content_facts`. A view counts for the piece that it names, else for
-/// the pieces that have its path. Of the pieces, so many (all, when it is not said) after the first `skip`.
+/// the pieces that have its path, or had it before. Of the pieces, so many (all, when it is not said) after the first `skip`.
 ///
 /// # Errors
 /// When ClickHouse does not answer.

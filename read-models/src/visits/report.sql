@@ -2,7 +2,7 @@
 -- {facts} is the name of a database of ours.
 WITH
     pieces AS (
-        SELECT content, kind, slug, title, paths, published_at
+        SELECT content, kind, slug, title, paths, former, published_at
         FROM {facts}.facts FINAL
         WHERE tenant = {tenant:UUID} AND site = {site:UUID} AND status = 'published'
     ),
@@ -19,13 +19,23 @@ WITH
           AND time >= fromUnixTimestamp64Micro({before:Int64}, 'UTC')
           AND time < fromUnixTimestamp64Micro({to:Int64}, 'UTC')
     ),
-    -- A view counts for the piece that it names, else for the pieces that have its path.
+    -- Whose a path is: theirs who have it now, else theirs who had it.
+    held AS (
+        SELECT content, place.1 AS path, place.2 AS left, min(place.2) OVER (PARTITION BY place.1) AS least
+        FROM (
+            SELECT content, arrayJoin(arrayConcat(
+                arrayMap(path -> (path, 0), paths), arrayMap(path -> (path, 1), former)
+            )) AS place
+            FROM pieces
+        )
+    ),
+    -- A view counts for the piece that it names, else for the pieces whose its path is.
     matched AS (
         SELECT assumeNotNull(viewed) AS content, in_period, day, visitor FROM views WHERE viewed IS NOT NULL
         UNION ALL
         SELECT by_path.content AS content, in_period, day, visitor
         FROM (SELECT path, in_period, day, visitor FROM views WHERE viewed IS NULL) AS views
-        INNER JOIN (SELECT DISTINCT content, arrayJoin(paths) AS path FROM pieces) AS by_path
+        INNER JOIN (SELECT DISTINCT content, path FROM held WHERE left = least) AS by_path
             ON views.path = by_path.path
     ),
     counted AS (
