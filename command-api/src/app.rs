@@ -357,6 +357,19 @@ impl App {
         }
     }
 
+    /// The same, of an import that was found here a moment ago.
+    ///
+    /// # Errors
+    /// Its partition has gone elsewhere meanwhile, or too many wait: try again.
+    pub async fn import_here(&self, tenant: TenantId, id: ImportId) -> Result<Import, Error> {
+        let (handle, _) = self.ledger(tenant)?;
+        let seen = handle.import(tenant, id).await;
+        seen.map_err(|error| match error {
+            Error::NotHere => Error::Busy,
+            other => other,
+        })
+    }
+
     /// Whether other processes may serve partitions of the same log.
     pub fn is_shared(&self) -> bool {
         self.0.is_shared

@@ -80,7 +80,7 @@ impl Directory {
         let shared = Shared {
             log,
             known: RwLock::default(),
-            keys: RwLock::new(Keys::new(kept)),
+            keys: RwLock::new(Keys::new(kept, usize::MAX)),
             level: FeatureLevel::default(),
             next: watch::Sender::new(0),
             ends,
@@ -139,9 +139,12 @@ impl Directory {
         site_of_host(&self.known(), host)
     }
 
-    /// The site with this id, when it is known here already.
-    pub fn site_by_id(&self, id: SiteId) -> Option<Site> {
-        self.known().site(id).cloned()
+    /// The site with this id, looked for up to the directory's end.
+    ///
+    /// # Errors
+    /// The log cannot be read in time.
+    pub async fn site_by_id(&self, id: SiteId) -> Result<Option<Site>, Error> {
+        self.look(|known| known.site(id).cloned()).await
     }
 
     /// The key with this id that is not revoked, looked for up to the directory's end. Following tells of a revocation at
@@ -218,7 +221,7 @@ impl Directory {
     /// Whether a command of the directory that is known here had this key, and it still counts.
     pub fn used(&self, key: &Hash) -> bool {
         let keys = self.0.keys.read().unwrap_or_else(PoisonError::into_inner);
-        keys.used(key, now())
+        keys.get(key, now()).is_some()
     }
 
     async fn look<T>(&self, find: impl Fn(&Known) -> Option<T>) -> Result<Option<T>, Error> {
@@ -324,7 +327,7 @@ impl Fold {
                 }) = commit.command
                     && let Some(last) = commit.events.last()
                 {
-                    keys.admitted(key, last.envelope.time);
+                    keys.insert(key, (), last.envelope.time);
                 }
             }
             admission::Verdict::Void(why) if why.is_damage() => {

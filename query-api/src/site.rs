@@ -9,7 +9,7 @@ use chrono_tz::Tz;
 use events::directory::Domain;
 use read_models::{
     Projection, Topic, directory,
-    progress::{Part, Wanted},
+    progress::{Part, WaitError, Wanted},
 };
 use service::Problem;
 use uuid::Uuid;
@@ -125,7 +125,8 @@ impl App {
                 partition: 0,
                 next_offset: reached.next_offset + 1,
             }];
-            self.progress()
+            let waited = self
+                .progress()
                 .wait(
                     Projection::Directory,
                     &Wanted {
@@ -134,7 +135,14 @@ impl App {
                     },
                     deadline,
                 )
-                .await?;
+                .await;
+            // Nobody has named this position.
+            waited.map_err(|error| match error {
+                WaitError::BeyondEnd { .. } | WaitError::NoPartition { .. } => WaitError::Behind {
+                    projection: Projection::Directory,
+                },
+                other => other,
+            })?;
         }
     }
 }

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::{
     Request, UNKNOWN, heard,
-    idempotency::{Hash, Seen},
+    idempotency::{Hash, Keys, Seen},
     layers, now,
     state::{self, Change, FoldError, State, Unchanged, unreadable},
 };
@@ -24,6 +24,9 @@ use crate::{
     error::Error,
     metrics,
 };
+
+/// Keys that are remembered of commands that left everything as it was.
+const UNCHANGED: usize = 4_096;
 
 /// What a command came to.
 #[derive(Debug)]
@@ -54,6 +57,8 @@ pub struct Decider {
     level: FeatureLevel,
     /// Commits decided and not yet admitted, the oldest first.
     under_way: VecDeque<(Commit, Option<(Hash, Hash)>)>,
+    /// Requests that left everything as it was, by their keys. The next owner does not know them.
+    unchanged: Keys<(Hash, Unchanged)>,
     next_due: watch::Sender<Option<Timestamp>>,
     counters: Counters,
 }
@@ -88,11 +93,13 @@ impl Decider {
         let label = partition.to_string();
         let outcome = |outcome| metrics::COMMANDS.with_label_values(&[label.as_str(), outcome]);
         next_due.send_replace(state.next_due());
+        let unchanged = Keys::new(state.kept(), UNCHANGED);
         Self {
             partition,
             state,
             level,
             under_way: VecDeque::new(),
+            unchanged,
             next_due,
             counters: Counters {
                 admitted: outcome("admitted"),
@@ -127,6 +134,13 @@ impl Decider {
                 Seen::Running => return refuse(Error::Running),
                 Seen::Answered(offset) => return Decision::Answer(Ok(Reply::Done(Done::Stored(offset)))),
                 Seen::Other => return refuse(Error::KeyReused),
+            }
+            if let Some((request, unchanged)) = self.unchanged.get(&key, at) {
+                return if *request == context.request {
+                    Decision::Answer(Ok(Reply::Done(Done::Unchanged(unchanged.clone()))))
+                } else {
+                    refuse(Error::KeyReused)
+                };
             }
         }
         let tenant = context.principal.tenant;
@@ -345,7 +359,17 @@ impl driver::Decider for Decider {
         let heard = heard(outcome);
         // Whoever asked may have gone; what was done stays done.
         match request {
-            Request::Ask { reply, arrived, .. } => {
+            Request::Ask {
+                reply,
+                arrived,
+                context,
+                ..
+            } => {
+                if let (Some(key), Ok((Reply::Done(Done::Unchanged(unchanged)), _))) = (context.key, &heard) {
+                    let at = self.state.commit_time(now());
+                    self.unchanged
+                        .insert(key, (context.request, unchanged.clone()), at);
+                }
                 let counter = match &heard {
                     Ok((Reply::Done(Done::Admitted(_)), _)) => &self.counters.admitted,
                     Ok((Reply::Done(Done::Stored(_)), _)) => &self.counters.stored,

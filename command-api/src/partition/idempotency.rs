@@ -90,41 +90,47 @@ impl Used {
     }
 }
 
-/// The keys that the directory's commands had, as those know them who only follow it: few.
+/// Keys that are in memory, the last ones, with what is remembered of each: of the directory's commands, few, as those
+/// know them who only follow it; and of commands that left everything as it was, which the log knows nothing of.
 #[derive(Debug)]
-pub struct Keys {
+pub struct Keys<V = ()> {
     kept: Kept,
-    times: HashMap<Hash, Timestamp>,
+    most: usize,
+    known: HashMap<Hash, (Timestamp, V)>,
     /// In commit order, so that expiry looks at the front only.
     order: VecDeque<(Timestamp, Hash)>,
 }
 
-impl Keys {
-    /// None yet.
-    pub fn new(kept: Kept) -> Self {
+impl<V> Keys<V> {
+    /// None yet; so many at most.
+    pub fn new(kept: Kept, most: usize) -> Self {
         Self {
             kept,
-            times: HashMap::new(),
+            most,
+            known: HashMap::new(),
             order: VecDeque::new(),
         }
     }
 
-    /// Whether any command had this key and it still counts, whatever it asked for.
-    pub fn used(&self, key: &Hash, now: Timestamp) -> bool {
-        self.times
-            .get(key)
-            .is_some_and(|time| self.kept.is_fresh(*time, now))
+    /// What is remembered of a key, if it still counts.
+    pub fn get(&self, key: &Hash, now: Timestamp) -> Option<&V> {
+        let (time, value) = self.known.get(key)?;
+        self.kept.is_fresh(*time, now).then_some(value)
     }
 
-    /// The commit with this key is admitted.
-    pub fn admitted(&mut self, key: Hash, now: Timestamp) {
-        self.times.insert(key, now);
+    /// Remembers a key.
+    pub fn insert(&mut self, key: Hash, value: V, now: Timestamp) {
+        self.known.insert(key, (now, value));
         self.order.push_back((now, key));
-        let kept = self.kept;
-        while let Some((time, key)) = self.order.pop_front_if(|(time, _)| !kept.is_fresh(*time, now)) {
+        let (kept, most) = (self.kept, self.most);
+        while let Some(first) = self.order.front()
+            && (!kept.is_fresh(first.0, now) || self.order.len() > most)
+        {
+            let (time, key) = *first;
+            self.order.pop_front();
             // A key used anew after it expired has a younger entry, which stays.
-            if self.times.get(&key) == Some(&time) {
-                self.times.remove(&key);
+            if self.known.get(&key).is_some_and(|(known, _)| *known == time) {
+                self.known.remove(&key);
             }
         }
     }
@@ -166,12 +172,22 @@ mod tests {
 
     #[test]
     fn a_key_used_anew_outlives_its_first_use() {
-        let mut keys = Keys::new(Kept::hours(2));
-        keys.admitted(KEY, at(0));
-        keys.admitted(KEY, at(2 * HOUR));
-        assert!(keys.used(&KEY, at(2 * HOUR + 1)));
-        keys.admitted([9; 16], at(4 * HOUR));
-        assert!(!keys.used(&KEY, at(4 * HOUR)));
-        assert_eq!(keys.times.len(), 1);
+        let mut keys = Keys::new(Kept::hours(2), 9);
+        keys.insert(KEY, 1, at(0));
+        keys.insert(KEY, 2, at(2 * HOUR));
+        assert_eq!(keys.get(&KEY, at(2 * HOUR + 1)), Some(&2));
+        keys.insert([9; 16], 3, at(4 * HOUR));
+        assert_eq!(keys.get(&KEY, at(4 * HOUR)), None);
+        assert_eq!(keys.known.len(), 1);
+    }
+
+    #[test]
+    fn only_the_last_keys_are_in_memory() {
+        let mut keys = Keys::new(Kept::hours(2), 2);
+        for key in 1..=3 {
+            keys.insert([key; 16], key, at(key.into()));
+        }
+        let found = [1, 2, 3].map(|key| keys.get(&[key; 16], at(9)).copied());
+        assert_eq!(found, [None, Some(2), Some(3)]);
     }
 }

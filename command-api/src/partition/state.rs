@@ -281,7 +281,13 @@ impl State {
         if happened.is_empty() {
             let body = match asked {
                 Some(directory::Subject::Installation) => json!({"level": directory.feature_level()}),
-                Some(_) | None => json!({}),
+                Some(directory::Subject::Key(key)) => {
+                    json!({"id": key, "status": "revoked", "version": version})
+                }
+                Some(directory::Subject::Principal(id)) => {
+                    json!({"id": id, "status": "erased", "version": version})
+                }
+                Some(directory::Subject::Tenant(_) | directory::Subject::Site(_)) | None => json!({}),
             };
             return Ok(Decision::Unchanged(Unchanged { version, body }));
         }
@@ -585,6 +591,10 @@ fn decide_download(
         return Err(Error::NotFound("download"));
     }
     expect(download.version(), expected)?;
+    let priority = match &command {
+        download::Command::Reprioritise { priority } => Some(*priority),
+        _ => None,
+    };
     let events = aggregate::decide(&download, command, &(), at)?;
     let changes = changes(here.tenant, &id, download.version(), events);
     let unchanged = || {
@@ -592,7 +602,12 @@ fn decide_download(
             Download::Nothing => None,
             Download::Entry(entry) => Some(entry.status.name()),
         };
-        json!({"id": id, "status": status, "version": download.version()})
+        let mut body = json!({"id": id, "status": status, "version": download.version()});
+        if let Some(priority) = priority {
+            body["priority"] = json!(priority);
+            body["changed"] = json!([]);
+        }
+        body
     };
     Ok(committed(changes, download.version(), unchanged))
 }
@@ -643,7 +658,8 @@ fn decide_import(
     }
 }
 
-fn import_body(id: ImportId, import: &Import) -> Value {
+/// What is told of an import.
+pub fn import_body(id: ImportId, import: &Import) -> Value {
     let status = match import {
         Import::Nothing => "unknown",
         Import::Running(_) => "running",

@@ -10,7 +10,10 @@ use events::{
     directory::Scope,
     tenant,
 };
-use serde::{Deserialize, Deserializer, de::Error as _};
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, IntoDeserializer as _},
+};
 use serde_json::{Map, Value, value::RawValue};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -47,6 +50,7 @@ pub struct DraftBody {
     /// Domain of one of the tenant's sites.
     site: String,
     /// What it is.
+    #[serde(deserialize_with = "kind")]
     #[schema(value_type = String, example = "post")]
     kind: Kind,
     /// One line, 1 to 300 characters.
@@ -125,6 +129,11 @@ impl<'de> Deserialize<'de> for Sent {
             D::Error::custom(text.split(" at line ").next().unwrap_or(&text))
         })
     }
+}
+
+/// A text: serde takes an object of one field for it, too.
+fn kind<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Kind, D::Error> {
+    Kind::deserialize(String::deserialize(deserializer)?.into_deserializer())
 }
 
 /// When to publish.

@@ -90,9 +90,12 @@ pub async fn event(State(app): State<App>, source: Source, body: Result<Bytes, B
         }
         Err(error) => error.into_response(),
     };
-    response
-        .headers_mut()
-        .insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    let headers = response.headers_mut();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers.insert(
+        header::ACCESS_CONTROL_EXPOSE_HEADERS,
+        HeaderValue::from_static("x-plausible-dropped, x-annals-dropped, retry-after"),
+    );
     response
 }
 

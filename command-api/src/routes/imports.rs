@@ -2,20 +2,23 @@
 
 use axum::extract::State;
 use events::{
-    ImportId, Sha256,
+    Aggregate as _, ImportId, Sha256, TenantId,
     directory::Scope,
     import::{self, Source},
     tenant,
 };
+use http::StatusCode;
 use serde::Deserialize;
+use sha2::Digest as _;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::{
     App,
-    answer::Accepted,
+    answer::{Accepted, Answer},
     command::{Body, CommandRequest, Id},
     error::Error,
+    partition::state::{Unchanged, import_body},
     routes::fields::Fields,
 };
 
@@ -33,6 +36,9 @@ pub struct ImportAnswer {
     version: u64,
 }
 
+/// Longest fingerprint, in characters.
+const FINGERPRINT_MAX: usize = 300;
+
 /// A file to import.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -41,7 +47,8 @@ pub struct ImportBody {
     site: String,
     /// Where the lines come from, for people: such as the file's name.
     source: String,
-    /// SHA-256 of the source's content, 64 lower-case hex digits: the same file is never taken twice.
+    /// What tells the source's content from any other, best its SHA-256 in hex digits, at most 300 characters: the same
+    /// file is never taken twice.
     fingerprint: String,
 }
 
@@ -74,7 +81,7 @@ pub async fn start(State(app): State<App>, request: CommandRequest<ImportBody>) 
         .id;
     let mut fields = Fields::default();
     let source = fields.check("/source", Source::new(&source));
-    let fingerprint = fields.check("/fingerprint", fingerprint.parse::<Sha256>());
+    let fingerprint = fields.check("/fingerprint", known_by(&fingerprint));
     let start = source.zip(fingerprint);
     let command = fields.finish(start.map(|(source, fingerprint)| import::Command::Start {
         site,
@@ -82,7 +89,12 @@ pub async fn start(State(app): State<App>, request: CommandRequest<ImportBody>) 
         fingerprint,
     }))?;
     let command = tenant::Command::Import(ImportId::new(Uuid::now_v7()), command);
-    let accepted = app.execute(request.context, command.into()).await?;
+    let tenant = request.context.principal.tenant;
+    let keyed = request.key.is_some();
+    let mut accepted = app.execute(request.context, command.into()).await?;
+    if keyed && accepted.answer.status == StatusCode::CREATED {
+        as_it_stands(&app, tenant, &mut accepted.answer).await?;
+    }
     // Complete already: a process that died in between may have left its salt.
     let found = &accepted.answer.body;
     if found["status"] == "completed"
@@ -91,6 +103,32 @@ pub async fn start(State(app): State<App>, request: CommandRequest<ImportBody>) 
         app.forget_import(id).await?;
     }
     Ok(accepted)
+}
+
+/// By a hash that is given as such, else by that of the text.
+fn known_by(fingerprint: &str) -> Result<Sha256, &'static str> {
+    match fingerprint.to_ascii_lowercase().parse() {
+        Ok(hash) => Ok(hash),
+        Err(_) if (1..=FINGERPRINT_MAX).contains(&fingerprint.chars().count()) => {
+            Ok(Sha256(sha2::Sha256::digest(fingerprint).into()))
+        }
+        Err(_) => Err("must have 1 to 300 characters"),
+    }
+}
+
+/// What was begun with this key may be far by now: whoever comes back goes on where it is.
+async fn as_it_stands(app: &App, tenant: TenantId, answer: &mut Answer) -> Result<(), Error> {
+    let id = answer.body["id"].as_str().and_then(|id| id.parse().ok());
+    let Some(id) = id else { return Ok(()) };
+    let now = app.import_here(tenant, id).await?;
+    if now.version() > answer.version.unwrap_or(0) {
+        *answer = Unchanged {
+            version: Some(now.version()),
+            body: import_body(id, &now),
+        }
+        .into();
+    }
+    Ok(())
 }
 
 /// Says that there are no more lines; the import's salt is destroyed.

@@ -65,13 +65,14 @@ pub async fn view(
     let tenant = request.context.principal.tenant;
     let (piece, seen) = app.piece(&request.context, id).await?;
     let piece = piece.ok_or(Error::NotFound("content"))?;
-    if piece.status == Status::Archived {
+    let (key, sent) = (request.context.key, request.context.request);
+    let before = key.and_then(|key| app.recorder().viewed(key, sent));
+    // A retry hears what its first attempt would have.
+    if piece.status == Status::Archived && before.is_none() {
         return Err(Rejection::Archived.into());
     }
-    let site = app
-        .directory()
-        .site_by_id(piece.site)
-        .ok_or(Error::NotFound("site"))?;
+    let site = app.directory().site_by_id(piece.site).await?;
+    let site = site.ok_or(Error::NotFound("site"))?;
     let agent = match Agent::read(&source.user_agent) {
         Ok(agent) => agent,
         Err(dropped) => {
@@ -84,8 +85,6 @@ pub async fn view(
     };
     let at = now();
     let salt = app.day_salt(at).await?;
-    let (key, sent) = (request.context.key, request.context.request);
-    let before = key.and_then(|key| app.recorder().viewed(key, sent));
     let viewed = || (salt.visitor(site.id, source.address, &source.user_agent), at);
     let (visitor, at) = before.unwrap_or_else(viewed);
     let keyed = key.map(|key| Keyed {

@@ -254,3 +254,66 @@ async fn an_idempotency_key_makes_another_key_when_its_first_one_is_there_withou
     let again = issue(&world, &tenant.id).await.expect(201);
     assert_eq!(again.text, second.text, "the same request shows the same key");
 }
+
+/// It is in no log: the partition's owner remembers it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_changed_nothing_is_not_done_later_by_its_retry() {
+    let world = World::new().await;
+    let (api, tenant) = (&world.process, world.process.tenant().await);
+    let body = json!({"title": "a", "url": "https://example.org/a.epub", "priority": 5});
+    let queued = api.post("/api/v1/downloads", &tenant.key, &body).send().await;
+    let queued = queued.expect(201);
+    let path = format!(
+        "/api/v1/downloads/{}/priority",
+        queued.body["id"].as_str().unwrap()
+    );
+    let put = |priority: i32, key: &str| {
+        let put = api.call(Method::PUT, &path).key(&tenant.key);
+        put.header("idempotency-key", key)
+            .json(&json!({"priority": priority}))
+            .send()
+    };
+    let first = put(5, "k").await.expect(200);
+    assert_eq!(
+        (&first.body["priority"], &first.body["changed"]),
+        (&json!(5), &json!([]))
+    );
+    put(9, "other").await.expect(200);
+    let count = world.commits().await;
+    assert_eq!(put(5, "k").await.expect(200).text, first.text);
+    put(7, "k").await.problem(422, "idempotency-key-reused");
+    assert_eq!(world.commits().await, count);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_back_to_an_import_with_its_key_goes_on_where_it_is() {
+    let world = World::new().await;
+    let (api, tenant) = (&world.process, world.process.tenant().await);
+    let start = |fingerprint: &str| {
+        let body = json!({"site": tenant.domain, "source": "a.log", "fingerprint": fingerprint});
+        let start = api.post("/api/v1/imports", &tenant.key, &body);
+        start
+            .header("idempotency-key", &fingerprint[..fingerprint.len().min(64)])
+            .send()
+    };
+    let name = "a.log-1048576-1764547200";
+    let first = start(name).await.expect(201);
+    assert_eq!(
+        start(name).await.expect(201).text,
+        first.text,
+        "it is there still"
+    );
+    let id = first.body["id"].as_str().unwrap().to_owned();
+    let done = api.post(&format!("/api/v1/imports/{id}/complete"), &tenant.key, &json!({}));
+    done.send().await.expect(200);
+    let again = start(name).await.expect(200);
+    assert_eq!(
+        (&again.body["id"], &again.body["status"]),
+        (&json!(id), &json!("completed"))
+    );
+    // A hash is one however it is written.
+    let small = start(&"ab".repeat(32)).await.expect(201);
+    let large = start(&"AB".repeat(32)).await.expect(200);
+    assert_eq!(small.body["id"], large.body["id"]);
+    start(&"x".repeat(301)).await.problem(422, "invalid");
+}

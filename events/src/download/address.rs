@@ -36,6 +36,11 @@ const PRIVATE_NAMES: &[&str] = &[
     "private",
     "home.arpa",
     "localdomain",
+    // In the hosts file of some systems.
+    "localdomain4",
+    "localdomain6",
+    // Below a cluster's own domain, which its machines look names up in.
+    "svc",
     "test",
     "invalid",
     "onion",
@@ -72,6 +77,9 @@ impl DownloadUrl {
         }
         let inside = match url.host() {
             None => return Err(Invalid::new("the URL has no host")),
+            Some(Host::Domain(name)) if has_empty_part(name) => {
+                return Err(Invalid::new("the name of the host has an empty part"));
+            }
             Some(Host::Domain(name)) => is_private_name(name),
             Some(Host::Ipv4(address)) => is_private(IpAddr::V4(address)),
             Some(Host::Ipv6(address)) => is_private(IpAddr::V6(address)),
@@ -91,8 +99,14 @@ impl fmt::Display for DownloadUrl {
     }
 }
 
+/// A name may end with one dot; whoever takes off more might find an address.
+fn has_empty_part(name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    name.split('.').any(str::is_empty)
+}
+
 fn is_private_name(name: &str) -> bool {
-    let name = name.trim_end_matches('.');
+    let name = name.strip_suffix('.').unwrap_or(name);
     let below = |suffix: &&str| {
         name.strip_suffix(*suffix)
             .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
@@ -222,6 +236,10 @@ mod tests {
             "db.internal",
             "intranet",
             "x.home.arpa",
+            "localhost4.localdomain4",
+            "kubernetes.default.svc",
+            "127.0.0.1..",
+            "a..example",
             "127.0.0.1",
             "127.1",
             "0x7f.0.0.1",

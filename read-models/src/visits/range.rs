@@ -158,7 +158,8 @@ impl Resolved {
 fn midnight(day: NaiveDate, timezone: Tz) -> DateTime<Utc> {
     let midnight = day.and_time(chrono::NaiveTime::MIN);
     let local = |time: NaiveDateTime| timezone.from_local_datetime(&time).earliest();
-    (0..=8)
+    // A whole day may be skipped.
+    (0..=100)
         .find_map(|quarter| local(midnight + Duration::minutes(15 * quarter)))
         .map_or_else(|| midnight.and_utc(), |instant| instant.with_timezone(&Utc))
 }
