@@ -363,11 +363,10 @@ impl App {
     /// Its partition has gone elsewhere meanwhile, or too many wait: try again.
     pub async fn import_here(&self, tenant: TenantId, id: ImportId) -> Result<Import, Error> {
         let (handle, _) = self.ledger(tenant)?;
-        let seen = handle.import(tenant, id).await;
-        seen.map_err(|error| match error {
-            Error::NotHere => Error::Busy,
-            other => other,
-        })
+        match handle.import(tenant, id).await {
+            Err(Error::NotHere) => Err(Error::Busy),
+            seen => seen,
+        }
     }
 
     /// Whether other processes may serve partitions of the same log.

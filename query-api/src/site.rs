@@ -141,7 +141,7 @@ impl App {
                 WaitError::BeyondEnd { .. } | WaitError::NoPartition { .. } => WaitError::Behind {
                     projection: Projection::Directory,
                 },
-                other => other,
+                other @ (WaitError::Behind { .. } | WaitError::Parked { .. }) => other,
             })?;
         }
     }

@@ -591,9 +591,10 @@ fn decide_download(
         return Err(Error::NotFound("download"));
     }
     expect(download.version(), expected)?;
-    let priority = match &command {
-        download::Command::Reprioritise { priority } => Some(*priority),
-        _ => None,
+    let priority = if let download::Command::Reprioritise { priority } = &command {
+        Some(*priority)
+    } else {
+        None
     };
     let events = aggregate::decide(&download, command, &(), at)?;
     let changes = changes(here.tenant, &id, download.version(), events);
