@@ -32,7 +32,11 @@ async fn what_clients_were_told_is_so_whatever_went_wrong() {
         .unwrap();
     // A run in which nothing happens shows nothing.
     assert!(
-        looked.acknowledged > 20 && looked.refused > 0 && looked.repeated > 0 && looked.reads > 0,
+        looked.acknowledged > 20
+            && looked.refused > 0
+            && looked.repeated > 0
+            && looked.reads > 0
+            && looked.beside > 0,
         "{looked:?}"
     );
 }
