@@ -568,6 +568,19 @@ async fn the_report_joins_views_with_content_and_the_period_before() {
         report.rows[0].published_at.as_deref(),
         Some("2026-01-01T00:00:00Z")
     );
+    // As one is that an earlier release has frozen.
+    let database = format!("{}content_facts_1", scratch.writer.prefix);
+    let statement = format!("ALTER TABLE {database}.facts DROP COLUMN former SETTINGS mutations_sync = 1");
+    scratch.execute(&statement).await.unwrap();
+    let report = content_report(&reader, 1, 1, &site(), &period, (None, 0))
+        .await
+        .unwrap();
+    let views: Vec<_> = report
+        .rows
+        .iter()
+        .map(|row| (row.slug.as_str(), row.views))
+        .collect();
+    assert_eq!(views, [("a", 1), ("b", 0), ("unseen", 0)]);
     scratch.erase().await.unwrap();
 }
 

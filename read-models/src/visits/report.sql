@@ -2,7 +2,11 @@
 -- {facts} is the name of a database of ours.
 WITH
     pieces AS (
-        SELECT content, kind, slug, title, paths, former, published_at
+        SELECT
+            content, kind, slug, title, paths,
+            -- A table that an earlier release has frozen lacks it.
+            arrayConcat(emptyArrayString(), COLUMNS('^former$')) AS had,
+            published_at
         FROM {facts}.facts FINAL
         WHERE tenant = {tenant:UUID} AND site = {site:UUID} AND status = 'published'
     ),
@@ -24,7 +28,7 @@ WITH
         SELECT content, place.1 AS path, place.2 AS left, min(place.2) OVER (PARTITION BY place.1) AS least
         FROM (
             SELECT content, arrayJoin(arrayConcat(
-                arrayMap(path -> (path, 0), paths), arrayMap(path -> (path, 1), former)
+                arrayMap(path -> (path, 0), paths), arrayMap(path -> (path, 1), had)
             )) AS place
             FROM pieces
         )
