@@ -3,7 +3,7 @@
 //! Longer than a file should be: one type that every route has at hand, and what each may ask of it.
 
 use std::{
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock, Weak},
     time::{Duration, Instant},
 };
 
@@ -51,6 +51,9 @@ use crate::{
 
 /// Microseconds of a day.
 pub const DAY_MICROS: i64 = 86_400_000_000;
+const HOUR: Duration = Duration::from_secs(3600);
+/// Imports' salts that are looked at together.
+const LEFT_AT_A_TIME: u16 = 1_000;
 /// How long a day's salt is kept at hand.
 const AT_HAND: Duration = Duration::from_secs(5);
 /// How long tasks may take to end after the last request was answered.
@@ -175,7 +178,7 @@ impl App {
             &tasks,
             stop.clone(),
         );
-        Self(Arc::new(Inner {
+        let app = Self(Arc::new(Inner {
             recorder: Recorder::new(
                 &log,
                 level,
@@ -204,8 +207,12 @@ impl App {
             history: History::default(),
             subscriptions,
             tasks,
-            _stop: stop.drop_guard(),
-        }))
+            _stop: stop.clone().drop_guard(),
+        }));
+        let forgetting = forget_imports(Arc::downgrade(&app.0), stop);
+        let forgetting = health.vital("the forgetting of imports' salts", forgetting);
+        app.0.tasks.spawn(forgetting);
+        app
     }
 
     /// Waits until every partition is served, given up or known to be another process's, and the directory is known.
@@ -515,6 +522,30 @@ impl App {
         destroyed.map_err(|error| Error::outside("destroying an import's salt", error))
     }
 
+    /// Destroys the salts of completed imports whose partition is served here and that were made so long ago: a process
+    /// that died at the wrong moment, or a key store from a backup, has left them.
+    ///
+    /// # Errors
+    /// The key store cannot be reached.
+    pub async fn forget_completed(&self, age: Duration) -> Result<(), Error> {
+        let mut after = None;
+        loop {
+            let some = self.0.keys.old_import_salts(age, after, LEFT_AT_A_TIME).await;
+            let some = some.map_err(|error| Error::outside("looking for imports' salts", error))?;
+            let Some((_, last)) = some.last() else {
+                return Ok(());
+            };
+            after = Some(*last);
+            for (tenant, import) in some {
+                // Who does not serve it, or has much to do, leaves it to another, or to the next time.
+                if matches!(self.import_here(tenant, import).await, Ok(Import::Completed(_))) {
+                    tracing::info!(%import, "destroying a salt that was left behind");
+                    self.forget_import(import).await?;
+                }
+            }
+        }
+    }
+
     /// The salt of the day of a visit. Today's is kept at hand for a few seconds: every hit asks for it.
     ///
     /// # Errors
@@ -546,10 +577,10 @@ impl App {
     ///
     /// # Errors
     /// The key store cannot be reached.
-    pub async fn import_salt(&self, import: ImportId) -> Result<ImportSalt, Error> {
+    pub async fn import_salt(&self, tenant: TenantId, import: ImportId) -> Result<ImportSalt, Error> {
         self.0
             .keys
-            .import_salt(import)
+            .import_salt(tenant, import)
             .await
             .map_err(|error| Error::outside("reading an import's salt", error))
     }
@@ -660,7 +691,7 @@ async fn watch_keys(keys: KeyStore, reporter: Reporter, stop: CancellationToken)
 
 /// Destroys the salts of days that are 48 hours old.
 async fn forget_salts(keys: KeyStore, stop: CancellationToken) {
-    let mut hours = tokio::time::interval(Duration::from_secs(3600));
+    let mut hours = tokio::time::interval(HOUR);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -671,6 +702,17 @@ async fn forget_salts(keys: KeyStore, stop: CancellationToken) {
                     tracing::warn!(error = %service::problem::chain(&error), "cannot destroy the salts of past days");
                 }
             },
+        }
+    }
+}
+
+/// Destroys the salts of completed imports that were left behind, every hour.
+async fn forget_imports(app: Weak<Inner>, stop: CancellationToken) {
+    let mut hours = tokio::time::interval(HOUR);
+    while stop.run_until_cancelled(hours.tick()).await.is_some() {
+        let Some(app) = app.upgrade().map(App) else { return };
+        if let Some(Err(error)) = stop.run_until_cancelled(app.forget_completed(HOUR)).await {
+            tracing::warn!(error = %service::problem::chain(&error), "cannot look for imports' salts that were left behind");
         }
     }
 }

@@ -129,10 +129,10 @@ pub async fn run(engines: &Engines, binary: &Path, plan: Plan) -> anyhow::Result
                 client.await??;
             }
             match built {
-                Ok(kept) => {
-                    none_panicked(&annals, &roles)?;
-                    checked(&annals, &world, &kept).await
-                }
+                Ok(kept) => match none_panicked(&annals, &roles) {
+                    Ok(()) => checked(&annals, &world, &kept).await,
+                    Err(error) => Err(error),
+                },
                 Err(error) => Err(error),
             }
         }

@@ -3,7 +3,7 @@
 use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
 use chrono::NaiveDate;
-use events::{ImportId, SiteId, Timestamp, VisitorId};
+use events::{ImportId, SiteId, TenantId, Timestamp, VisitorId};
 use siphasher::sip::SipHasher24;
 use sqlx::{Row, postgres::PgRow};
 use zeroize::Zeroizing;
@@ -134,23 +134,29 @@ impl KeyStore {
     ///
     /// # Errors
     /// The database does not answer, or the row does not open.
-    pub async fn import_salt(&self, import: ImportId) -> Result<ImportSalt, KeyStoreError> {
+    pub async fn import_salt(&self, tenant: TenantId, import: ImportId) -> Result<ImportSalt, KeyStoreError> {
         let found = self
             .inner
             .import_salts
-            .try_get_with(import, self.load_import_salt(import))
+            .try_get_with(import, self.load_import_salt(tenant, import))
             .await;
         found.map_err(KeyStoreError::shared)
     }
 
-    async fn load_import_salt(&self, import: ImportId) -> Result<ImportSalt, KeyStoreError> {
+    async fn load_import_salt(
+        &self,
+        tenant: TenantId,
+        import: ImportId,
+    ) -> Result<ImportSalt, KeyStoreError> {
         let purpose = format!("import:{import}");
         let wrapped = self.inner.master.wrap(&purpose, &random::<32>()[..]);
         sqlx::query(
-            "INSERT INTO keystore.import_salts (import_id, wrapped) VALUES ($1, $2) ON CONFLICT (import_id) DO NOTHING",
+            "INSERT INTO keystore.import_salts (import_id, wrapped, tenant_id) VALUES ($1, $2, $3)
+             ON CONFLICT (import_id) DO NOTHING",
         )
         .bind(import.uuid())
         .bind(wrapped)
+        .bind(tenant.uuid())
         .execute(&self.inner.pool)
         .await?;
         let row = sqlx::query("SELECT wrapped FROM keystore.import_salts WHERE import_id = $1")
@@ -172,6 +178,35 @@ impl KeyStore {
             .execute(&self.inner.pool)
             .await?;
         Ok(())
+    }
+
+    /// Imports whose salt is there, and was made so long ago: so many at most, those behind `after`, in the order of
+    /// their ids.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn old_import_salts(
+        &self,
+        age: Duration,
+        after: Option<ImportId>,
+        limit: u16,
+    ) -> Result<Vec<(TenantId, ImportId)>, KeyStoreError> {
+        let rows = sqlx::query(
+            "SELECT tenant_id, import_id FROM keystore.import_salts
+             WHERE tenant_id IS NOT NULL AND created_at <= now() - make_interval(secs => $1)
+               AND ($2::uuid IS NULL OR import_id > $2)
+             ORDER BY import_id LIMIT $3",
+        )
+        .bind(age.as_secs_f64())
+        .bind(after.map(ImportId::uuid))
+        .bind(i64::from(limit))
+        .fetch_all(&self.inner.pool)
+        .await?;
+        let ids = |row: &PgRow| {
+            let (tenant, import) = (row.try_get("tenant_id")?, row.try_get("import_id")?);
+            Ok((TenantId::new(tenant), ImportId::new(import)))
+        };
+        rows.iter().map(ids).collect()
     }
 
     /// Deletes the salts of days that are 48 hours old and says how many; to be called about every hour.

@@ -116,29 +116,29 @@ async fn an_imports_salt_lives_until_the_import_is_complete() {
     let import = ImportId::new(Uuid::new_v4());
     let day = at("2015-05-17T10:00:00Z");
     let store = database.store().await;
-    let before = seen(&store.import_salt(import).await.unwrap().of_day(day));
+    let tenant = TenantId::new(Uuid::new_v4());
+    let salt =
+        async |store: &KeyStore, import| seen(&store.import_salt(tenant, import).await.unwrap().of_day(day));
+    let before = salt(&store, import).await;
     let other = database.store().await;
-    assert_eq!(
-        before,
-        seen(&other.import_salt(import).await.unwrap().of_day(day))
-    );
-    assert_ne!(
-        before,
-        seen(
-            &store
-                .import_salt(ImportId::new(Uuid::new_v4()))
-                .await
-                .unwrap()
-                .of_day(day)
-        )
-    );
+    assert_eq!(before, salt(&other, import).await);
+    let another = ImportId::new(Uuid::new_v4());
+    assert_ne!(before, salt(&store, another).await);
+
+    let mut known = [import, another].map(|import| (tenant, import));
+    known.sort_by_key(|(_, import)| import.uuid());
+    let old = async |seconds, after, limit| {
+        let age = std::time::Duration::from_secs(seconds);
+        store.old_import_salts(age, after, limit).await.unwrap()
+    };
+    assert_eq!(old(0, None, 9).await, known);
+    assert_eq!(old(0, None, 1).await, known[..1]);
+    assert_eq!(old(0, Some(known[0].1), 9).await, known[1..]);
+    assert_eq!(old(3_600, None, 9).await, []);
 
     store.destroy_import_salt(import).await.unwrap();
     store.destroy_import_salt(import).await.unwrap();
-    assert_ne!(
-        before,
-        seen(&store.import_salt(import).await.unwrap().of_day(day))
-    );
+    assert_ne!(before, salt(&store, import).await);
     database.drop().await;
 }
 

@@ -48,11 +48,11 @@ pub fn apply(
         (None, _) => return Err(NeverDrafted),
     };
     // Nobody has viewed what was never published.
-    let was = fact
-        .paths
-        .first()
-        .filter(|_| fact.published_at.is_some())
-        .cloned();
+    let was = if fact.published_at.is_some() {
+        fact.paths.clone()
+    } else {
+        Vec::new()
+    };
     match change {
         ContentEvent::Drafted(_) => {}
         ContentEvent::Revised(revised) => {
@@ -109,12 +109,10 @@ fn paths(fact: &Fact) -> Vec<String> {
 }
 
 /// Visits to where a piece was viewed before are still its own, and so are those who come by an old address.
-fn remember(fact: &mut Fact, was: Option<String>) {
-    if let Some(was) = was {
-        fact.former.retain(|path| *path != was);
-        fact.former.push(was);
-    }
+fn remember(fact: &mut Fact, was: Vec<String>) {
     let Fact { former, paths, .. } = fact;
+    former.retain(|path| !was.contains(path));
+    former.extend(was);
     former.retain(|path| !paths.contains(path));
     former.drain(..former.len().saturating_sub(FORMER));
 }
@@ -185,7 +183,7 @@ mod tests {
         "a".clone_into(&mut after.slug);
         after.paths = paths(&after);
         let mut go = |to: &str| {
-            let was = Some(after.paths[0].clone());
+            let was = after.paths.clone();
             to.clone_into(&mut after.slug);
             after.paths = paths(&after);
             remember(&mut after, was);

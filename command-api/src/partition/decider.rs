@@ -367,8 +367,11 @@ impl driver::Decider for Decider {
             } => {
                 if let (Some(key), Ok((Reply::Done(Done::Unchanged(unchanged)), _))) = (context.key, &heard) {
                     let at = self.state.commit_time(now());
-                    self.unchanged
-                        .insert(key, (context.request, unchanged.clone()), at);
+                    // A retry does not make it younger.
+                    if self.unchanged.get(&key, at).is_none() {
+                        self.unchanged
+                            .insert(key, (context.request, unchanged.clone()), at);
+                    }
                 }
                 let counter = match &heard {
                     Ok((Reply::Done(Done::Admitted(_)), _)) => &self.counters.admitted,

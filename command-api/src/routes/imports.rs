@@ -93,7 +93,7 @@ pub async fn start(State(app): State<App>, request: CommandRequest<ImportBody>) 
     let keyed = request.key.is_some();
     let mut accepted = app.execute(request.context, command.into()).await?;
     if keyed && accepted.answer.status == StatusCode::CREATED {
-        as_it_stands(&app, tenant, &mut accepted.answer).await?;
+        as_it_stands(&app, tenant, &mut accepted.answer).await;
     }
     // Complete already: a process that died in between may have left its salt.
     let found = &accepted.answer.body;
@@ -117,18 +117,19 @@ fn known_by(fingerprint: &str) -> Result<Sha256, &'static str> {
 }
 
 /// What was begun with this key may be far by now: whoever comes back goes on where it is.
-async fn as_it_stands(app: &App, tenant: TenantId, answer: &mut Answer) -> Result<(), Error> {
+async fn as_it_stands(app: &App, tenant: TenantId, answer: &mut Answer) {
     let id = answer.body["id"].as_str().and_then(|id| id.parse().ok());
-    let Some(id) = id else { return Ok(()) };
-    let now = app.import_here(tenant, id).await?;
-    if now.version() > answer.version.unwrap_or(0) {
+    // What cannot be asked now takes nothing from what was acknowledged.
+    if let Some(id) = id
+        && let Ok(now) = app.import_here(tenant, id).await
+        && now.version() > answer.version.unwrap_or(0)
+    {
         *answer = Unchanged {
             version: Some(now.version()),
             body: import_body(id, &now),
         }
         .into();
     }
-    Ok(())
 }
 
 /// Says that there are no more lines; the import's salt is destroyed.

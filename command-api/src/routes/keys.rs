@@ -97,7 +97,11 @@ pub async fn issue(State(app): State<App>, request: CommandRequest<KeyBody>) -> 
     let principal = PrincipalId::new(principal.unwrap_or_else(Uuid::now_v7));
     let name = match app.seal_name(tenant, principal, name.as_deref()).await {
         // With a key that was used before, it is told what it was told; else it is refused all the same.
-        Err(Error::Refused { kind, .. }) if kind == directory::Rejection::PrincipalErased.kind() => None,
+        Err(Error::Refused { kind, .. })
+            if request.key.is_some() && kind == directory::Rejection::PrincipalErased.kind() =>
+        {
+            None
+        }
         sealed => sealed?,
     };
     let command = |key: &Key| -> Result<Command, Error> {

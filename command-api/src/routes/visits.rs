@@ -344,7 +344,7 @@ impl<'a> Batch<'a> {
             (None, _) => self.app.day_salt(time).await?,
             (Some(_), Some(salt)) => salt.of_day(time),
             (Some((import, _)), None) => {
-                let salt = self.app.import_salt(import).await?;
+                let salt = self.app.import_salt(self.tenant, import).await?;
                 self.import_salt.insert(salt).of_day(time)
             }
         };

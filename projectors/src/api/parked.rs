@@ -62,11 +62,11 @@ impl From<Outcome> for Tried {
 )]
 pub(super) async fn retry(
     State(app): State<App>,
-    _: Operator,
+    Operator(by): Operator,
     Path((projection, subject)): Path<(String, String)>,
     Query(whose): Query<Whose>,
 ) -> Result<Json<Tried>, Error> {
-    app.see_to(&projection, &subject, whose.tenant, None).await
+    app.see_to(&projection, &subject, whose.tenant, (&by, None)).await
 }
 
 /// Lets the first parked event of an aggregate be passed over, now and in every later generation, and tries those
@@ -83,7 +83,7 @@ pub(super) async fn retry(
 )]
 pub(super) async fn skip(
     State(app): State<App>,
-    operator: Operator,
+    Operator(by): Operator,
     Path((projection, subject)): Path<(String, String)>,
     Query(whose): Query<Whose>,
     Json(Why { why, offset, index }): Json<Why>,
@@ -97,13 +97,13 @@ pub(super) async fn skip(
         let wrong = FieldError::new(missing, "is missing: an event is told by both");
         return Err(Problem::invalid(vec![wrong]).into());
     }
-    let by = operator.0;
     let skip = Skip {
         by: &by,
         why: &why,
         event: offset.zip(index),
     };
-    app.see_to(&projection, &subject, whose.tenant, Some(skip)).await
+    app.see_to(&projection, &subject, whose.tenant, (&by, Some(skip)))
+        .await
 }
 
 impl App {
@@ -112,7 +112,7 @@ impl App {
         projection: &str,
         subject: &str,
         tenant: Option<Uuid>,
-        skip: Option<Skip<'_>>,
+        (by, skip): (&str, Option<Skip<'_>>),
     ) -> Result<Json<Tried>, Error> {
         let projection = named(projection)?;
         let control = self.control().await?;
@@ -129,7 +129,7 @@ impl App {
             skip,
         };
         let outcome = retrier.retry(request, &hash).await?;
-        let (by, why) = skip.map_or(("", ""), |skip| (skip.by, skip.why));
+        let why = skip.map_or("", |skip| skip.why);
         let skipped = skip.is_some();
         tracing::warn!(%projection, subject, skipped, by, why, done = outcome.done, parked = outcome.parked, "saw to what was parked");
         Ok(Json(outcome.into()))

@@ -52,10 +52,7 @@ pub(super) fn take(rows: &mut Expected, event: &Happened<'_>) -> Result<(), Stri
         return Err("an event of a piece that was never drafted".to_owned());
     };
     let is_known = row.get("published_at").is_some_and(|at| !at.is_null());
-    let was = row
-        .get("paths")
-        .filter(|_| is_known)
-        .map(|paths| paths[0].clone());
+    let was = list(row.get("paths").filter(|_| is_known));
     let mut set = |column: &'static str, value: Value| row.set(column, value);
     let mut path = None;
     let metadata = event.data.get("metadata").filter(|value| !value.is_null());
@@ -106,11 +103,8 @@ pub(super) fn take(rows: &mut Expected, event: &Happened<'_>) -> Result<(), Stri
             paths.push(path);
         }
     }
-    let mut former = match row.get("former") {
-        Some(Value::Array(former)) => former.clone(),
-        Some(_) | None => Vec::new(),
-    };
-    former.retain(|path| Some(path) != was.as_ref());
+    let mut former = list(row.get("former"));
+    former.retain(|path| !was.contains(path));
     former.extend(was);
     former.retain(|path| {
         path.as_str()
@@ -120,6 +114,10 @@ pub(super) fn take(rows: &mut Expected, event: &Happened<'_>) -> Result<(), Stri
     row.set("paths", paths);
     rows.put(FACTS, key, row);
     Ok(())
+}
+
+fn list(value: Option<&Value>) -> Vec<Value> {
+    value.and_then(Value::as_array).cloned().unwrap_or_default()
 }
 
 /// What the metadata say of paths: texts, of aliases also one alone, without a slash at the end. Gives back the path.

@@ -202,13 +202,7 @@ impl Expected {
             self.places.insert(place.clone());
             place
         });
-        self.known.insert(
-            aggregate,
-            Known {
-                place,
-                text: "".into(),
-            },
-        );
+        self.known.entry(aggregate).or_default().place = place;
         self.remember(aggregate, text);
     }
 

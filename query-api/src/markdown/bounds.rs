@@ -1,7 +1,8 @@
 //! Whether reading HTML as a browser does stays in proportion to its length.
 //!
 //! It need not: elements that are open cost time for each tag (the square of the depth, 8 s for 32 KiB of `>`), and
-//! `<b title=1><b title=2>…<p>x<p>x…` makes every element anew in every paragraph. What a text nests and repeats is
+//! `<b title=1><b title=2>…<p>x<p>x…` makes every element anew in every paragraph; and each attribute of a tag is compared
+//! with all before it. What a text nests and repeats is
 //! known to the parser only, which closes, moves and ignores tags by its own rules; so the parser itself is asked, a
 //! piece of the text at a time, and no more of it when a bound is passed.
 
@@ -24,6 +25,9 @@ const DEEPEST: usize = 200;
 const TIMES: usize = 4;
 const BYTES: usize = 64 * 1024;
 
+/// Attributes may be compared with others so many times, if everything that may part two attributes does.
+const COMPARISONS: usize = 200_000_000;
+
 /// So much is read between two looks at what came of it.
 const PIECE: usize = 256;
 
@@ -34,16 +38,32 @@ pub(super) fn keeps(html: &str) -> bool {
     // As ammonia reads it.
     let mut parser = parse_fragment(Tree::default(), ParseOpts::default(), context, Vec::new(), false);
     let mut rest = html;
+    // In the tag that is being read, perhaps.
+    let (mut attributes, mut comparisons) = (0, 0);
     while !rest.is_empty() {
         let (piece, next) = rest.split_at(rest.floor_char_boundary(PIECE));
+        let more = piece.bytes().filter(|byte| parts(*byte)).count();
+        attributes += more;
+        comparisons += more * attributes;
+        if comparisons > COMPARISONS {
+            return false;
+        }
         parser.process(StrTendril::from(piece));
         let tree = &parser.tokenizer.sink.sink;
         if tree.too_deep.get() || tree.written.get() > most {
             return false;
         }
+        if tree.grew.take() {
+            attributes = more;
+        }
         rest = next;
     }
     true
+}
+
+/// Whether a new attribute may begin behind it.
+const fn parts(byte: u8) -> bool {
+    byte.is_ascii_whitespace() || matches!(byte, b'/' | b'"' | b'\'')
 }
 
 /// An element, or something else between them.
@@ -58,6 +78,8 @@ struct Tree {
     document: Rc<Node>,
     too_deep: Cell<bool>,
     written: Cell<usize>,
+    /// Whether something came since it was last asked: a tag, or whatever else, has ended.
+    grew: Cell<bool>,
 }
 
 impl Default for Tree {
@@ -66,6 +88,7 @@ impl Default for Tree {
             document: node(QualName::new(None, ns!(), local_name!(""))),
             too_deep: Cell::new(false),
             written: Cell::new(0),
+            grew: Cell::new(false),
         }
     }
 }
@@ -80,6 +103,7 @@ fn node(name: QualName) -> Rc<Node> {
 
 impl Tree {
     fn place(&self, parent: &Rc<Node>, child: NodeOrText<Rc<Node>>) {
+        self.grew.set(true);
         let NodeOrText::AppendNode(child) = child else {
             return;
         };
@@ -182,5 +206,34 @@ impl TreeSink for Tree {
         for child in from.children.take() {
             self.place(to, NodeOrText::AppendNode(child));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_has_no_more_attributes_than_a_persons() {
+        let names = |count: usize| {
+            (0..count)
+                .map(|number| format!(" a{number:x}"))
+                .collect::<String>()
+        };
+        for tag in ["<div", "</div", "<img src=\"x\""] {
+            assert!(!keeps(&format!("{tag}{}>", names(50_000))), "{tag}");
+            assert!(keeps(&format!("{tag}{}>", names(2_000))), "{tag}");
+        }
+        // None of these is one.
+        let path = "M10 10 L20 20 ".repeat(2_000);
+        assert!(keeps(&format!("<svg><path d=\"{path}\"></svg>")));
+        assert!(keeps(&format!(
+            "<img src=\"data:image/png;base64,{}\">",
+            format!("{}/", "a".repeat(63)).repeat(7_500)
+        )));
+        assert!(keeps(
+            &"<p title=\"a\">Some words in a paragraph.</p>\n".repeat(10_000)
+        ));
+        assert!(keeps(&"some words ".repeat(40_000)));
     }
 }

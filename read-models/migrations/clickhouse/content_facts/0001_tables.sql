@@ -13,7 +13,7 @@ CREATE TABLE IF NOT EXISTS facts
     path           String                       COMMENT 'metadata.path of the piece when it names one, without a slash at the end; else empty',
     aliases        Array(String)                COMMENT 'metadata.aliases of the piece, without a slash at the end',
     paths          Array(String)                COMMENT 'Paths at which it is viewed, without a slash at the end',
-    former         Array(String)                COMMENT 'Paths at which it was viewed before they changed, without a slash at the end; at most 100',
+    former         Array(String)                COMMENT 'Paths at which it was viewed, also by aliases, and is not now, without a slash at the end; the last 100',
     published_at   Nullable(DateTime64(6, 'UTC')) COMMENT 'The date that it carries; null when it was never published',
     log_partition  UInt32                       COMMENT 'Partition of annals.ledger that holds all its events',
     log_offset     UInt64                       COMMENT 'Version of the row: offset of the last commit that changed it'
