@@ -30,6 +30,9 @@ const SEARCHES_OF_A_TENANT: usize = 2;
 /// without an index reads all of a site, and others need connections, too.
 const LISTS_AT_A_TIME: usize = 6;
 const LISTS_OF_A_TENANT: usize = 4;
+/// So many long bodies are rendered at a time, of which one tenant's pieces have two: they take a processor each.
+const RENDERED_AT_A_TIME: usize = 4;
+const RENDERED_OF_A_TENANT: usize = 2;
 /// So many views are exported at a time, of different tenants: each may take a gigabyte of ClickHouse's memory.
 const EXPORTS_AT_A_TIME: usize = 2;
 /// So many requests with an unknown key may wait for it to become known; the others are refused at once.
@@ -71,6 +74,7 @@ pub(crate) struct Inner {
     pub stats: Arc<Turns>,
     pub searches: Arc<Turns>,
     pub listings: Arc<Turns>,
+    pub rendering: Arc<Turns>,
     pub exports: Arc<Semaphore>,
     /// One for each tenant, and one for operators, which counts beside those of tenants.
     pub exports_of: Arc<Places<Option<Uuid>>>,
@@ -127,6 +131,7 @@ impl App {
             searches: Turns::new(SEARCHES_AT_A_TIME, SEARCHES_OF_A_TENANT),
             listings: Turns::new(LISTS_AT_A_TIME, LISTS_OF_A_TENANT),
             stats: Turns::new(STATS_AT_A_TIME, STATS_OF_A_TENANT),
+            rendering: Turns::new(RENDERED_AT_A_TIME, RENDERED_OF_A_TENANT),
             exports: Arc::new(Semaphore::new(EXPORTS_AT_A_TIME)),
             exports_of: Places::new(1),
             export_time: Duration::from_secs(config.export_seconds),

@@ -10,7 +10,6 @@ use read_models::{
 };
 use serde::Serialize;
 use serde_json::Value;
-use tokio::sync::Semaphore;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -187,7 +186,7 @@ impl App {
             }
             Some(_) | None => {
                 let site = self.domain(tenant, row.site).await?;
-                let html = html(row.body.clone()).await?;
+                let html = self.html(tenant, row.body.clone()).await?;
                 let piece = Piece::new(row, site, html);
                 match by {
                     By::Id => Page::versioned(&piece, version),
@@ -204,23 +203,20 @@ impl App {
             version,
         }))
     }
-}
 
-/// Long bodies that are rendered at once; others wait.
-static RENDERING: Semaphore = Semaphore::const_new(4);
-
-/// The HTML of a body; a long one is rendered where nobody waits for an answer of another kind.
-pub(crate) async fn html(body: String) -> Result<String, Error> {
-    if body.len() < markdown::LARGE {
-        return Ok(markdown::render(&body));
+    /// The HTML of a body; a long one is rendered where nobody waits for an answer of another kind.
+    pub(crate) async fn html(&self, tenant: Uuid, body: String) -> Result<String, Error> {
+        if body.len() < markdown::LARGE {
+            return Ok(markdown::render(&body));
+        }
+        let turn = self.0.rendering.take(tenant).await?;
+        let render = move || {
+            // Until it is done, also when nobody waits for it any more.
+            let _turn = turn;
+            markdown::render(&body)
+        };
+        Ok(tokio::task::spawn_blocking(render).await?)
     }
-    let place = RENDERING.acquire().await;
-    let render = move || {
-        // Until it is done, also when nobody waits for it any more.
-        let _place = place;
-        markdown::render(&body)
-    };
-    Ok(tokio::task::spawn_blocking(render).await?)
 }
 
 impl Piece {

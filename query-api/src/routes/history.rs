@@ -20,7 +20,6 @@ use crate::{
     App,
     ask::Ask,
     caller::Right,
-    content::html,
     error::Error,
     list::{List, NO_CURSOR, Paging, checked},
 };
@@ -147,7 +146,8 @@ pub(crate) async fn history(
     if let Some(version) = version {
         let row = history::version(&tables, tenant, id, version).await?;
         let row = row.ok_or_else(|| Problem::not_found(format!("there is no version {version} of it")))?;
-        let (site, html) = (app.domain(tenant, row.site).await?, html(row.body.clone()).await?);
+        let site = app.domain(tenant, row.site).await?;
+        let html = app.html(tenant, row.body.clone()).await?;
         return Ok((headers, Json(PastPiece::new(row, site, html))).into_response());
     }
     let part = Part {
