@@ -10,10 +10,12 @@ const LONGEST: usize = 2000;
 /// Checks what metadata say of paths, if they do.
 pub(super) fn check(fields: &mut Fields, metadata: Option<&Map<String, Value>>) {
     let Some(metadata) = metadata else { return };
-    if let Some(path) = metadata.get("path") {
+    // Null says as little as what is absent.
+    let said = |name| metadata.get(name).filter(|value| !value.is_null());
+    if let Some(path) = said("path") {
         fields.check("/metadata/path", of_value(path));
     }
-    match metadata.get("aliases") {
+    match said("aliases") {
         None => {}
         Some(Value::Array(several)) => {
             for (index, alias) in several.iter().enumerate() {

@@ -488,7 +488,6 @@ async fn a_path_in_metadata_is_one_of_a_page() {
         json!("/a?b"),
         json!("/a#b"),
         json!(long),
-        json!(null),
     ] {
         let metadata = json!({"path": wrong});
         draft(&metadata)
@@ -505,6 +504,10 @@ async fn a_path_in_metadata_is_one_of_a_page() {
             .problem(422, "invalid");
         answer.names("/metadata/aliases/1");
     }
+    draft(&json!({"aliases": ["/good", null]}))
+        .await
+        .problem(422, "invalid")
+        .names("/metadata/aliases/1");
     draft(&json!({"aliases": {"a": 1}}))
         .await
         .problem(422, "invalid")
@@ -531,6 +534,7 @@ async fn a_path_in_metadata_is_one_of_a_page() {
             .await
             .expect(201);
     }
+    draft(&json!({"path": null, "aliases": null})).await.expect(201);
     let one = json!({"metadata": {"aliases": "/one"}});
     api.call(Method::PATCH, &path)
         .key(&tenant.key)
