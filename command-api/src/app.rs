@@ -364,10 +364,10 @@ impl App {
         }
     }
 
-    /// The same, of an import that was found here a moment ago.
+    /// The same, where its partition is served here.
     ///
     /// # Errors
-    /// Its partition has gone elsewhere meanwhile, or too many wait: try again.
+    /// It is served elsewhere, or too many wait.
     pub async fn import_here(&self, tenant: TenantId, id: ImportId) -> Result<Import, Error> {
         let (handle, _) = self.ledger(tenant)?;
         match handle.import(tenant, id).await {

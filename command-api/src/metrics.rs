@@ -114,12 +114,14 @@ pub static DROPPED: LazyLock<IntCounterVec> = LazyLock::new(|| {
 /// Lets the counters of what is dropped begin at zero: a rate is told from their first value on.
 pub fn begin() {
     let all = || Dropped::ALL.map(Dropped::reason).into_iter();
+    // Who cannot find out whether there is a site refuses the whole batch.
+    let of_batches = || all().filter(|reason| *reason != Dropped::Unavailable.reason());
     // A piece is of a site that is known.
-    let of_pieces = all().filter(|reason| *reason != Dropped::UnknownSite.reason());
+    let of_pieces = of_batches().filter(|reason| *reason != Dropped::UnknownSite.reason());
     let series = [
         (event::DOOR, all().collect::<Vec<_>>()),
         (view::DOOR, of_pieces.collect()),
-        (visits::DOOR, all().chain(visits::REASONS).collect()),
+        (visits::DOOR, of_batches().chain(visits::REASONS).collect()),
     ];
     for (door, reasons) in series {
         for reason in reasons {

@@ -325,7 +325,7 @@ impl Installation {
         Ok(status)
     }
 
-    /// Whether a process has ended by itself.
+    /// How a process has ended by itself, if it has.
     ///
     /// # Errors
     /// The system does not say.

@@ -6,8 +6,9 @@
 //! went on) is compared with the fold at that version. Rows are compared by fingerprints; where some are not the same,
 //! log and tables are read again to say what each side says. Memory is bounded: rows are compared in slices, and a
 //! slice that turns out too large is halved. Reading order: this file, [`walk`] (the log), [`print`] (fingerprints),
-//! [`rows`] and [`sums`] (what is expected), [`look`] and [`difference`] (what differs), then [`directory`], [`content`], [`downloads`], [`facts`] and [`visits`], the folds, and
-//! [`background`], which compares a slice now and then without being asked.
+//! [`rows`] and [`sums`] (what is expected), [`look`] and [`difference`] (what differs), then [`directory`], [`content`],
+//! [`downloads`], [`facts`] and [`visits`], the folds, and [`background`], which compares a slice now and then without
+//! being asked.
 //!
 //! A little longer than a file should be: what is compared, in which order and when, is one thing.
 

@@ -1,4 +1,6 @@
 //! One decision: idempotency, rules, events, state; and what becomes of it when it is admitted or not.
+//!
+//! A little longer than a file should be: what is decided and what it is answered are two ends of one request.
 
 use std::{collections::VecDeque, time::Instant};
 

@@ -1,4 +1,6 @@
 //! Visits in batches: an array or one object a line, of now, of the past, or of a file that is imported.
+//!
+//! A little longer than a file should be: all that one line may be, and what becomes of it, in the order of its way.
 
 use std::{
     collections::HashMap,

@@ -1,5 +1,7 @@
 //! Commands and page views: how many are acknowledged, beside a server that only reads the same body, and beside
 //! what the log itself could take.
+//!
+//! A little longer than a file should be: both logs and both kinds of writes are measured alike.
 
 use std::{
     io::Write as _,

@@ -1,4 +1,6 @@
 //! The state of a driven partition between two waits, and the performing of effects.
+//!
+//! A little longer than a file should be: every effect has its function here, next to the state that they share.
 
 use std::{
     future::Future,

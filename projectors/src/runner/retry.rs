@@ -4,6 +4,8 @@
 //! again when it goes on. The aggregate's events are read from the log once more and folded in order; from the first
 //! one on that still cannot be projected they are parked again. Generations of this release are done one after
 //! another, the live one first.
+//!
+//! A little longer than a file should be: both stores are gone through alike, step by step.
 
 use std::collections::HashMap;
 

@@ -1,10 +1,10 @@
 //! Whether reading HTML as a browser does stays in proportion to its length.
 //!
 //! It need not: elements that are open cost time for each tag (the square of the depth, 8 s for 32 KiB of `>`), and
-//! `<b title=1><b title=2>…<p>x<p>x…` makes every element anew in every paragraph; and each attribute of a tag is compared
-//! with all before it. What a text nests and repeats is
+//! `<b title=1><b title=2>…<p>x<p>x…` makes every element anew in every paragraph. What a text nests and repeats is
 //! known to the parser only, which closes, moves and ignores tags by its own rules; so the parser itself is asked, a
-//! piece of the text at a time, and no more of it when a bound is passed.
+//! piece of the text at a time, and no more of it when a bound is passed. Each attribute of a tag is compared with all
+//! before it, and of these the parser tells nothing before the tag has ended: so whatever may part two is counted.
 
 use std::{
     borrow::Cow,
